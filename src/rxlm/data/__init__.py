@@ -1,0 +1,1 @@
+"""Text, tokenizers and conversations: from a file on disk to a tensor, without any model."""

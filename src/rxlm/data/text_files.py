@@ -1,0 +1,178 @@
+"""Find files of text and read them: plain text by line, records by one column."""
+
+import csv
+import glob
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+TEXT_SUFFIXES = (".txt", ".md")
+RECORD_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_SUPPORTED = ", ".join((*TEXT_SUFFIXES, *RECORD_SUFFIXES))
+_INSTALL_HINT = 'pip install "reactive-lm[data]"'
+
+PathLike = str | os.PathLike[str]
+
+
+def read_texts(sources: PathLike | Iterable[PathLike], *, text_column: str = "text") -> Iterator[str]:
+    """Yield the texts of files, folders (searched recursively) and glob patterns, one a line or record.
+
+    .txt and .md files give their lines, each with its line end; .jsonl, .json (a list of objects, or JSON
+    lines), .csv and .parquet give `text_column` of every record. Files come sorted, each once.
+    FileNotFoundError, at the call and before any reading, names a source in which there is no file to read;
+    ValueError names the file and the line that cannot be read or has no such column.
+    """
+    return _texts_of_files(find_files(sources), text_column)
+
+
+def read_dataset(
+    dataset: PathLike, *, name: str | None = None, split: str = "train", text_column: str = "text"
+) -> Iterator[str]:
+    """Yield the texts in one column of a Hugging Face dataset, streamed: nothing is downloaded beforehand.
+
+    `dataset` is a hub id, with `name` its configuration; an existing local file or folder is read by
+    `read_texts`. ImportError where the optional `datasets` package is missing.
+    """
+    if Path(dataset).exists():
+        return read_texts(dataset, text_column=text_column)
+    try:
+        from datasets import load_dataset  # pyrefly: ignore[missing-import]
+    except ImportError as error:
+        raise ImportError(
+            f"{str(dataset)!r} is no local file or folder, and reading a dataset of the Hugging Face hub "
+            f"needs the datasets package: {_INSTALL_HINT}"
+        ) from error
+    rows: Iterable[Mapping[str, Any]] = load_dataset(str(dataset), name, split=split, streaming=True)
+    return (_text_of(row, text_column, f"{dataset}, row {number}") for number, row in enumerate(rows, 1))
+
+
+def find_files(sources: PathLike | Iterable[PathLike]) -> list[Path]:
+    """List the readable files of files, folders and glob patterns, each once, sorted within a source.
+
+    Hidden files and folders are passed over. FileNotFoundError names a source with nothing to read in it;
+    ValueError a file of another kind.
+    """
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
+    return list(dict.fromkeys(file for source in sources for file in _files_of(source)))
+
+
+def read_records(path: PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("line 3", record) for each record of a .jsonl, .json, .csv or .parquet file."""
+    path = Path(path)
+    if path.suffix.lower() == ".parquet":
+        yield from _parquet_records(path)
+        return
+    # utf-8-sig also reads files without the byte order mark that spreadsheets put first.
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() == ".csv":
+            yield from _csv_records(path, file)
+        elif path.suffix.lower() == ".json":
+            yield from _json_records(path, file)
+        else:
+            yield from _json_lines(path, file)
+
+
+def _files_of(source: PathLike) -> list[Path]:
+    path = Path(source).expanduser()
+    if path.is_file():
+        if not _is_supported(path):
+            raise ValueError(f"{path} is of a kind that cannot be read: expected one of {_SUPPORTED}")
+        return [path]
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
+    else:
+        found = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    files = sorted(file for file in found if file.is_file() and _is_supported(file))
+    if not files:
+        raise FileNotFoundError(
+            f"no file to read in {str(source)!r}: expected a file, a folder or a glob pattern, "
+            f"with files of the kinds {_SUPPORTED}"
+        )
+    return files
+
+
+def _is_supported(path: Path) -> bool:
+    return path.suffix.lower() in (*TEXT_SUFFIXES, *RECORD_SUFFIXES)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _texts_of_files(files: list[Path], text_column: str) -> Iterator[str]:
+    for path in files:
+        try:
+            if path.suffix.lower() in TEXT_SUFFIXES:
+                with open(path, encoding="utf-8-sig") as lines:
+                    yield from lines
+            else:
+                for place, record in read_records(path):
+                    yield _text_of(record, text_column, f"{path}, {place}")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def _text_of(record: Mapping[str, Any], text_column: str, place: str) -> str:
+    if text_column not in record:
+        columns = ", ".join(repr(column) for column in record) or "none"
+        raise ValueError(f"{place}: no column {text_column!r}; the columns are: {columns}")
+    text = record[text_column]
+    if not isinstance(text, str):
+        raise ValueError(f"{place}: column {text_column!r} holds {text!r:.80}, not a string")
+    return text
+
+
+def _json_records(path: Path, file: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:
+    content = file.read()
+    if not content.lstrip().startswith("["):
+        yield from _json_lines(path, io.StringIO(content))
+        return
+    try:
+        records = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    for number, record in enumerate(records, 1):
+        yield f"record {number}", _as_object(record, f"{path}, record {number}")
+
+
+def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not a JSON object on one line ({error})") from error
+        yield f"line {number}", _as_object(record, f"{path}, line {number}")
+
+
+def _as_object(record: Any, place: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise ValueError(f"{place}: expected a JSON object with named columns, found {record!r:.80}")
+    return record
+
+
+def _csv_records(path: Path, file: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:
+    csv.field_size_limit(2**31 - 1)  # the default refuses a cell over 128 KiB: a chapter of a book
+    reader = csv.DictReader(file)
+    try:
+        for record in reader:
+            yield f"line {reader.line_num}", record
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        from pyarrow import parquet  # pyrefly: ignore[missing-import]
+    except ImportError as error:
+        raise ImportError(f"reading {path} needs the datasets package: {_INSTALL_HINT}") from error
+    number = 0
+    for batch in parquet.ParquetFile(path).iter_batches():
+        for record in batch.to_pylist():
+            number += 1
+            yield f"record {number}", record

@@ -1,0 +1,336 @@
+"""Tokenizers: train one, load one, encode a user's text safely, decode a stream of tokens.
+
+The vocabulary is a byte-level BPE: its alphabet is the 256 bytes, so every text has an encoding and comes
+back from it unchanged. The special tokens take the first ids of a tokenizer trained here.
+"""
+
+import codecs
+import json
+import logging
+import operator
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import SupportsIndex, TypedDict, Unpack
+
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+PAD, UNK, BOS, EOS, MASK = "[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]"
+QUERY, ANSWER, THINK, TOOL_CALL, TOOL_USE, INTERNAL = "[Q]", "[A]", "[T]", "[C]", "[U]", "[I]"
+SPECIAL_TOKENS = (PAD, UNK, BOS, EOS, MASK, QUERY, ANSWER, THINK, TOOL_CALL, TOOL_USE, INTERNAL)
+"""The special tokens in the order of their ids: five usual ones, then the blocks of an interaction."""
+
+_ROLES = {"pad_token": PAD, "unk_token": UNK, "bos_token": BOS, "eos_token": EOS, "mask_token": MASK}
+_TOKENIZER_FILE = "tokenizer.json"
+_CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+
+_logger = logging.getLogger(__name__)
+
+
+class SpecialTokenNames(TypedDict, total=False):
+    """The tokens that a caller may name for a tokenizer that does not name them itself."""
+
+    pad_token: str
+    unk_token: str
+    bos_token: str
+    eos_token: str
+    mask_token: str
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, *, min_frequency: int = 2, show_progress: bool = False
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE with SPECIAL_TOKENS at the first ids and no token added around a text.
+
+    `texts` are the strings themselves: `read_texts("books/")` gives those of files,
+    `read_dataset("org/name")` those of a dataset, both in `rxlm.data.text_files`. Only pairs seen
+    `min_frequency` times are merged, so that a small corpus may fill less than `vocab_size` (a warning is
+    logged). The result depends on the multiset of texts only, not on their order. ValueError for a vocabulary
+    too small for its alphabet, an empty corpus, or texts that are no strings.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    smallest = len(SPECIAL_TOKENS) + len(alphabet)
+    if vocab_size < smallest:
+        raise ValueError(
+            f"vocab_size={vocab_size} is too small: {len(SPECIAL_TOKENS)} special tokens and "
+            f"{len(alphabet)} bytes need at least {smallest}"
+        )
+    if min_frequency < 1:
+        raise ValueError(f"min_frequency={min_frequency}: a pair must be seen at least once to be merged")
+    if _are_file_names(texts):
+        raise ValueError(f"{texts!r:.80} names files; to train on what they hold, pass read_texts(...)")
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
+        initial_alphabet=alphabet,
+        show_progress=show_progress,
+    )
+    backend.train_from_iterator(_checked(texts), trainer=trainer)
+    size = backend.get_vocab_size()
+    if size < vocab_size:
+        _logger.warning("the corpus fills only %d of the %d tokens asked for", size, vocab_size)
+    others = [token for token in SPECIAL_TOKENS if token not in _ROLES.values()]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, extra_special_tokens=others, **_ROLES)
+
+
+def load_tokenizer(
+    path_or_id: str | os.PathLike[str], **special_tokens: Unpack[SpecialTokenNames]
+) -> PreTrainedTokenizerFast:
+    """Load a tokenizer from a folder, a tokenizer.json file or a Hugging Face hub id.
+
+    `special_tokens` as in `load_tokenizer_from_file`; revisions and the like: `load_tokenizer_from_hf_hub`.
+    """
+    if isinstance(path_or_id, os.PathLike) or Path(path_or_id).expanduser().exists():
+        return load_tokenizer_from_file(path_or_id, **special_tokens)
+    return load_tokenizer_from_hf_hub(path_or_id, **special_tokens)
+
+
+def load_tokenizer_from_file(
+    path: str | os.PathLike[str], **special_tokens: Unpack[SpecialTokenNames]
+) -> PreTrainedTokenizerFast:
+    """Load a tokenizer.json, or the folder that holds one with or without its tokenizer_config.json.
+
+    `special_tokens` chooses pad_token, unk_token, bos_token, eos_token or mask_token from the vocabulary. A
+    role that neither it nor the folder's configuration names goes to [PAD], [UNK], [BOS], [EOS] or [MASK] if
+    the vocabulary has it, and stays None otherwise. FileNotFoundError for a missing file, ValueError for a
+    damaged one or for a token that the vocabulary lacks.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = file / _TOKENIZER_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: expected a {_TOKENIZER_FILE} or a folder with one")
+    try:
+        if file.name == _TOKENIZER_FILE:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent)
+        else:
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
+    except Exception as error:  # the Rust library raises bare Exceptions
+        raise ValueError(
+            f"{file} cannot be read: expected a {_TOKENIZER_FILE} of the tokenizers library, and a valid "
+            f"{_CONFIG_FILES[0]} if there is one ({type(error).__name__}: {error})"
+        ) from error
+    _name_special_tokens(tokenizer, special_tokens, file)
+    return tokenizer
+
+
+def load_tokenizer_from_hf_hub(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    **special_tokens: Unpack[SpecialTokenNames],
+) -> PreTrainedTokenizerFast:
+    """Load a tokenizer from the Hugging Face hub, or from an existing local folder.
+
+    What has been downloaded once is found again when the hub cannot be reached. `token` and the other options
+    are those of `huggingface_hub.hf_hub_download`, `special_tokens` those of `load_tokenizer_from_file`.
+    FileNotFoundError for an id that is neither, cannot be reached or has no tokenizer.json.
+    """
+    if Path(repo_id).expanduser().exists():
+        return load_tokenizer_from_file(repo_id, **special_tokens)
+
+    def download(name: str, revision: str | None) -> str:
+        return hf_hub_download(
+            repo_id,
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+
+    try:
+        file = Path(download(_TOKENIZER_FILE, revision))
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        at_revision = f" at revision {revision!r}" if revision else ""
+        raise FileNotFoundError(
+            f"no tokenizer at {repo_id!r}{at_revision}: expected a local folder, or the id of a Hugging Face "
+            f"repository, with a {_TOKENIZER_FILE} ({type(error).__name__}: {error})"
+        ) from error
+    # The cache keeps files in snapshots/<commit>/: take the others from the same one. It also remembers which
+    # files do not exist, which spares a request and works offline.
+    commit = file.parent.name
+    for name in _CONFIG_FILES:
+        if try_to_load_from_cache(repo_id, name, cache_dir=cache_dir, revision=commit) is None:
+            with suppress(EntryNotFoundError, RepositoryNotFoundError):
+                download(name, commit)
+    return load_tokenizer_from_file(file, **special_tokens)
+
+
+def special_token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """Return the id of a special token such as "[Q]"; ValueError if the tokenizer lacks it."""
+    token_id = tokenizer.backend_tokenizer.token_to_id(token)
+    if token_id is None:
+        known = ", ".join(_special_tokens_by_id(tokenizer).values()) or "none"
+        raise ValueError(f"the tokenizer has no special token {token!r}; it has: {known}")
+    return token_id
+
+
+def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Encode plain text: a "[A]" that somebody typed is three characters here, never the special token.
+
+    No token is added, nothing is truncated. ValueError for a lone surrogate, which is not Unicode text.
+    """
+    # The stages of the backend one by one, because added tokens are matched before them. The library's own
+    # switch, encode_special_tokens, is state of the shared tokenizer: another thread may turn it back midway.
+    backend = tokenizer.backend_tokenizer
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    words = [text]
+    if backend.pre_tokenizer is not None:
+        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    return [token.id for word in words for token in backend.model.tokenize(word)]
+
+
+class StreamDecoder:
+    """Decode tokens one by one to the text that decoding all of them at once would give.
+
+    The pieces that `push` and at last `flush` return, joined, equal `tokenizer.decode(ids,
+    skip_special_tokens=..., clean_up_tokenization_spaces=False)`. A character whose bytes span tokens is held
+    back until it is complete, so a piece never ends within one. The work per token is constant on average.
+    """
+
+    # Not tokenizers.decoders.DecodeStream: 0.23 has no flush, and decodes a run of invalid bytes again and
+    # again (20,000 of them take half a minute).
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, skip_special_tokens: bool = False) -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._skipped = frozenset(_special_tokens_by_id(tokenizer) if skip_special_tokens else ())
+        self._pieces = _piece_decoder(self._backend.decoder)
+
+    def push(self, token_id: SupportsIndex) -> str:
+        """Take the next token and return the text that it completes, often one word, sometimes "" or more."""
+        index = operator.index(token_id)  # of a NumPy or torch integer, too
+        token = self._backend.id_to_token(index)
+        # An id beyond the vocabulary has no token; a whole decode leaves it out as well.
+        if token is None or index in self._skipped:
+            return ""
+        return self._pieces.push(token)
+
+    def flush(self) -> str:
+        """End the text: return what is still held back, and be ready for the next one."""
+        return self._pieces.flush()
+
+
+class _BytePieces:
+    """Byte-level vocabularies: every character of a token stands for a byte, and the bytes are UTF-8."""
+
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: str) -> str:
+        try:
+            data = bytes(_BYTE_OF_CHARACTER[character] for character in token)
+        except KeyError:  # an added token, written out
+            data = token.encode()
+        return self._utf8.decode(data)
+
+    def flush(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class _NeighbourPieces:
+    """Other vocabularies (SentencePiece, WordPiece): a token's text depends on its left neighbour.
+
+    So a token is decoded behind its neighbour, whose own text is then cut off. `<0xNN>` tokens are bytes: a
+    run of them is valid UTF-8, or invalid, as a whole, and is held back until another token ends it.
+    """
+
+    _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+    def __init__(self, decoder: decoders.Decoder | None) -> None:
+        self._decode = " ".join if decoder is None else decoder.decode
+        self._neighbour: list[str] = []
+        self._held: list[str] = []
+
+    def push(self, token: str) -> str:
+        self._held.append(token)
+        return "" if self._BYTE.fullmatch(token) else self._release()
+
+    def flush(self) -> str:
+        text = self._release()
+        self._neighbour = []
+        return text
+
+    def _release(self) -> str:
+        text = self._decode(self._neighbour + self._held)[len(self._decode(self._neighbour)) :]
+        self._neighbour, self._held = self._held[-1:], []
+        return text
+
+
+def _piece_decoder(decoder: decoders.Decoder | None) -> _BytePieces | _NeighbourPieces:
+    state = {} if decoder is None else json.loads(decoder.__getstate__())
+    kinds = [step.get("type") for step in state.get("decoders", [state])]
+    if kinds == ["ByteLevel"]:
+        return _BytePieces()
+    if {"ByteLevel", "CTC", "Sequence"}.intersection(kinds):
+        raise ValueError(f"the tokenizer's decoder, {' + '.join(kinds)}, cannot decode tokens one by one")
+    return _NeighbourPieces(decoder)
+
+
+def _byte_of_character() -> dict[str, int]:
+    """Map the characters of the byte-level alphabet to bytes: Latin-1 where visible, else from 256 up."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+
+
+_BYTE_OF_CHARACTER = _byte_of_character()
+
+
+def _special_tokens_by_id(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    return {token_id: token.content for token_id, token in sorted(added.items()) if token.special}
+
+
+def _name_special_tokens(tokenizer: PreTrainedTokenizerFast, chosen: SpecialTokenNames, file: Path) -> None:
+    """Give each role its token, chosen or by our names, without adding one to the vocabulary."""
+    for role in chosen.keys() - _ROLES.keys():
+        raise ValueError(f"{role!r} cannot be chosen: expected one of {', '.join(_ROLES)}")
+    backend = tokenizer.backend_tokenizer
+    for role, name in _ROLES.items():
+        if role in chosen:
+            if backend.token_to_id(chosen[role]) is None:
+                raise ValueError(f"{role}={chosen[role]!r} is not in the vocabulary of {file}")
+            setattr(tokenizer, role, chosen[role])
+        elif getattr(tokenizer, role) is None and backend.token_to_id(name) is not None:
+            setattr(tokenizer, role, name)
+    special, named = _special_tokens_by_id(tokenizer).values(), tokenizer.all_special_tokens
+    tokenizer.add_tokens([token for token in named if token not in special], special_tokens=True)
+    ours = [token for token in SPECIAL_TOKENS if token in special and token not in named]
+    tokenizer.extra_special_tokens = [*tokenizer.extra_special_tokens, *ours]
+
+
+def _are_file_names(texts: Iterable[str]) -> bool:
+    """Tell whether somebody passed file names for texts: alone they would be read letter by letter."""
+    if isinstance(texts, (list, tuple)):
+        return bool(texts) and all(isinstance(text, (str, Path)) and os.path.isfile(text) for text in texts)
+    return isinstance(texts, (str, os.PathLike))
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    is_empty = True
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise ValueError(f"text {number} is {text!r:.80}: expected a string, of a record its text column")
+        is_empty = is_empty and not text
+        yield text
+    if is_empty:
+        raise ValueError("the corpus is empty: there is no text to train a tokenizer on")

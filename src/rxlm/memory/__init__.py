@@ -1,0 +1,1 @@
+"""The short-term memory of a conversation: its state, its gates and the network that updates it."""

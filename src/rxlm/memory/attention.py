@@ -1,0 +1,150 @@
+"""The network that folds a finished interaction into the memory.
+
+Shapes: L memory layers, B conversations, S slots, T tokens, D model dimension. Every layer reads the previous
+state only, so that the layers are independent of each other.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.memory.gate import ResidualGate, make_gate
+from rxlm.memory.norm import make_memory_norm
+from rxlm.nn.attention import Attention, padding_mask
+from rxlm.nn.random import Seed, row_generators
+from rxlm.nn.rope import RotaryEmbedding, Rotation, token_positions
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Update of one layer's slots: consolidate them with what the memory holds, then write the interaction."""
+
+    def __init__(self, config: MemoryAttentionConfig) -> None:
+        super().__init__()
+        if config.variant != "simple":
+            self.consolidation_norm = _norm(config)
+            self.consolidation_attention = _attention(config, config.consolidation_heads)
+            self.consolidation_gate = _gate(config)
+        self.mix_gate = _gate(config) if config.variant.endswith("self-interlayer") else None
+        self.variant = config.variant
+        self.write_norm = _norm(config)
+        self.encoded_norm = nn.RMSNorm(config.dim)
+        self.write_attention = _attention(config, config.write_heads)
+        self.write_gate = _gate(config)
+
+    def forward(
+        self, slots: Tensor, mean: Tensor | None, encoded: Tensor, mask: Tensor | None, rotation: Rotation
+    ) -> Tensor:
+        """Return the layer's next slots (B, S, D).
+
+        Args:
+            slots: the layer's slots (B, S, D).
+            mean: normalised mean of the slots over layers (B, S, D), for the variants that look beyond one layer.
+            encoded: the interaction as the encoder's layer sees it (B, T, D); `mask` (B, 1, 1, T) hides padding.
+            rotation: rotary embedding of the encoded tokens' positions.
+        """
+        slots = self.consolidate(slots, mean)
+        update = self.write_attention(
+            self.write_norm(slots), self.encoded_norm(encoded), key_rotation=rotation, mask=mask
+        )
+        return self.write_gate(slots, update)
+
+    def consolidate(self, slots: Tensor, mean: Tensor | None) -> Tensor:
+        """Let slots (B, S, D) attend to their own layer, to the mean over layers, or to a gated mix of both."""
+        if self.variant == "simple":
+            return slots
+        own = self.consolidation_norm(slots)
+        if mean is None:
+            source = own
+        elif self.mix_gate is None:
+            source = mean
+        else:
+            source = self.mix_gate(own, mean)
+        return self.consolidation_gate(slots, self.consolidation_attention(own, source))
+
+
+class MemoryAttention(nn.Module):
+    """The whole memory's update: new slots (L, B, S, D) from old slots and the encoded interaction."""
+
+    def __init__(self, config: MemoryAttentionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(MemoryAttentionLayer(config) for _ in range(config.num_layers))
+        self.mean_norm = _norm(config) if "interlayer" in config.variant else None
+        self.rope = RotaryEmbedding(config.dim // config.num_heads, config.rope_base)
+        self.initial = None
+        if config.initial_memory == "learned":
+            shape = (config.num_layers, config.num_slots, config.dim)
+            self.initial = nn.Parameter(torch.randn(shape) * config.initial_std)
+
+    def forward(self, slots: Tensor, encoded: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the next slots (L, B, S, D).
+
+        Args:
+            slots: the memory's slots (L, B, S, D).
+            encoded: encoded data of the interaction, (L, B, T, D).
+            mask: True at tokens that are not padding, (B, T); None where all are real. A conversation without
+                a single real token keeps its memory as it is.
+        """
+        means = self._means(slots)
+        key_mask = None if mask is None else padding_mask(mask)
+        rotation = self.rope(token_positions(encoded.shape[2], mask, encoded.device))
+        updated = torch.stack(
+            [
+                layer(slots[index], means[index], encoded[index], key_mask, rotation)
+                for index, layer in enumerate(self.layers)
+            ]
+        )
+        return updated if mask is None else torch.where(mask.any(dim=1)[:, None, None], updated, slots)
+
+    def _means(self, slots: Tensor) -> list[Tensor | None]:
+        """Normalised mean of the slots over all layers, or over each layer's group; None a layer without either."""
+        num_layers = len(self.layers)
+        if self.mean_norm is None:
+            return [None] * num_layers
+        groups = self.config.num_groups or 1
+        means = [self.mean_norm(group.mean(0)) for group in slots.chunk(groups)]
+        return [means[index * groups // num_layers] for index in range(num_layers)]
+
+    def initial_slots(self, batch_size: int, seed: Seed = None) -> Tensor:
+        """Return the slots (L, B, S, D) that new conversations start from.
+
+        Args:
+            batch_size: number of conversations B.
+            seed: for `normal` noise, see `nn.random.row_generators`. Learned and zero memories need none.
+        """
+        config = self.config
+        reference = next(self.parameters())
+        shape = (config.num_layers, config.num_slots, config.dim)
+        if self.initial is not None:
+            return self.initial[:, None].expand(-1, batch_size, -1, -1)
+        if config.initial_memory == "zeros":
+            return reference.new_zeros(shape)[:, None].expand(-1, batch_size, -1, -1)
+        rows = [torch.randn(shape, generator=generator) for generator in row_generators(batch_size, seed)]
+        return (torch.stack(rows, dim=1) * config.initial_std).to(reference)
+
+
+def _norm(config: MemoryAttentionConfig) -> nn.Module:
+    return make_memory_norm(config.norm, config.dim, config.num_slots, config.norm_per_dim_scale)
+
+
+def _attention(config: MemoryAttentionConfig, heads: tuple[int, int]) -> Attention:
+    return Attention(
+        config.dim,
+        config.num_heads,
+        *heads,
+        gate_activation=config.attention_gate,
+        out_bias=config.attention_bias,
+        backend=config.attention_backend,
+    )
+
+
+def _gate(config: MemoryAttentionConfig) -> ResidualGate:
+    return make_gate(
+        config.gate,
+        config.dim,
+        config.num_slots,
+        activation=config.gate_activation,
+        per_slot=config.gate_per_slot,
+        status=config.gate_status,
+        init=config.gate_init,
+    )

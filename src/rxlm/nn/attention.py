@@ -1,0 +1,255 @@
+"""Multi-head attention in which the head counts decide the kind: MHA, GQA, MQA and the SQA family.
+
+Sparse Query Attention (SQA) keeps fewer query heads than the model has heads, which divides the cost of the
+scores by H / Hq (Filipek, 2025). With H heads, Hq query heads and Hkv key/value heads of d = dim / H:
+Hq query heads share Hkv key/value heads where Hq >= Hkv; in reverse SQA (Hq < Hkv) query head j mod Hq
+serves key/value head j. The output projection reads max(Hq, Hkv) heads.
+
+Shapes: B batch, T query tokens, S key tokens, D model dimension.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.feed_forward import ACTIVATIONS
+from rxlm.nn.flash import flash_attention, flash_unavailable
+from rxlm.nn.rope import Rotation, rotate
+
+AttentionBackend = Literal["sdpa", "flash", "auto"]
+BACKENDS: tuple[AttentionBackend, ...] = get_args(AttentionBackend)
+
+ATTENTION_VARIANTS = ("mha", "gqa", "mqa", "sqa", "ssqa", "xsqa", "xsmqa", "lsqa", "rsqa")
+
+
+class HeadCounts(NamedTuple):
+    """How many query heads and how many key/value heads an attention has."""
+
+    num_query_heads: int
+    num_kv_heads: int
+
+
+def head_counts(variant: str, num_heads: int) -> HeadCounts:
+    """Return the head counts of a named variant, in the proportions of the SQA paper.
+
+    mha: all; gqa: a quarter of the key/value heads; mqa: one. sqa (standard): half the query heads, a quarter
+    of the key/value heads; ssqa (symmetric): half of both; xsqa (extreme): a quarter of both; xsmqa: a quarter
+    of the query heads on one key/value head; lsqa (light): three quarters of the query heads on a quarter of
+    the key/value heads; rsqa (reverse): a quarter of the query heads on half of the key/value heads.
+    """
+    half, quarter = num_heads // 2, num_heads // 4
+    counts = {
+        "mha": (num_heads, num_heads),
+        "gqa": (num_heads, quarter),
+        "mqa": (num_heads, 1),
+        "sqa": (half, quarter),
+        "ssqa": (half, half),
+        "xsqa": (quarter, quarter),
+        "xsmqa": (quarter, 1),
+        "lsqa": (3 * quarter, quarter),
+        "rsqa": (quarter, half),
+    }
+    if variant not in counts:
+        raise ValueError(f"Unknown attention variant {variant!r}; known: {', '.join(ATTENTION_VARIANTS)}.")
+    if variant not in ("mha", "mqa") and num_heads % 4:
+        raise ValueError(f"{variant!r} divides the heads by four: num_heads must be a multiple of 4, got {num_heads}.")
+    return HeadCounts(*counts[variant])
+
+
+def check_head_counts(dim: int, num_heads: int, num_query_heads: int, num_kv_heads: int) -> None:
+    """Raise ValueError with a reason where no attention has these counts."""
+    if dim % num_heads:
+        raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}.")
+    for name, count in (("num_query_heads", num_query_heads), ("num_kv_heads", num_kv_heads)):
+        if not 1 <= count <= num_heads:
+            raise ValueError(f"{name} must be between 1 and num_heads={num_heads}, got {count}.")
+    small, large = sorted((num_query_heads, num_kv_heads))
+    if large % small:
+        raise ValueError(
+            f"One of num_query_heads and num_kv_heads must divide the other, "
+            f"got num_query_heads={num_query_heads} and num_kv_heads={num_kv_heads}."
+        )
+
+
+class KeyValues(NamedTuple):
+    """Projected keys and values of one attention, (B, Hkv, S, d) each, with an optional key mask (B, S)."""
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None = None
+
+
+class Attention(nn.Module):
+    """Attention of any kind of the family, called as `attention(x, y)`.
+
+    Args:
+        dim: model dimension D.
+        num_heads: heads H of the model; the head dimension is dim / num_heads.
+        num_query_heads: heads of the queries, H when None.
+        num_kv_heads: heads of keys and values, as many as the queries when None.
+        gate_activation: name of an activation: the output of the heads is multiplied by act(gate_proj(x))
+            before the output projection. None: no gate.
+        qk_norm: RMSNorm over the head dimension on queries and keys, before the rotation.
+        out_bias: bias of the output projection; the others have none.
+        sliding_window: a query sees only keys less than this many positions away.
+        backend: "sdpa" (PyTorch's), "flash" (flash-attn; an error where it cannot run) or "auto" (flash-attn
+            where it is installed and can run). Calls with a mask always take SDPA: flash-attn has none.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_query_heads: int | None = None,
+        num_kv_heads: int | None = None,
+        *,
+        gate_activation: str | None = None,
+        qk_norm: bool = False,
+        out_bias: bool = False,
+        sliding_window: int | None = None,
+        backend: AttentionBackend = "sdpa",
+    ) -> None:
+        super().__init__()
+        self.num_query_heads = num_heads if num_query_heads is None else num_query_heads
+        self.num_kv_heads = self.num_query_heads if num_kv_heads is None else num_kv_heads
+        check_head_counts(dim, num_heads, self.num_query_heads, self.num_kv_heads)
+        if backend == "flash" and (reason := flash_unavailable()):
+            raise ValueError(f"attention backend 'flash' cannot be honoured: {reason}")
+        self.head_dim = dim // num_heads
+        self.sliding_window = sliding_window
+        self.backend = backend
+        query_dim = self.num_query_heads * self.head_dim
+        kv_dim = self.num_kv_heads * self.head_dim
+        out_dim = max(query_dim, kv_dim)
+        self.q_proj = nn.Linear(dim, query_dim, bias=False)
+        self.k_proj = nn.Linear(dim, kv_dim, bias=False)
+        self.v_proj = nn.Linear(dim, kv_dim, bias=False)
+        self.out_proj = nn.Linear(out_dim, dim, bias=out_bias)
+        self.gate_proj = nn.Linear(dim, out_dim, bias=False) if gate_activation else None
+        self.gate_activation = ACTIVATIONS[gate_activation or "identity"]
+        self.q_norm = nn.RMSNorm(self.head_dim) if qk_norm else None
+        self.k_norm = nn.RMSNorm(self.head_dim) if qk_norm else None
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor | KeyValues | None = None,
+        *,
+        query_rotation: Rotation | None = None,
+        key_rotation: Rotation | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """Attend from `x` (B, T, D) to `y` and return (B, T, D).
+
+        Args:
+            x: source of the queries.
+            y: source of keys and values (B, S, D), or keys and values that `keys_values` made before;
+                None for self-attention.
+            query_rotation: rotary embedding of the queries; None for none. Likewise `key_rotation`.
+            mask: True where a query may attend, broadcastable to (B, 1, T, S); replaces `causal` and the
+                sliding window.
+            causal: query t attends to keys up to t (T and S are equal).
+            cache: key/value cache that keys and values of `x` are appended to, as layer number `layer`.
+        """
+        if not isinstance(y, KeyValues):
+            y = self.keys_values(x if y is None else y, key_rotation)
+        queries = self._heads(self.q_proj(x), self.num_query_heads, self.q_norm)
+        if query_rotation is not None:
+            queries = rotate(queries, query_rotation)
+        keys, values = y.keys, y.values
+        if y.mask is not None:
+            key_mask = y.mask[:, None, None, :]
+            mask = key_mask if mask is None else mask & key_mask
+        if cache is not None:
+            keys, values = cache.append(layer, keys, values)
+        heads = self._attend(queries, keys, values, mask, causal)
+        heads = heads.transpose(1, 2).flatten(2)
+        if self.gate_proj is not None:
+            heads = heads * self.gate_activation(self.gate_proj(x))
+        return self.out_proj(heads)
+
+    def keys_values(self, y: Tensor, rotation: Rotation | None = None, mask: Tensor | None = None) -> KeyValues:
+        """Project `y` (B, S, D) once, for as many calls as wanted; `mask` (B, S) is True where a key is real."""
+        keys = self._heads(self.k_proj(y), self.num_kv_heads, self.k_norm)
+        if rotation is not None:
+            keys = rotate(keys, rotation)
+        return KeyValues(keys, self._heads(self.v_proj(y), self.num_kv_heads, None), mask)
+
+    def _heads(self, projected: Tensor, count: int, norm: nn.Module | None) -> Tensor:
+        heads = projected.unflatten(-1, (count, self.head_dim)).transpose(1, 2)
+        return heads if norm is None else norm(heads)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        if self.num_query_heads < self.num_kv_heads:
+            queries = queries.repeat(1, self.num_kv_heads // self.num_query_heads, 1, 1)
+        window = self.sliding_window
+        if window is not None and (mask is not None or keys.shape[2] <= window):
+            window = None
+        if mask is None and self._use_flash(queries):
+            return flash_attention(queries, keys, values, causal=causal, window=window)
+        if window is not None:
+            return _windowed_attention(queries, keys, values, window, causal)
+        return _sdpa(queries, keys, values, mask, causal)
+
+    def _use_flash(self, queries: Tensor) -> bool:
+        if self.backend == "sdpa":
+            return False
+        reason = flash_unavailable(queries)
+        if reason and self.backend == "flash":
+            raise ValueError(f"attention backend 'flash' cannot be honoured: {reason}")
+        return reason is None
+
+
+def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+    grouped = queries.shape[1] != keys.shape[1]
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, is_causal=causal and mask is None, enable_gqa=grouped
+    )
+
+
+def _windowed_attention(queries: Tensor, keys: Tensor, values: Tensor, window: int, causal: bool) -> Tensor:
+    """Attend within a sliding window, block by block: cost grows with T x window instead of T x T."""
+    total = keys.shape[2]
+    positions = torch.arange(total, device=queries.device)
+    blocks = []
+    for start in range(0, total, window):
+        end = min(start + window, total)
+        first, last = max(0, start - window + 1), end if causal else min(total, end + window - 1)
+        distance = positions[start:end, None] - positions[first:last]
+        mask = (distance < window) & (distance >= 0 if causal else distance > -window)
+        blocks.append(_sdpa(queries[:, :, start:end], keys[:, :, first:last], values[:, :, first:last], mask))
+    return torch.cat(blocks, dim=2)
+
+
+def padding_mask(mask: Tensor) -> Tensor:
+    """Mask over keys (B, 1, 1, S) from a mask (B, S) of real tokens.
+
+    A row without any sees everything, for a softmax over nothing is not a number; its result means nothing.
+    """
+    return (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
+
+
+def causal_mask(positions: Tensor, key_mask: Tensor, sliding_window: int | None = None) -> Tensor:
+    """Mask of causal attention over a padded batch, without a cache.
+
+    Args:
+        positions: position of each token, (B, T), growing along the tokens that are not padding.
+        key_mask: True at tokens that are not padding, (B, T).
+        sliding_window: how many positions a query sees, itself included; None for all.
+
+    Returns: (B, 1, T, T), True where query t may attend to key s. A padded query sees itself, so that no row of
+        the softmax is empty.
+    """
+    num_tokens = positions.shape[1]
+    order = torch.arange(num_tokens, device=positions.device)
+    mask = (order <= order[:, None]) & key_mask[:, None, :]
+    if sliding_window is not None:
+        mask &= positions[:, None, :] > positions[:, :, None] - sliding_window
+    mask |= torch.eye(num_tokens, dtype=torch.bool, device=positions.device)
+    return mask[:, None]

@@ -1,0 +1,112 @@
+"""A preallocated key/value cache in which every row of the batch stands at its own position.
+
+Shapes: B rows, H key/value heads, T new tokens, S capacity in tokens, d head dimension. Slot j of a row holds
+the token at position j, so that the rule "attend to slots up to your own position" is at once the causal
+mask and the padding mask: what a shorter row left behind its end is never seen, and is overwritten later.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class KeyValueCache:
+    """Keys and values of one attention stack for one batch of sequences."""
+
+    def __init__(
+        self,
+        num_layers: int,
+        batch_size: int,
+        num_kv_heads: int,
+        head_dim: int,
+        capacity: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (num_layers, batch_size, num_kv_heads, capacity, head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.slots = torch.arange(capacity, device=device)
+        self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
+        """The position of each row's next token, (B,)."""
+        self.extent = 0
+        """The largest of `positions`, known to the host without a synchronisation."""
+        self.aligned = True
+        """Whether all rows stand at the same position, so that plain slices serve instead of scatters."""
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that a row can hold."""
+        return self.keys.shape[3]
+
+    def reset(self) -> None:
+        """Forget everything without giving the storage back."""
+        self.positions.zero_()
+        self.extent, self.aligned = 0, True
+
+    def new_positions(self, num_tokens: int) -> Tensor:
+        """Positions that the next `num_tokens` tokens take: (T,) where rows are aligned, else (B, T)."""
+        if self.aligned:
+            if self.extent + num_tokens > self.capacity:
+                raise ValueError(
+                    f"The key/value cache holds {self.capacity} tokens a row; "
+                    f"{self.extent} are taken and {num_tokens} more were given."
+                )
+            return self.slots[self.extent : self.extent + num_tokens]
+        return self.positions[:, None] + self.slots[:num_tokens]
+
+    def visible(self, num_tokens: int, sliding_window: int | None = None) -> Tensor | None:
+        """Mask for the next `num_tokens` tokens as queries over the slots filled by then, True where seen.
+
+        Shape (B or 1, 1, T, extent + T); None where every query sees every slot.
+        """
+        end = self._end(num_tokens)
+        windowed = sliding_window is not None and end > sliding_window
+        if self.aligned and num_tokens == 1 and not windowed:
+            return None
+        queries = self.new_positions(num_tokens)[..., None]
+        slots = self.slots[:end]
+        mask = slots <= queries
+        if sliding_window is not None:
+            mask &= slots > queries - sliding_window
+        return mask[:, None] if mask.dim() == 3 else mask[None, None]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens' keys and values (B, H, T, d) and return all of that layer's, (B, H, n, d).
+
+        Every layer appends once; then `advance` moves the rows on.
+        """
+        num_tokens = keys.shape[2]
+        end = self._end(num_tokens)
+        if self.aligned:
+            self.keys[layer, :, :, self.extent : end] = keys
+            self.values[layer, :, :, self.extent : end] = values
+        else:
+            index = self.new_positions(num_tokens)[:, None, :, None].expand_as(keys)
+            self.keys[layer].scatter_(2, index, keys)
+            self.values[layer].scatter_(2, index, values)
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def advance(self, num_tokens: int) -> None:
+        """Move every row on by `num_tokens`."""
+        self.positions += num_tokens
+        self.extent += num_tokens
+
+    def advance_prompt(self, lengths: Sequence[int]) -> None:
+        """Move row b on by `lengths[b]`: the tokens just appended were padded at the end to one length."""
+        self.positions += torch.tensor(lengths, device=self.positions.device)
+        self.aligned = self.aligned and len(set(lengths)) == 1
+        self.extent += max(lengths)
+
+    def advance_active(self, active: Tensor) -> None:
+        """Move on by one token the rows where `active` (B,) is True; the others stand still, as they are finished.
+
+        Aligned rows all move: what finished ones write is never read.
+        """
+        self.positions += 1 if self.aligned else active
+        self.extent = min(self.extent + 1, self.capacity)
+
+    def _end(self, num_tokens: int) -> int:
+        return min(self.extent + num_tokens, self.capacity)

@@ -1,0 +1,111 @@
+"""Frozen, keyword-only configurations that validate themselves and round-trip through JSON."""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar, dataclass_transform
+
+C = TypeVar("C", bound=type[Any])
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be honoured; the message names the field, its value and what is allowed."""
+
+
+class Config:
+    """Base of every configuration: conversion from and to plain JSON values."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build the configuration from plain values; unknown names raise `ConfigError`."""
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold and `from_dict` reads back."""
+        return {name: _plain(value) for name, value in _shallow(self).items()}
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated anew."""
+        return type(self)(**{**_shallow(self), **changes})
+
+    def differences(self, other: "Config") -> list[str]:
+        """Say which fields differ from `other`'s, one readable phrase a field."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        names = list(dict.fromkeys([*mine, *theirs]))
+        return [
+            f"{name} is {mine.get(name)!r} here and {theirs.get(name)!r} there"
+            for name in names
+            if mine.get(name) != theirs.get(name)
+        ]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def config(cls: C) -> C:
+    """Make `cls` a frozen, keyword-only dataclass whose constructor explains unknown field names."""
+    made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    names = [field.name for field in dataclasses.fields(made)]
+    generated = made.__init__
+
+    def initialise(self: Any, **values: Any) -> None:
+        for name in values:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ConfigError(f"{cls.__name__} has no field {name!r}.{hint} Fields: {', '.join(names)}.")
+        # JSON knows lists only; a frozen configuration holds tuples.
+        generated(self, **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+    functools.update_wrapper(initialise, generated)  # keeps the signature for help() and editors
+    made.__init__ = initialise
+    return made
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError(message)` unless the condition holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def require_int(config: Any, *names: str, minimum: int = 1) -> None:
+    """Check that the named fields are whole numbers of at least `minimum`; None passes where a field has it."""
+    for name in names:
+        value = getattr(config, name)
+        if value is None and _default_is_none(config, name):
+            continue
+        valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+        require(valid, f"{_label(config, name)} must be a whole number of at least {minimum}, got {value!r}.")
+
+
+def require_choice(config: Any, name: str, allowed: tuple[Any, ...]) -> None:
+    """Check that the named field is one of `allowed`."""
+    value = getattr(config, name)
+    choices = ", ".join(repr(choice) for choice in allowed)
+    require(value in allowed, f"{_label(config, name)} must be one of {choices}, got {value!r}.")
+
+
+def require_bool(config: Any, *names: str) -> None:
+    """Check that the named fields are true or false, not merely truthy."""
+    for name in names:
+        value = getattr(config, name)
+        require(isinstance(value, bool), f"{_label(config, name)} must be true or false, got {value!r}.")
+
+
+def _label(config: Any, name: str) -> str:
+    return f"{type(config).__name__}.{name}"
+
+
+def _default_is_none(config: Any, name: str) -> bool:
+    return config.__dataclass_fields__[name].default is None
+
+
+def _shallow(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,71 @@
+"""One pre-norm transformer layer; without its memory it is a Llama-style layer.
+
+Shapes: B batch, T tokens, D model dimension.
+"""
+
+from torch import Tensor, nn
+
+from rxlm.nn.attention import Attention, KeyValues
+from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.feed_forward import FeedForward
+from rxlm.nn.moe import MixtureOfExperts, Routing
+from rxlm.nn.norm import NormKind, make_norm
+from rxlm.nn.rope import Rotation
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, optional memory cross-attention and feed-forward, each with its residual.
+
+    In memory cross-attention the queries come from the tokens, turned by the rotary embedding; keys and values
+    come from the memory slots after a norm, without rotation. `read_memory` projects them once a turn.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        attention: Attention,
+        feed_forward: FeedForward | MixtureOfExperts,
+        *,
+        norm: NormKind = "rms",
+        memory_attention: Attention | None = None,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(norm, dim)
+        self.attention = attention
+        if memory_attention is not None:
+            self.memory_norm = make_norm(norm, dim)
+            self.slot_norm = make_norm(norm, dim)
+        self.memory_attention = memory_attention
+        self.feed_forward_norm = make_norm(norm, dim)
+        self.feed_forward = feed_forward
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rotation: Rotation,
+        memory: KeyValues | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
+        routing: Routing | None = None,
+    ) -> Tensor:
+        """Transform the residual stream `x` (B, T, D); arguments as in `Attention`."""
+        x = x + self.attention(
+            self.attention_norm(x),
+            query_rotation=rotation,
+            key_rotation=rotation,
+            mask=mask,
+            causal=causal,
+            cache=cache,
+            layer=layer,
+        )
+        if self.memory_attention is not None and memory is not None:
+            x = x + self.memory_attention(self.memory_norm(x), memory, query_rotation=rotation)
+        return x + self.feed_forward(self.feed_forward_norm(x), routing)
+
+    def read_memory(self, slots: Tensor, mask: Tensor | None = None) -> KeyValues:
+        """Project this layer's memory slots (B, S, D) to keys and values; `mask` (B, S) hides slots where False."""
+        assert self.memory_attention is not None
+        return self.memory_attention.keys_values(self.slot_norm(slots), mask=mask)

@@ -1,0 +1,216 @@
+"""Mixture of experts with top-k routing, shared experts and a load-balancing loss.
+
+Shapes: N tokens (any leading dimensions, flattened), D model dimension, E experts, F hidden dimension of an
+expert, k experts a token, G shared experts.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rxlm.nn.feed_forward import ACTIVATIONS, activate
+
+ExpertBias = Literal["none", "local", "global"]
+EXPERT_BIASES: tuple[ExpertBias, ...] = ("none", "local", "global")
+
+# On a GPU: up to this many token-expert pairs each pair's weights are gathered; beyond, tokens are sorted by expert,
+GATHER_LIMIT = 64
+# unless there is no grouped kernel for their type: then all experts run on all tokens, up to this many.
+DENSE_LIMIT = 512
+
+
+@dataclass
+class Routing:
+    """Collects the load-balancing losses of one forward pass through a stack of layers."""
+
+    mask: Tensor | None = None
+    """True at tokens that count, in the shape of the tokens; None where all do."""
+    losses: list[Tensor] = field(default_factory=list)
+
+    def loss(self) -> Tensor | None:
+        """Mean over the expert layers, a scalar that is 1 for perfectly even routing; None without such layers."""
+        return torch.stack(self.losses).mean() if self.losses else None
+
+
+class Experts(nn.Module):
+    """A stack of E feed-forward networks of one shape whose weights are one tensor a projection."""
+
+    def __init__(
+        self, num_experts: int, dim: int, hidden_dim: int, *, gated: bool, activation: str, bias: bool
+    ) -> None:
+        super().__init__()
+        self.gated = gated
+        self.activation = ACTIVATIONS[activation]
+        width = 2 * hidden_dim if gated else hidden_dim
+        self.w_in = nn.Parameter(torch.empty(num_experts, dim, width))
+        self.w_out = nn.Parameter(torch.empty(num_experts, hidden_dim, dim))
+        self.b_in = nn.Parameter(torch.zeros(num_experts, width)) if bias else None
+        self.b_out = nn.Parameter(torch.zeros(num_experts, dim)) if bias else None
+        for weight in (self.w_in, self.w_out):
+            nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
+
+    def one(self, x: Tensor, expert: int) -> Tensor:
+        """Run one expert on all of `x` (N, D)."""
+        hidden = _affine(x, self.w_in[expert], None if self.b_in is None else self.b_in[expert])
+        hidden = activate(hidden, self.activation, self.gated)
+        return _affine(hidden, self.w_out[expert], None if self.b_out is None else self.b_out[expert])
+
+    def each(self, x: Tensor, experts: Tensor) -> Tensor:
+        """Run expert `experts[n]` on row n of `x` (N, D) by gathering its weights: for few rows, without a sync."""
+        b_in = 0 if self.b_in is None else self.b_in[experts]
+        b_out = 0 if self.b_out is None else self.b_out[experts]
+        hidden = torch.bmm(x[:, None], self.w_in[experts])[:, 0] + b_in
+        hidden = activate(hidden, self.activation, self.gated)
+        return torch.bmm(hidden[:, None], self.w_out[experts])[:, 0] + b_out
+
+    def grouped(self, x: Tensor, experts: Tensor, counts: Tensor) -> Tensor:
+        """Run the experts on `x` (N, D) sorted by expert, `counts` (E,) rows each, without a host sync."""
+        ends = counts.cumsum(0).int()
+        hidden = F.grouped_mm(x, self.w_in, offs=ends)
+        if self.b_in is not None:
+            hidden = hidden + self.b_in[experts]
+        out = F.grouped_mm(activate(hidden, self.activation, self.gated), self.w_out, offs=ends)
+        return out if self.b_out is None else out + self.b_out[experts]
+
+    def looped(self, x: Tensor, counts: list[int]) -> Tensor:
+        """Run the experts on `x` (N, D) sorted by expert, one after the other; `counts` lives on the host."""
+        parts = x.split(counts)
+        return torch.cat([self.one(part, expert) for expert, part in enumerate(parts) if counts[expert]])
+
+    def all(self, x: Tensor) -> Tensor:
+        """Run every expert on all of `x` (N, D): (E, N, D)."""
+        hidden = torch.matmul(x, self.w_in) + (0 if self.b_in is None else self.b_in[:, None])
+        hidden = activate(hidden, self.activation, self.gated)
+        return torch.matmul(hidden, self.w_out) + (0 if self.b_out is None else self.b_out[:, None])
+
+
+class MixtureOfExperts(nn.Module):
+    """Feed-forward layer in which each token is computed by k of E experts, and by all shared ones.
+
+    y = scale_r * sum over the top k of p_e * expert_e(x) + bias + scale_s * shared(x), where p is the softmax of
+    the router over all experts, renormalised over the chosen. Several shared experts are mixed by a softmax gate
+    of their own. The load-balancing loss is E * sum_e f_e * P_e with f_e the share of choices that fell on expert
+    e and P_e its mean probability (Fedus et al., 2021, equation 4).
+
+    Args:
+        dim, hidden_dim, num_experts, experts_per_token: D, F, E, k.
+        num_shared_experts, shared_hidden_dim: G (0 for none) and their hidden dimension, F when None.
+        gated, activation: as in `FeedForward`.
+        bias: "local" to each expert, "global" (one, added to the mix) or "none"; `shared_bias` likewise.
+        weighted_shared: scale the routed part by k / (k + G) and the shared part by G / (k + G).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int,
+        num_experts: int,
+        experts_per_token: int,
+        *,
+        num_shared_experts: int = 0,
+        shared_hidden_dim: int | None = None,
+        gated: bool = True,
+        activation: str = "silu",
+        bias: ExpertBias = "none",
+        shared_bias: ExpertBias = "none",
+        weighted_shared: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 1 <= experts_per_token <= num_experts:
+            raise ValueError(
+                f"experts_per_token must be between 1 and num_experts={num_experts}, got {experts_per_token}."
+            )
+        self.experts_per_token = experts_per_token
+        self.router = nn.Linear(dim, num_experts, bias=False)
+        self.experts = Experts(num_experts, dim, hidden_dim, gated=gated, activation=activation, bias=bias == "local")
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias == "global" else None
+        self.shared_experts, self.shared_gate, self.shared_bias = None, None, None
+        if num_shared_experts:
+            self.shared_experts = Experts(
+                num_shared_experts,
+                dim,
+                shared_hidden_dim or hidden_dim,
+                gated=gated,
+                activation=activation,
+                bias=shared_bias == "local",
+            )
+            if num_shared_experts > 1:
+                self.shared_gate = nn.Linear(dim, num_shared_experts, bias=False)
+            if shared_bias == "global":
+                self.shared_bias = nn.Parameter(torch.zeros(dim))
+        total = experts_per_token + num_shared_experts
+        self.routed_scale = experts_per_token / total if weighted_shared else 1.0
+        self.shared_scale = num_shared_experts / total if weighted_shared else 1.0
+
+    def forward(self, x: Tensor, routing: Routing | None = None) -> Tensor:
+        """Transform `x` (..., D) to the same shape; with `routing`, record the load-balancing loss there."""
+        tokens = x.reshape(-1, x.shape[-1])
+        probabilities = self.router(tokens).softmax(-1)
+        weights, chosen = probabilities.topk(self.experts_per_token, dim=-1)
+        if routing is not None:
+            routing.losses.append(_load_balancing_loss(probabilities, chosen, routing.mask))
+        weights = weights / weights.sum(-1, keepdim=True) * self.routed_scale
+        out = self._routed(tokens, weights, chosen)
+        if self.bias is not None:
+            out = out + self.bias
+        if self.shared_experts is not None:
+            out = out + self._shared(tokens) * self.shared_scale
+        return out.view_as(x)
+
+    def _routed(self, tokens: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Sum of the chosen experts' outputs, weighted; (N, D). No way taken for few tokens waits for a GPU."""
+        num_tokens, k = chosen.shape
+        if not tokens.is_cuda and num_tokens == 1:
+            outputs = torch.cat([self.experts.one(tokens, expert) for expert in chosen[0].tolist()])
+            return weights @ outputs
+        if tokens.is_cuda and num_tokens * k <= GATHER_LIMIT:
+            outputs = self.experts.each(tokens.repeat_interleave(k, dim=0), chosen.flatten())
+        elif tokens.is_cuda and not _has_grouped_kernel(tokens) and num_tokens <= DENSE_LIMIT:
+            rows = torch.arange(num_tokens, device=tokens.device)
+            outputs = self.experts.all(tokens)[chosen, rows[:, None]]
+        else:
+            outputs = self._sorted(tokens, chosen.flatten(), k)
+        return torch.einsum("nk,nkd->nd", weights, outputs.view(num_tokens, k, -1))
+
+    def _sorted(self, tokens: Tensor, flat: Tensor, k: int) -> Tensor:
+        """Outputs of each token-expert pair, (N * k, D), computed expert by expert."""
+        order = flat.argsort(stable=True)
+        grouped = tokens[order // k]
+        experts = torch.arange(self.router.out_features, device=flat.device)
+        counts = (flat[:, None] == experts).sum(0)
+        if _has_grouped_kernel(tokens):
+            outputs = self.experts.grouped(grouped, flat[order], counts)
+        else:
+            outputs = self.experts.looped(grouped, counts.tolist())
+        return torch.empty_like(outputs).index_copy(0, order, outputs)
+
+    def _shared(self, tokens: Tensor) -> Tensor:
+        assert self.shared_experts is not None
+        if self.shared_gate is None:
+            out = self.shared_experts.one(tokens, 0)
+        else:
+            mix = self.shared_gate(tokens).softmax(-1)
+            out = torch.einsum("ng,gnd->nd", mix, self.shared_experts.all(tokens))
+        return out if self.shared_bias is None else out + self.shared_bias
+
+
+def _has_grouped_kernel(tokens: Tensor) -> bool:
+    return tokens.is_cuda and tokens.dtype == torch.bfloat16 and hasattr(F, "grouped_mm")
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x @ weight if bias is None else torch.addmm(bias, x, weight)
+
+
+def _load_balancing_loss(probabilities: Tensor, chosen: Tensor, mask: Tensor | None) -> Tensor:
+    num_experts = probabilities.shape[-1]
+    counted = torch.ones_like(chosen[:, 0], dtype=torch.bool) if mask is None else mask.reshape(-1)
+    counted = counted.to(probabilities.dtype)
+    total = counted.sum().clamp(min=1)
+    share = probabilities.new_zeros(num_experts)
+    share = share.index_add(0, chosen.flatten(), counted.repeat_interleave(chosen.shape[1]))
+    mean = (probabilities * counted[:, None]).sum(0) / total
+    return num_experts * (share / (total * chosen.shape[1]) * mean).sum()

@@ -1,0 +1,26 @@
+"""Random numbers a row of a batch: what a row draws does not depend on its neighbours."""
+
+from collections.abc import Sequence
+
+import torch
+
+Seed = int | Sequence[int] | None
+
+
+def row_generators(batch_size: int, seed: Seed) -> list[torch.Generator]:
+    """Return a generator for each of `batch_size` rows.
+
+    Args:
+        batch_size: number of rows B.
+        seed: one number a row; or the first row's, counted up for the others; None takes fresh seeds from
+            PyTorch's global generator, which `torch.manual_seed` sets.
+    """
+    if seed is None:
+        seeds = torch.randint(2**62, (batch_size,)).tolist()
+    elif isinstance(seed, int):
+        seeds = [seed + row for row in range(batch_size)]
+    else:
+        seeds = list(seed)
+    if len(seeds) != batch_size:
+        raise ValueError(f"seed must be one number, or one a row: got {len(seeds)} for {batch_size} rows.")
+    return [torch.Generator().manual_seed(number) for number in seeds]

@@ -1,0 +1,72 @@
+"""Rotary position embedding (Su et al., 2021, equation 34) on interleaved pairs (0,1), (2,3), ...
+
+Shapes: B batch, H heads, T tokens, d head dimension.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Rotation(NamedTuple):
+    """Angles of one set of positions, ready to be applied to any head.
+
+    `cos` (B or 1, 1, T, d): the cosine of each pair's angle, twice in a row.
+    `sin` (B or 1, 1, T, d): its sine, negated in the first place of each pair.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+
+class RotaryEmbedding(nn.Module):
+    """Turns positions into rotations: pair i of position p turns by p * base^(-2i / head_dim).
+
+    Angles are float32 whatever the model's dtype: in bfloat16 they would be wrong by a quarter of a turn
+    from position 256 on.
+    """
+
+    inverse_frequencies: Tensor
+
+    def __init__(self, head_dim: int, base: float = 10000.0) -> None:
+        super().__init__()
+        if head_dim % 2:
+            raise ValueError(f"Rotary embedding needs an even head dimension, got {head_dim}.")
+        self.head_dim = head_dim
+        self.base = base
+        self.register_buffer("inverse_frequencies", self._frequencies("cpu"), persistent=False)
+
+    def forward(self, positions: Tensor) -> Rotation:
+        """Return the rotation of `positions`, shape (T,) or (B, T), whole numbers."""
+        angles = positions.float()[..., None] * self.inverse_frequencies
+        cos = angles.cos().repeat_interleave(2, dim=-1)
+        sin = angles.sin()
+        sin = torch.stack((-sin, sin), dim=-1).flatten(-2)
+        if positions.dim() == 1:
+            return Rotation(cos[None, None], sin[None, None])
+        return Rotation(cos[:, None], sin[:, None])
+
+    def _frequencies(self, device: torch.device | str) -> Tensor:
+        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device) / self.head_dim
+        return 1.0 / self.base**exponents
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        # `module.to(torch.bfloat16)` would round the frequencies: move them, then compute them again.
+        super()._apply(fn, recurse)
+        self.inverse_frequencies = self._frequencies(self.inverse_frequencies.device)
+        return self
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate queries or keys `x` (B, H, T, d) by a rotation of the same T; returns the shape and dtype of x."""
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x * rotation.cos, swapped, rotation.sin).type_as(x)
+
+
+def token_positions(num_tokens: int, mask: Tensor | None = None, device: torch.device | None = None) -> Tensor:
+    """Positions of tokens: (T,), or counted among the real tokens of each row for a mask (B, T), shape (B, T)."""
+    if mask is None:
+        return torch.arange(num_tokens, device=device)
+    return (mask.long().cumsum(1) - 1).clamp(min=0)

@@ -1,0 +1,96 @@
+"""What a model costs: parameters by component, memory of a conversation, floating-point operations of a token."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from rxlm.nn.moe import Experts, MixtureOfExperts
+from rxlm.rxt.core import RxTModel
+
+
+class ParameterCount(NamedTuple):
+    """Parameters of a component in all, and those that one token uses: of routed experts, the chosen ones."""
+
+    total: int
+    active: int
+
+
+def parameter_table(model: RxTModel) -> dict[str, ParameterCount]:
+    """Count the parameters of each component, then of the whole model (`all`). Shared weights count once.
+
+    An embedding is a table from which a token reads one row: its parameters count in full as total and as none
+    active, unless the head shares them.
+    """
+    decoder, tied = model.decoder, model.decoder.config.tie_head
+    embedding = decoder.embedding.weight.numel()
+    head = sum(parameter.numel() for parameter in decoder.head.parameters())
+    table = {
+        "embedding": ParameterCount(embedding, 0),
+        "decoder": _count(decoder.layers, decoder.final_norm),
+        "head": ParameterCount(0 if tied else head, head),
+        "encoder": _count(model.encoder.layers),
+        "memory attention": _count(model.memory_attention),
+    }
+    table["all"] = ParameterCount(*(sum(column) for column in zip(*table.values(), strict=True)))
+    return table
+
+
+def memory_bytes(model: RxTModel) -> int:
+    """Bytes of one conversation's memory, L x S x D values: all that a conversation keeps between turns."""
+    config = model.memory_attention.config
+    return config.num_layers * config.num_slots * config.dim * model.decoder.embedding.weight.element_size()
+
+
+def decoding_parameters(model: RxTModel) -> int:
+    """Parameters that the decoder reads for one new token; memory's key and value projections ran before."""
+    table = parameter_table(model)
+    projected = sum(
+        layer.memory_attention.k_proj.weight.numel() + layer.memory_attention.v_proj.weight.numel()
+        for layer in model.decoder.layers
+        if layer.memory_attention is not None
+    )
+    return table["decoder"].active + table["head"].active - projected
+
+
+def decoding_flops(model: RxTModel, position: int) -> int:
+    """Floating-point operations of one new token at `position` of its turn: 2 a weight, 4 a score and head element."""
+    config = model.decoder.config
+    scores = len(model.decoder.layers) * max(config.attention_heads) * config.head_dim * (position + 1)
+    readers = sum(layer.memory_attention is not None for layer in model.decoder.layers)
+    reads = readers * max(config.memory_heads) * config.head_dim * config.num_slots
+    return 2 * decoding_parameters(model) + 4 * (scores + reads)
+
+
+def update_flops(model: RxTModel, num_tokens: int) -> int:
+    """Floating-point operations of folding an interaction of `num_tokens` tokens into the memory."""
+    encoder, memory = model.encoder.config, model.memory_attention.config
+    table = parameter_table(model)
+    slots = memory.num_slots
+    encode = 2 * table["encoder"].active * num_tokens
+    encode += 4 * encoder.num_layers * max(encoder.attention_heads) * encoder.head_dim * num_tokens**2
+    head_dim = memory.dim // memory.num_heads
+    write = update = 0
+    for layer in model.memory_attention.layers:
+        attention = layer.write_attention
+        from_tokens = attention.k_proj.weight.numel() + attention.v_proj.weight.numel()
+        everything = sum(parameter.numel() for parameter in layer.parameters())
+        update += 2 * from_tokens * num_tokens + 2 * (everything - from_tokens) * slots
+        write += 4 * max(memory.write_heads) * head_dim * slots * num_tokens
+        if memory.variant != "simple":
+            write += 4 * max(memory.consolidation_heads) * head_dim * slots**2
+    return encode + write + update
+
+
+def _count(*modules: nn.Module) -> ParameterCount:
+    total = sum(parameter.numel() for module in modules for parameter in module.parameters())
+    idle = 0
+    for module in modules:
+        for mixture in module.modules():
+            if isinstance(mixture, MixtureOfExperts):
+                idle += _idle(mixture.experts, mixture.experts_per_token)
+    return ParameterCount(total, total - idle)
+
+
+def _idle(experts: Experts, chosen: int) -> int:
+    count = experts.w_in.shape[0]
+    return sum(parameter.numel() for parameter in experts.parameters()) * (count - chosen) // count

@@ -1,0 +1,222 @@
+"""The Reactive Transformer as pure functions: memory goes in as an argument and comes out as a result.
+
+Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, V vocabulary.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from rxlm.memory.config import MemoryAttentionConfig, MemoryAttentionVariant
+from rxlm.memory.state import MemoryState
+from rxlm.nn.config import Config, ConfigError
+from rxlm.nn.random import Seed
+from rxlm.rxt import published
+from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
+from rxlm.rxt.decoder import MemoryReading, RxTDecoder
+from rxlm.rxt.encoder import RxTEncoder
+from rxlm.rxt.generation import Column, Prompt, SamplingConfig, generate
+from rxlm.rxt.hub import HubModule
+from rxlm.rxt.memory_attention import RxTMemoryAttention
+
+
+class RxTModel(HubModule):
+    """Reactive Transformer: a decoder that answers from memory, and an encoder and a memory attention that update it.
+
+    The memory is a value: `init_memory`, `decode`, `encode`, `update_memory` and `generate` take it as an argument,
+    and what changes it returns the next one.
+
+    Args:
+        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones.
+        memory_attention_config: a `RxTInterlayerMemoryAttentionConfig`, or such a dict.
+        tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
+        memory_attention_variant: overrides the variant that `memory_attention_config` names.
+        system_prompt_title: heading under which published Beta models expect a system prompt.
+    """
+
+    def __init__(
+        self,
+        decoder_config: RxTComponentConfig | Mapping[str, Any],
+        encoder_config: RxTComponentConfig | Mapping[str, Any],
+        memory_attention_config: MemoryAttentionConfig | Mapping[str, Any],
+        tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
+        memory_attention_variant: MemoryAttentionVariant | None = None,
+        system_prompt_title: str | None = None,
+    ) -> None:
+        super().__init__()
+        decoder_config = _component(decoder_config)
+        encoder_config = _component(encoder_config, encoder=True)
+        memory_config = _memory_attention(memory_attention_config, memory_attention_variant)
+        self.tokenizer_config = self._load_config(tokenizer_config, RxTAlphaTokenizerConfig)
+        self.system_prompt_title = system_prompt_title
+        _check_fit(decoder_config, encoder_config, memory_config, self.tokenizer_config)
+        self.decoder = RxTDecoder(decoder_config)
+        self.encoder = RxTEncoder(encoder_config)
+        self.memory_attention = RxTMemoryAttention(memory_config)
+        self.max_seq_len = min(decoder_config.max_seq_len, encoder_config.max_seq_len, memory_config.max_seq_len)
+        self.share_components()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return self.decoder.embedding.weight.dtype
+
+    def share_components(self) -> None:
+        """Make encoder and decoder use one token embedding.
+
+        The constructor and `from_pretrained` have done it; programs written for the published models call it, and a
+        program that exchanges a component must.
+        """
+        self.encoder.embedding = self.decoder.embedding
+        self.decoder.tie_weights()
+
+    # --- memory as a value ---------------------------------------------------------------------------------------
+
+    def init_memory(self, batch_size: int = 1, seed: Seed = None) -> MemoryState:
+        """Return the memory that `batch_size` new conversations start from; `seed` as in `row_generators`."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        return MemoryState(self.memory_attention.initial_slots(batch_size, seed))
+
+    def decode(self, ids: Tensor, memory: MemoryState | MemoryReading, mask: Tensor | None = None) -> Tensor:
+        """Return next-token logits (B, T, V) of `ids` (B, T) read with this memory; see `RxTDecoder.forward`."""
+        return self.decoder(ids, memory, mask)
+
+    forward = decode
+
+    def encode(self, ids: Tensor, mask: Tensor | None = None, memory: MemoryState | None = None) -> Tensor:
+        """Return the encoded data (L, B, T, D) of finished interactions; see `RxTEncoder.forward`."""
+        return self.encoder(ids, mask, memory)
+
+    def read_memory(self, memory: MemoryState) -> MemoryReading:
+        """Project the memory to what the decoder reads, once for a turn."""
+        return self.decoder.read_memory(memory)
+
+    def update_memory(self, memory: MemoryState, ids: Tensor, mask: Tensor | None = None) -> MemoryState:
+        """Fold finished interactions into the memory.
+
+        Args:
+            memory: the memory before, of B conversations.
+            ids: the interactions, query and answer with their special tokens, (B, T).
+            mask: True at tokens that are not padding, (B, T); None where all are real. A conversation without a
+                single real token keeps its memory.
+
+        Returns: the memory after; the one before is unchanged. A gradient flows back through both arguments.
+        """
+        if memory.batch_size != ids.shape[0]:
+            raise ValueError(
+                f"The memory holds {memory.batch_size} conversations and the token ids {ids.shape[0]} rows."
+            )
+        mask = None if mask is None else mask.bool()
+        return MemoryState(self.memory_attention(memory.slots, self.encode(ids, mask, memory), mask))
+
+    def generate(
+        self,
+        prompt: Prompt,
+        memory: MemoryState | MemoryReading,
+        *,
+        sampling: SamplingConfig | None = None,
+        max_seq_len: int | None = None,
+        ignore_eos: bool = False,
+        first_tokens: Sequence[int] | None = None,
+        seed: Seed = None,
+    ) -> Iterator[Column]:
+        """Yield the answers to a batch of prompts, a column of tokens a step; memory does not change.
+
+        `max_seq_len` bounds query and answer together (the model's own limit when None); `ignore_eos` goes
+        on to that limit through [EOS]. See `rxt.generation.generate`.
+        """
+        return generate(
+            self.decoder,
+            prompt,
+            memory,
+            sampling=sampling or SamplingConfig(),
+            max_length=self.length_limit(max_seq_len),
+            pad_token_id=self.tokenizer_config.pad_token_id,
+            stop_tokens=() if ignore_eos else (self.tokenizer_config.eos_token_id,),
+            first_tokens=first_tokens,
+            seed=seed,
+        )
+
+    def length_limit(self, max_seq_len: int | None) -> int:
+        """Return the limit on query and answer together, checked against the model's."""
+        limit = self.max_seq_len if max_seq_len is None else max_seq_len
+        if not 1 <= limit <= self.max_seq_len:
+            raise ValueError(f"max_seq_len must be between 1 and the model's {self.max_seq_len}, got {limit}.")
+        return limit
+
+    # --- saving and loading --------------------------------------------------------------------------------------
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return the constructor's arguments, without the tokenizer, as plain values."""
+        return {
+            "decoder_config": self.decoder.config.to_dict(),
+            "encoder_config": self.encoder.config.to_dict(),
+            "memory_attention_config": self.memory_attention.config.to_dict(),
+            "tokenizer_config": self.tokenizer_config.to_dict(),
+            "system_prompt_title": self.system_prompt_title,
+        }
+
+    @classmethod
+    def from_config_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a model from what `config_dict` returned."""
+        variant = values["memory_attention_config"].get("variant")
+        return cls(**values, memory_attention_variant=variant)
+
+    def stored_ties(self) -> Mapping[str, str]:
+        """Second names of shared weights."""
+        ties = {f"decoder.{name}": f"decoder.{stored}" for name, stored in self.decoder.stored_ties().items()}
+        return {"encoder.embedding.weight": "decoder.embedding.weight", **ties}
+
+    def tie_weights(self) -> None:
+        """Make shared weights one parameter again, after loading."""
+        self.share_components()
+
+
+def _component(values: RxTComponentConfig | Mapping[str, Any], encoder: bool = False) -> RxTComponentConfig:
+    if isinstance(values, RxTComponentConfig):
+        return values
+    if published.is_component(values):
+        values = published.component_config(values, encoder=encoder)
+    return RxTComponentConfig.from_dict(values)
+
+
+def _memory_attention(
+    values: MemoryAttentionConfig | Mapping[str, Any], variant: MemoryAttentionVariant | None
+) -> MemoryAttentionConfig:
+    if not isinstance(values, MemoryAttentionConfig):
+        if published.is_component(values):
+            values = published.memory_attention_config(values, variant or "interlayer")
+        values = MemoryAttentionConfig.from_dict({**values, **({"variant": variant} if variant else {})})
+    return values.replace(variant=variant) if variant else values
+
+
+def _check_fit(
+    decoder: RxTComponentConfig,
+    encoder: RxTComponentConfig,
+    memory: MemoryAttentionConfig,
+    tokens: RxTAlphaTokenizerConfig,
+) -> None:
+    """Raise `ConfigError` unless the components share the memory's shape and the vocabulary."""
+    components: dict[str, Config] = {"decoder": decoder, "encoder": encoder, "memory attention": memory}
+    shared = {
+        "num_layers": ("decoder", "encoder", "memory attention"),
+        "dim": ("decoder", "encoder", "memory attention"),
+        "num_slots": ("decoder", "memory attention"),
+        "vocab_size": ("decoder", "encoder"),
+    }
+    for name, owners in shared.items():
+        values = {owner: getattr(components[owner], name) for owner in owners}
+        if len(set(values.values())) > 1:
+            found = ", ".join(f"{value} in the {owner}" for owner, value in values.items())
+            raise ConfigError(f"{name} must be the same everywhere, got {found}.")
+    for name, token in tokens.to_dict().items():
+        if token is not None and token >= decoder.vocab_size:
+            raise ConfigError(f"tokenizer_config.{name} is {token}, outside of the vocabulary of {decoder.vocab_size}.")

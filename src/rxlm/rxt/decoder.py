@@ -1,0 +1,166 @@
+"""The decoder: writes an answer from the query and the memory.
+
+Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+from torch import Tensor, nn
+
+from rxlm.memory.state import MemoryState
+from rxlm.nn.attention import KeyValues, causal_mask
+from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.moe import Routing
+from rxlm.nn.norm import make_norm
+from rxlm.nn.rope import RotaryEmbedding, token_positions
+from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.hub import HubModule
+from rxlm.rxt.layers import build_layer, check_tokens, initialise
+
+
+@dataclass(frozen=True)
+class MemoryReading:
+    """A memory projected to the keys and values of each layer that reads it: made once a turn, read every token."""
+
+    layers: tuple[KeyValues, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Conversations B."""
+        return self.layers[0].keys.shape[0]
+
+
+class RxTDecoder(HubModule):
+    """Causal transformer whose layers read the memory.
+
+    Layers stand in one list: stateless ones, those with memory, stateless ones again (see `RxTComponentConfig`).
+    """
+
+    def __init__(self, config: RxTComponentConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = config = self._load_config(config, RxTComponentConfig)
+        memory = config.reads_memory is not False
+        stateless_dim = config.dense_ff_dim or config.ff_dim
+        before, after = (
+            [build_layer(config, kind, ff_dim=stateless_dim, memory=False) for kind in kinds]
+            for kinds in (config.stateless_layers, config.final_stateless_layers)
+        )
+        middle = [
+            build_layer(config, config.memory_layer_kind, ff_dim=config.ff_dim, memory=memory)
+            for _ in range(config.num_layers)
+        ]
+        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList([*before, *middle, *after])
+        self.final_norm = make_norm(config.final_norm, config.dim) if config.final_norm else nn.Identity()
+        self.head = nn.Linear(config.dim, config.vocab_size, bias=config.head_bias)
+        self.rope = RotaryEmbedding(config.head_dim, config.rope_base)
+        initialise(self.embedding, self.layers)
+        self.tie_weights()
+
+    def forward(
+        self,
+        ids: Tensor,
+        memory: MemoryState | MemoryReading,
+        mask: Tensor | None = None,
+        *,
+        routing: Routing | None = None,
+    ) -> Tensor:
+        """Return the logits of the next token at every position, (B, T, V).
+
+        Args:
+            ids: token ids (B, T).
+            memory: the memory of these B conversations, or a reading of it.
+            mask: True at tokens that are not padding, (B, T). Padding at the end needs none: no real token sees it.
+            routing: collects the load-balancing losses of expert layers.
+        """
+        return self.head(self.hidden_states(ids, memory, mask, routing=routing))
+
+    def hidden_states(
+        self,
+        ids: Tensor,
+        memory: MemoryState | MemoryReading,
+        mask: Tensor | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+        routing: Routing | None = None,
+    ) -> Tensor:
+        """Return what the head reads, (B, T, D); with a cache the tokens follow those it holds, and no mask is due."""
+        check_tokens(ids, mask, self.config)
+        reading = memory if isinstance(memory, MemoryReading) else self.read_memory(memory)
+        if reading.layers and reading.batch_size != ids.shape[0]:
+            raise ValueError(
+                f"The memory holds {reading.batch_size} conversations and the token ids {ids.shape[0]} rows."
+            )
+        num_tokens = ids.shape[1]
+        attention_mask, causal = None, num_tokens > 1
+        if cache is not None:
+            positions = cache.new_positions(num_tokens)
+            if cache.extent:
+                attention_mask, causal = cache.visible(num_tokens, self.config.sliding_window), False
+        else:
+            mask = None if mask is None else mask.bool()
+            positions = token_positions(num_tokens, mask, ids.device)
+            if mask is not None:
+                attention_mask = causal_mask(positions, mask, self.config.sliding_window)
+        rotation = self.rope(positions)
+        readings = iter(reading.layers)
+        x = self.embedding(ids)
+        for index, layer in enumerate(self.layers):
+            x = layer(
+                x,
+                rotation=rotation,
+                memory=None if layer.memory_attention is None else next(readings),
+                mask=attention_mask,
+                causal=causal,
+                cache=cache,
+                layer=index,
+                routing=routing,
+            )
+        return self.final_norm(x)
+
+    def read_memory(self, memory: MemoryState, slot_mask: Tensor | None = None) -> MemoryReading:
+        """Project the memory once for a turn; `slot_mask` (B, S) hides slots where it is False."""
+        layers = cast(list[TransformerLayer], list(self.layers))
+        readers = [layer for layer in layers if layer.memory_attention is not None]
+        if readers and (memory.num_layers, memory.slots.shape[3]) != (len(readers), self.config.dim):
+            raise ValueError(
+                f"The memory has {memory.num_layers} layers of dim {memory.slots.shape[3]}; "
+                f"this decoder reads {len(readers)} of dim {self.config.dim}."
+            )
+        return MemoryReading(
+            tuple(layer.read_memory(memory.slots[index], slot_mask) for index, layer in enumerate(readers))
+        )
+
+    def new_cache(self, batch_size: int, capacity: int | None = None) -> KeyValueCache:
+        """Return an empty key/value cache for `batch_size` rows of up to `capacity` tokens (max_seq_len when None)."""
+        weight = self.embedding.weight
+        return KeyValueCache(
+            len(self.layers),
+            batch_size,
+            self.config.attention_heads[1],
+            self.config.head_dim,
+            capacity or self.config.max_seq_len,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+
+    def stored_ties(self) -> Mapping[str, str]:
+        """Second names of shared weights."""
+        return {"head.weight": "embedding.weight"} if self.config.tie_head else {}
+
+    def tie_weights(self) -> None:
+        """Let the head share the embedding's weight, where the configuration says so."""
+        if self.config.tie_head:
+            self.head.weight = self.embedding.weight
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain values."""
+        return {"config": self.config.to_dict()}
+
+    @classmethod
+    def from_config_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a decoder from what `config_dict` returned."""
+        return cls(**values)

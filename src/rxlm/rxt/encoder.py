@@ -1,0 +1,74 @@
+"""The encoder: what each of its layers makes of a finished interaction is what that memory layer may remember.
+
+Shapes: B conversations, T tokens, L layers, D model dimension.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from rxlm.memory.state import MemoryState
+from rxlm.nn.attention import padding_mask
+from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.moe import Routing
+from rxlm.nn.rope import RotaryEmbedding, token_positions
+from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.hub import HubModule
+from rxlm.rxt.layers import build_layer, check_tokens, initialise
+
+
+class RxTEncoder(HubModule):
+    """Bidirectional transformer that returns the residual stream after each layer, without a final norm."""
+
+    def __init__(self, config: RxTComponentConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = config = self._load_config(config, RxTComponentConfig)
+        memory, kind = bool(config.reads_memory), config.memory_layer_kind
+        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(
+            build_layer(config, kind, ff_dim=config.ff_dim, memory=memory) for _ in range(config.num_layers)
+        )
+        self.rope = RotaryEmbedding(config.head_dim, config.rope_base)
+        initialise(self.embedding, self.layers)
+
+    def forward(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        memory: MemoryState | None = None,
+        routing: Routing | None = None,
+    ) -> Tensor:
+        """Return the encoded data, (L, B, T, D).
+
+        Args:
+            ids: token ids (B, T).
+            mask: True at tokens that are not padding, (B, T); None where all are real. Positions count the real
+                tokens of a row; what comes out at padding means nothing.
+            memory: the memory, for an encoder that reads it.
+            routing: collects the load-balancing losses of expert layers.
+        """
+        check_tokens(ids, mask, self.config)
+        if self.config.reads_memory and memory is None:
+            raise ValueError("This encoder reads the memory: give it one.")
+        mask = None if mask is None else mask.bool()
+        rotation = self.rope(token_positions(ids.shape[1], mask, ids.device))
+        key_mask = None if mask is None else padding_mask(mask)
+        x = self.embedding(ids)
+        states = []
+        readers = memory if self.config.reads_memory else None
+        for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):
+            reading = None if readers is None else layer.read_memory(readers.slots[index])
+            x = layer(x, rotation=rotation, memory=reading, mask=key_mask, routing=routing)
+            states.append(x)
+        return torch.stack(states)
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain values."""
+        return {"config": self.config.to_dict()}
+
+    @classmethod
+    def from_config_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build an encoder from what `config_dict` returned."""
+        return cls(**values)

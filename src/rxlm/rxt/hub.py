@@ -1,0 +1,241 @@
+"""Saving to a folder, loading from a folder or the Hugging Face hub: one way for models and their components."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rxlm.nn.config import Config
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged or of another kind; the message names the file and what is wrong."""
+
+
+class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
+    """A module that `save_pretrained`, `from_pretrained` and `push_to_hub` know how to handle.
+
+    `config.json` holds the format's version, the class's name and the constructor's arguments; `model.safetensors`
+    the weights, each stored once.
+    """
+
+    tied_weights: ClassVar[Mapping[str, str]] = {}
+    """Names of weights that are another weight under a second name: {second name: stored name}."""
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain values."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build the module, with fresh weights, from what `config_dict` returned."""
+        raise NotImplementedError
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> str | None:
+        """Write configuration and weights to a folder, made where it is missing; optionally push it to the hub.
+
+        Files are replaced only once they are written whole. Further arguments go to `push_to_hub`.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config", "model_card_kwargs"):  # `push_to_hub` of huggingface_hub passes these on
+            if not push_to_hub:
+                kwargs.pop(name, None)
+        self._save_pretrained(folder)
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(repo_id=repo_id or folder.name, **kwargs)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        header = {"format_version": FORMAT_VERSION, "architecture": type(self).__name__}
+        text = json.dumps({**header, **self.config_dict()}, indent=2) + "\n"
+        weights = {name: tensor for name, tensor in self.state_dict().items() if name not in self.stored_ties()}
+        write_atomically(save_directory / WEIGHTS_FILE, lambda path: save_weights(weights, path))
+        write_atomically(save_directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    @classmethod
+    def from_pretrained(  # pyrefly: ignore[bad-override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Load a module from a folder, or from the hub by its id, in evaluation mode.
+
+        Args:
+            pretrained_model_name_or_path: a folder that `save_pretrained` wrote, or a hub id.
+            revision, cache_dir, force_download, local_files_only, token: as in `hf_hub_download`.
+            device: where the weights go.
+            dtype: their floating-point type; None keeps the file's.
+
+        Raises `CheckpointError` (a ValueError) where nothing is there, or what is there is damaged.
+        """
+        files = CheckpointFiles(
+            pretrained_model_name_or_path,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return cls._from_files(files).to(device=device, dtype=dtype).eval()
+
+    @classmethod
+    def _from_files(cls, files: "CheckpointFiles") -> Self:
+        header, values = split_header(files.config(), files.name)
+        if header["architecture"] != cls.__name__:
+            raise CheckpointError(f"{files.name} holds a {header['architecture']}, not a {cls.__name__}.")
+        return cls._from_state(values, files.weights(), files.name)
+
+    @classmethod
+    def _from_state(cls, values: Mapping[str, Any], weights: dict[str, Tensor], source: str) -> Self:
+        """Build the module around `weights`, which it keeps without a copy."""
+        with torch.device("meta"):
+            module = cls.from_config_dict(values)
+        ties = module.stored_ties()
+        weights = weights | {name: weights[stored] for name, stored in ties.items() if stored in weights}
+        check_weights(module, weights, source)
+        module.load_state_dict(weights, assign=True)
+        module.tie_weights()
+        return module
+
+    def stored_ties(self) -> Mapping[str, str]:
+        """Second names of weights that this module shares, and the names that they are stored under."""
+        return self.tied_weights
+
+    def tie_weights(self) -> None:
+        """Make shared weights one parameter again, after loading."""
+
+    @classmethod
+    def _load_config(cls, values: Any, kind: type[Config]) -> Any:
+        return values if isinstance(values, kind) else kind.from_dict(values)
+
+
+class CheckpointFiles:
+    """The files of one checkpoint, in a folder or on the hub; downloaded when asked for."""
+
+    def __init__(self, name: str | Path, **download: Any) -> None:
+        self.name = str(name)
+        self.download = download
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the checkpoint is a folder on this machine."""
+        return Path(self.name).is_dir()
+
+    def path(self, filename: str) -> Path:
+        """Return the path of one file of the checkpoint."""
+        if self.is_local:
+            path = Path(self.name) / filename
+            if not path.is_file():
+                raise CheckpointError(f"The folder {self.name} has no {filename}.")
+            return path
+        try:
+            return Path(hf_hub_download(self.name, filename, **self.download))
+        except (HFValidationError, RepositoryNotFoundError) as error:
+            raise CheckpointError(
+                f"{self.name!r} is neither a folder on this machine nor a model id that the hub knows: {error}"
+            ) from error
+        except EntryNotFoundError as error:
+            reason = "is not in the cache, and the hub is out of reach" if _is_offline(error) else "is not there"
+            raise CheckpointError(f"The file {filename} of {self.name!r} {reason}: {error}") from error
+
+    def config(self) -> dict[str, Any]:
+        """Return the parsed `config.json`."""
+        path = self.path(CONFIG_FILE)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{path} is not JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{path} holds a {type(values).__name__} and not a configuration.")
+        return values
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tensors of `model.safetensors`."""
+        path = self.path(WEIGHTS_FILE)
+        try:
+            return load_file(path)
+        except (SafetensorError, ValueError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}. Download or save the checkpoint again.") from error
+
+
+def split_header(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split our `config.json` into its header (format_version, architecture) and the constructor's arguments."""
+    if "format_version" not in values or "architecture" not in values:
+        raise CheckpointError(f"The {CONFIG_FILE} of {source} is not of this library: it has no format_version.")
+    if values["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{source} is in format {values['format_version']!r}; this version of rxlm reads {FORMAT_VERSION}."
+        )
+    header = {name: values[name] for name in ("format_version", "architecture")}
+    return header, {name: value for name, value in values.items() if name not in header}
+
+
+def check_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise `CheckpointError` unless `weights` are exactly the module's names and shapes."""
+    expected = module.state_dict()
+    problems = [f"{name} is missing" for name in expected.keys() - weights.keys()]
+    problems += [f"{name} is not part of the model" for name in weights.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {tuple(weights[name].shape)} where {tuple(expected[name].shape)} is due"
+        for name in expected.keys() & weights.keys()
+        if expected[name].shape != weights[name].shape
+    ]
+    if problems:
+        problems.sort()
+        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"The weights of {source} do not fit its configuration: {'; '.join(problems[:5])}{more}.")
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file."""
+    save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, path, {"format": "pt"})
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Call `write(temporary path)` and move the result to `path`, so that a failure leaves an old file whole."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(temporary))
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _is_offline(error: Exception) -> bool:
+    return isinstance(error, LocalEntryNotFoundError)

@@ -1,0 +1,95 @@
+"""Builds transformer layers from a component's configuration, and gives them their first weights."""
+
+import torch
+from torch import Tensor, nn
+
+from rxlm.nn.attention import Attention
+from rxlm.nn.feed_forward import FeedForward
+from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.moe import MixtureOfExperts
+from rxlm.rxt.config import FeedForwardKind, RxTComponentConfig
+
+EMBEDDING_STD = 0.02
+
+
+def build_layer(config: RxTComponentConfig, kind: FeedForwardKind, *, ff_dim: int, memory: bool) -> TransformerLayer:
+    """Return one layer with a feed-forward of that kind (`ff_dim` if dense), with or without memory cross-attention."""
+    attention = Attention(
+        config.dim,
+        config.num_heads,
+        *config.attention_heads,
+        gate_activation=config.attention_gate,
+        qk_norm=config.qk_norm,
+        out_bias=config.attention_bias,
+        sliding_window=config.sliding_window,
+        backend=config.attention_backend,
+    )
+    memory_attention = None
+    if memory:
+        memory_attention = Attention(
+            config.dim,
+            config.num_heads,
+            *config.memory_heads,
+            gate_activation=config.memory_attention_gate,
+            out_bias=config.attention_bias,
+            backend=config.attention_backend,
+        )
+    return TransformerLayer(
+        config.dim,
+        attention,
+        build_feed_forward(config, kind, ff_dim),
+        norm=config.norm,
+        memory_attention=memory_attention,
+    )
+
+
+def build_feed_forward(
+    config: RxTComponentConfig, kind: FeedForwardKind, ff_dim: int
+) -> FeedForward | MixtureOfExperts:
+    """Return a dense feed-forward of hidden dimension `ff_dim`, or the configured mixture of experts."""
+    if kind == "dense":
+        return FeedForward(
+            config.dim, ff_dim, gated=config.ff_gated, activation=config.ff_activation, bias=config.ff_bias
+        )
+    return MixtureOfExperts(
+        config.dim,
+        config.ff_dim,
+        config.num_experts,
+        config.experts_per_token,
+        num_shared_experts=config.num_shared_experts,
+        shared_hidden_dim=config.shared_expert_dim,
+        gated=config.ff_gated,
+        activation=config.ff_activation,
+        bias=config.expert_bias,
+        shared_bias=config.shared_expert_bias,
+        weighted_shared=config.weighted_shared_experts,
+    )
+
+
+@torch.no_grad()
+def initialise(embedding: nn.Embedding, layers: nn.ModuleList) -> None:
+    """Scale first weights: a small embedding, and residual branches that add up to about one over the depth.
+
+    Everything else keeps PyTorch's defaults (uniform, 1 / sqrt(fan in)).
+    """
+    nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
+    for layer in layers:
+        for module in layer.modules():
+            if isinstance(module, (Attention, FeedForward)):
+                module.out_proj.weight.mul_((2 * len(layers)) ** -0.5)
+
+
+def check_tokens(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -> None:
+    """Raise ValueError unless `ids` (B, T) are token ids that the model can read, and `mask` fits them."""
+    if ids.dim() != 2 or ids.dtype not in (torch.long, torch.int):
+        raise ValueError(f"Token ids are whole numbers of shape (B, T), got {tuple(ids.shape)} of {ids.dtype}.")
+    if ids.shape[1] > config.max_seq_len:
+        raise ValueError(f"The interaction has {ids.shape[1]} tokens; the model reads at most {config.max_seq_len}.")
+    if mask is not None and mask.shape != ids.shape:
+        raise ValueError(f"The attention mask has shape {tuple(mask.shape)}, the token ids {tuple(ids.shape)}.")
+    if ids.device.type != "cpu" or not ids.numel():
+        return  # reading values back from a GPU would stall it
+    low, high = ids.aminmax()
+    if low < 0 or high >= config.vocab_size:
+        wrong = int(low) if low < 0 else int(high)
+        raise ValueError(f"Token id {wrong} is outside of the model's vocabulary of {config.vocab_size}.")

@@ -1,0 +1,430 @@
+"""The checkpoint format of the RxT models on the hub: the only file that knows it.
+
+Such a folder has a `config.json` in other field names than ours and a `model.safetensors` in other tensor names.
+Older releases stored some things differently, and some configurations do not say what was built: where the
+tensors tell, they are believed. Layers and tensors keep their order and their numbers; nothing is approximated.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rxlm.memory.state import MemoryState
+from rxlm.nn.config import ConfigError, require
+from rxlm.rxt.hub import CheckpointError, CheckpointFiles
+
+Values = Mapping[str, Any]
+
+ACTIVATION_NAMES = {
+    "swish": "silu", "silu": "silu", "gelu": "gelu", "relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh",
+    "linear": "identity", "identity": "identity",
+}  # fmt: skip
+NORM_NAMES = {
+    "classic-rms": "rms", "layer": "mixed-layer", "rms": "mixed-rms", "adaptive": "mixed-rms",
+    "positional": "mixed-positional",
+}  # fmt: skip
+BIAS_NAMES = {"global": "global", "local": "local", "off": "none"}
+GATE_NAMES = {"static": "static", "elementwise": "slot-elementwise", "linear": "slot-linear"}
+
+COMPONENT_FIELDS = {
+    "num_layers": 12, "vocab_size": 20000, "embed_dim": 512, "ff_dim": 1536, "att_heads": 16, "seq_len": 1024,
+    "stm_size": 1024, "self_att_type": "sqa", "cross_att_type": "sqa", "att_groups": 1, "att_query_groups": None,
+    "cross_att_groups": None, "cross_att_query_groups": None, "use_gated": True, "ff_activation": "swish",
+    "use_rms_norm": True, "use_moe": False, "num_experts": 1, "moe_top_k": 1, "num_shared_experts": 1,
+    "shared_expert_dim": None, "dense_layer_dim": 1536, "moe_bias_mode": "global",
+    "moe_shared_experts_bias_mode": "local", "moe_use_weighted_shared_experts": False,
+    "use_gated_attention": False, "gated_attention_activation": "sigmoid", "use_gated_cross_attention": None,
+    "use_attention_output_bias": True, "use_head_norm": False, "head_norm_type": "layer_norm",
+    "stateless_layers_config": None, "final_stateless_layers_config": None, "skip_memory_cross_attention": False,
+    "rope_base": 10000,
+}  # fmt: skip
+"""Published fields of a decoder or encoder, and the value of an absent one."""
+
+MEMORY_FIELDS = {
+    "num_layers": 12, "embed_dim": 512, "att_heads": 16, "seq_len": 1024, "stm_size": 1024, "rope_base": 10000,
+    "att_type": "sqa", "att_groups": 1, "att_query_groups": None,
+    "interlayer_att_type": None, "interlayer_att_groups": None, "interlayer_att_query_groups": None,
+    "self_att_type": None, "self_att_groups": None, "self_att_query_groups": None,
+    "norm_type": "classic-rms", "norm_per_dim_scale": False, "use_gated_residual": True,
+    "residual_gate_type": "elementwise", "residual_per_slot_gate": True, "residual_gate_init": None,
+    "residual_gate_slot_status_type": "mean", "use_tanh_residual_gate": True, "num_groups": None,
+    "use_attention_output_bias": True, "use_gated_attention": False, "gated_attention_activation": "sigmoid",
+}  # fmt: skip
+"""Published fields of a memory attention network, and the value of an absent one."""
+
+HARMLESS = re.compile(r"dropout|flash|kernel|gemm|amp|vectorized|compile|checkpoint|cutlass|triton|_init|aux|debug")
+"""Fields outside the tables that choose a kernel or matter in training only."""
+
+IGNORED_TENSORS = re.compile(r"\.rope\.|\.stm\.")
+
+
+def is_published(config: Values) -> bool:
+    """Say whether a `config.json` is in the published format."""
+    return "format_version" not in config and {"decoder_config", "encoder_config"} <= config.keys()
+
+
+def is_component(values: Values) -> bool:
+    """Say whether a component's plain configuration is in published field names."""
+    return not {"embed_dim", "att_heads", "stm_size", "seq_len"}.isdisjoint(values)
+
+
+def component_config(values: Values, tensors: Values | None = None, *, encoder: bool = False) -> dict[str, Any]:
+    """Translate a decoder's or encoder's published configuration into the fields of `RxTComponentConfig`.
+
+    `tensors` are the component's weights by published name, where there are any: what they tell goes before what
+    the configuration says.
+    """
+    get = _with_defaults(values, COMPONENT_FIELDS, "encoder_config" if encoder else "decoder_config")
+    gate = _name("gated_attention_activation", get["gated_attention_activation"], ACTIVATION_NAMES)
+    cross_gated = (
+        get["use_gated_attention"] if get["use_gated_cross_attention"] is None else get["use_gated_cross_attention"]
+    )
+    query, kv = _head_counts(get["self_att_type"], get["att_heads"], get["att_groups"], get["att_query_groups"])
+    memory_query, memory_kv = _head_counts(
+        get["cross_att_type"],
+        get["att_heads"],
+        _first(get["cross_att_groups"], get["att_groups"]),
+        _first(get["cross_att_query_groups"], get["att_query_groups"]),
+    )
+    stateless = {name: tuple(get[f"{name}_config"] or ()) for name in ("stateless_layers", "final_stateless_layers")}
+    any_moe = get["use_moe"] or any("moe" in kinds for kinds in stateless.values())
+    names = tuple(tensors or ())
+    has_memory = any("memory_cross_attention" in name for name in names) if names else None
+    reads_memory = has_memory if has_memory is not None else not (encoder and get["skip_memory_cross_attention"])
+    head_norm = {"layer_norm": "layer", "rms_norm": "rms"}
+    translated = {
+        "num_layers": get["num_layers"],
+        "vocab_size": get["vocab_size"],
+        "dim": get["embed_dim"],
+        "max_seq_len": get["seq_len"],
+        "num_slots": get["stm_size"],
+        "num_heads": get["att_heads"],
+        "num_query_heads": query,
+        "num_kv_heads": kv,
+        "memory_query_heads": memory_query,
+        "memory_kv_heads": memory_kv,
+        "reads_memory": reads_memory,
+        "attention_gate": gate if get["use_gated_attention"] else None,
+        "memory_attention_gate": gate if cross_gated else None,
+        "attention_bias": get["use_attention_output_bias"],
+        "feed_forward": "moe" if get["use_moe"] else "dense",
+        "ff_dim": get["ff_dim"],
+        "ff_gated": get["use_gated"],
+        "ff_activation": _name("ff_activation", get["ff_activation"], ACTIVATION_NAMES),
+        "ff_bias": True,
+        "dense_ff_dim": get["dense_layer_dim"],
+        "norm": "rms" if get["use_rms_norm"] else "layer",
+        "final_norm": _name("head_norm_type", get["head_norm_type"], head_norm) if get["use_head_norm"] else None,
+        "head_bias": True,
+        "rope_base": float(get["rope_base"]),
+        **stateless,
+    }
+    if any_moe:
+        translated |= {
+            "num_experts": get["num_experts"],
+            "experts_per_token": get["moe_top_k"],
+            "num_shared_experts": get["num_shared_experts"],
+            "shared_expert_dim": get["shared_expert_dim"],
+            "expert_bias": _expert_bias(names) or _name("moe_bias_mode", get["moe_bias_mode"], BIAS_NAMES),
+            "shared_expert_bias": _shared_bias(names)
+            or _name("moe_shared_experts_bias_mode", get["moe_shared_experts_bias_mode"], BIAS_NAMES),
+            "weighted_shared_experts": get["moe_use_weighted_shared_experts"],
+        }
+    return translated
+
+
+def memory_attention_config(values: Values, variant: str, tensors: Values | None = None) -> dict[str, Any]:
+    """Translate a memory attention network's published configuration into `MemoryAttentionConfig`'s fields."""
+    get = _with_defaults(values, MEMORY_FIELDS, "memory_attention_config")
+    names = tuple(tensors or ())
+    gated = get["use_gated_residual"]
+    if names and "use_gated_residual" not in values:
+        gated = any(".residual_gate_layers." in name for name in names)
+    gate = _name("residual_gate_type", get["residual_gate_type"], GATE_NAMES) if gated else "none"
+    heads = _head_counts(get["att_type"], get["att_heads"], get["att_groups"], get["att_query_groups"])
+    step = "self" if get["self_att_type"] else "interlayer"
+    step_heads = _head_counts(
+        _first(get[f"{step}_att_type"], get["att_type"]),
+        get["att_heads"],
+        _first(get[f"{step}_att_groups"], get["att_groups"]),
+        _first(get[f"{step}_att_query_groups"], get["att_query_groups"]),
+    )
+    variant = _variant(names, variant, gated) if names else variant
+    norm = _name("norm_type", get["norm_type"], NORM_NAMES)
+    scale_is_per_dim = norm != "mixed-positional" or get["norm_per_dim_scale"]
+    attention_gate = _name("gated_attention_activation", get["gated_attention_activation"], ACTIVATION_NAMES)
+    has_gate = any(name.endswith("gate_proj.weight") for name in names) if names else get["use_gated_attention"]
+    has_bias = any(name.endswith("out_proj.bias") for name in names) if names else get["use_attention_output_bias"]
+    return {
+        "num_layers": get["num_layers"],
+        "dim": get["embed_dim"],
+        "num_slots": get["stm_size"],
+        "max_seq_len": get["seq_len"],
+        "num_heads": get["att_heads"],
+        "num_query_heads": heads[0],
+        "num_kv_heads": heads[1],
+        "consolidation_query_heads": step_heads[0],
+        "consolidation_kv_heads": step_heads[1],
+        "variant": variant,
+        "num_groups": get["num_groups"] if variant == "grouped-self-interlayer" else None,
+        "gate": gate,
+        "gate_activation": "tanh" if gated and get["use_tanh_residual_gate"] else "sigmoid",
+        "gate_per_slot": get["residual_per_slot_gate"] if gated else True,
+        "gate_status": get["residual_gate_slot_status_type"] if gate in ("slot-elementwise", "slot-linear") else "mean",
+        "gate_init": float(get["residual_gate_init"]) if gated and get["residual_gate_init"] is not None else None,
+        "norm": norm,
+        "norm_per_dim_scale": scale_is_per_dim,
+        "initial_memory": "normal",
+        "attention_gate": attention_gate if has_gate else None,
+        "attention_bias": has_bias,
+        "rope_base": float(get["rope_base"]),
+    }
+
+
+def model_config(config: Values, tensors: Values | None = None) -> dict[str, Any]:
+    """Translate a whole published `config.json` into the values of our own (see `RxTAlpha.config_dict`)."""
+    tensors = tensors or {}
+    parts = {part: {n: t for n, t in tensors.items() if n.startswith(f"{part}.")} for part in
+             ("decoder", "encoder", "memory_attention")}  # fmt: skip
+    variant = config.get("memory_attention_variant") or "interlayer"
+    return {
+        "decoder_config": component_config(config["decoder_config"], parts["decoder"]),
+        "encoder_config": component_config(config["encoder_config"], parts["encoder"], encoder=True),
+        "memory_attention_config": memory_attention_config(
+            config["memory_attention_config"], variant, parts["memory_attention"]
+        ),
+        "tokenizer_config": dict(config["tokenizer_config"]),
+        "system_prompt_title": config.get("system_prompt_title"),
+    }
+
+
+def is_beta(config: Values) -> bool:
+    """Say whether a published configuration is a Beta model's, which has thinking tokens."""
+    return "system_prompt_title" in config or config.get("tokenizer_config", {}).get("think_token_id") is not None
+
+
+def saved_memory(folder: str) -> MemoryState:
+    """Return the memory state that a published checkpoint was saved with; models here start from a fresh one."""
+    weights = CheckpointFiles(folder).weights()
+    for name in ("decoder.model.stm.memory", "memory_attention.model.stm.memory"):
+        if name in weights:
+            return MemoryState(weights[name])
+    raise CheckpointError(f"{folder} holds no memory state.")
+
+
+# --- tensors ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of our tensors stands in a published file: one tensor, or a stack of them, perhaps transposed."""
+
+    names: tuple[str, ...]
+    stacked: bool = False
+    transposed: bool = False
+
+    def read(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Return our tensor."""
+        parts = [tensors[name].t() if self.transposed else tensors[name] for name in self.names]
+        return torch.stack(parts) if self.stacked else parts[0]
+
+    def write(self, tensor: Tensor) -> dict[str, Tensor]:
+        """Return the published tensors that `read` would make `tensor` of."""
+        parts = tensor.unbind() if self.stacked else (tensor,)
+        return {
+            name: (part.t() if self.transposed else part).contiguous()
+            for name, part in zip(self.names, parts, strict=True)
+        }
+
+
+def translate_weights(
+    expected: Iterable[str], tensors: Mapping[str, Tensor], model_values: Values
+) -> dict[str, Tensor]:
+    """Return our state dict from the tensors of a published file.
+
+    Args:
+        expected: the names of our state dict.
+        tensors: the published file's tensors.
+        model_values: the translated configuration, as `model_config` gives it.
+
+    Raises `CheckpointError` where a tensor is missing, or one is left that has no place in the model.
+    """
+    translated, missing = {}, []
+    used = {name for name in tensors if IGNORED_TENSORS.search(name)}
+    used |= {"decoder.model.embedding.weight", "encoder.model.embedding.weight"}
+    for name in expected:
+        candidates = list(sources(name, model_values))
+        source = next((each for each in candidates if all(part in tensors for part in each.names)), None)
+        if source is None:
+            missing.append(candidates[0].names[0])
+            continue
+        translated[name] = source.read(tensors)
+        used.update(source.names)
+    if missing:
+        raise CheckpointError(f"The checkpoint is damaged or incomplete: {_listed(missing)} missing.")
+    left = [name for name in tensors if name not in used and not name.endswith(".ema_rms")]
+    if left:
+        raise CheckpointError(f"The checkpoint has tensors that this model has no place for: {_listed(left)}.")
+    return translated
+
+
+def sources(name: str, model_values: Values) -> Iterator[Source]:
+    """Yield the places where our tensor `name` may stand in a published file, the newest form first."""
+    part, rest = name.split(".", 1)
+    if rest == "embedding.weight":
+        yield from (Source((f"{where}.model.embedding.weight",)) for where in ("encoder", "decoder"))
+    elif part == "memory_attention":
+        yield from _memory_sources(rest)
+    elif rest.startswith("layers."):
+        _, index, inner = rest.split(".", 2)
+        config = model_values[f"{part}_config"]
+        prefix = f"{part}.model.{_layer_name(int(index), config)}."
+        yield from _layer_sources(prefix, inner, config)
+    else:
+        yield Source((f"{part}.model.{rest.replace('final_norm', 'head_norm')}",))
+
+
+LAYER_MODULES = {
+    "attention_norm": "norm1", "memory_norm": "norm2", "feed_forward_norm": "norm3", "slot_norm": "stm_norm",
+    "attention": "attention", "memory_attention": "memory_cross_attention",
+}  # fmt: skip
+MEMORY_MODULES = {
+    "write_attention": ("attention_layers",),
+    "write_norm": ("memory_norm_layers",),
+    "encoded_norm": ("memory_input_norm_layers",),
+    "write_gate": ("residual_gate_layers",),
+    "mix_gate": ("interlayer_gate_layers",),
+    "consolidation_attention": ("mean_attention_layers", "self_attention_layers"),
+    "consolidation_norm": ("mean_memory_norm_layers", "self_memory_norm_layers"),
+    "consolidation_gate": ("mean_residual_gate_layers", "self_residual_gate_layers"),
+}
+
+
+def _memory_sources(name: str) -> Iterator[Source]:
+    prefix = "memory_attention.model"
+    if name.startswith("mean_norm."):
+        yield Source((f"{prefix}.mean_stm_norm.{_norm_tensor(name.split('.', 1)[1])}",))
+        return
+    _, index, module, tensor = name.split(".", 3)
+    if module.endswith("gate"):
+        tensor = {"weight": "gate"}.get(tensor, tensor.replace("linear.", "gate.").replace("status.", "slot_status."))
+    elif module.endswith("norm"):
+        tensor = _norm_tensor(tensor)
+    yield from (Source((f"{prefix}.{published}.{index}.{tensor}",)) for published in MEMORY_MODULES[module])
+
+
+def _norm_tensor(tensor: str) -> str:
+    return tensor.replace("average_rms", "ema_rms")
+
+
+def _layer_name(index: int, config: Values) -> str:
+    before = len(config["stateless_layers"])
+    if index < before:
+        return f"stateless_layers.{index}"
+    index -= before
+    if index < config["num_layers"]:
+        return f"layers.{index}"
+    return f"final_stateless_layers.{index - config['num_layers']}"
+
+
+def _layer_sources(prefix: str, name: str, config: Values) -> Iterator[Source]:
+    module, tensor = name.split(".", 1)
+    if module != "feed_forward":
+        yield Source((f"{prefix}{LAYER_MODULES[module]}.{tensor}",))
+        return
+    first = "fc1.linear" if config["ff_gated"] else "fc1"
+    ff = f"{prefix}ff."
+    stack, _, weight = tensor.rpartition(".")
+    if stack in ("experts", "shared_experts"):
+        yield from _expert_sources(ff, stack == "shared_experts", weight, first, config)
+        return
+    renamed = {
+        "router.weight": "router.gate.weight",
+        "bias": "global_bias",
+        "shared_gate.weight": "shared_expert_gate.weight",
+        "shared_bias": "shared_experts_bias",
+    }
+    yield Source((ff + renamed.get(tensor, tensor.replace("in_proj", first).replace("out_proj", "fc2")),))
+
+
+def _expert_sources(ff: str, shared: bool, weight: str, first: str, config: Values) -> Iterator[Source]:
+    """A stack of experts: one tensor; or, in older files, one tensor an expert; or a single shared expert."""
+    stacked = {"w_in": "w1", "w_out": "w2", "b_in": "b1", "b_out": "b2"}[weight]
+    kind, layer = weight.split("_")
+    single = f"{first if layer == 'in' else 'fc2'}.{'weight' if kind == 'w' else 'bias'}"
+    if shared and config["num_shared_experts"] == 1:
+        yield Source((f"{ff}shared_expert.{single}",), stacked=True, transposed=kind == "w")
+    else:
+        yield Source((f"{ff}{'shared_' if shared else ''}{stacked}",))
+    stack, count = ("shared_experts", "num_shared_experts") if shared else ("experts", "num_experts")
+    names = tuple(f"{ff}{stack}.{expert}.{single}" for expert in range(config[count]))
+    yield Source(names, stacked=True, transposed=kind == "w")
+
+
+# --- reading fields ----------------------------------------------------------------------------------------------
+
+
+def _with_defaults(values: Values, table: Values, where: str) -> dict[str, Any]:
+    for name, value in values.items():
+        off = value in (None, False, 0, "none", "off", [], {})
+        if name not in table and not off and not HARMLESS.search(name):
+            raise ConfigError(
+                f"The published field {where}.{name}={value!r} changes the model in a way that rxlm lacks."
+            )
+    return {**table, **{name: value for name, value in values.items() if name in table}}
+
+
+def _name(field: str, value: Any, names: Mapping[str, str]) -> str:
+    require(value in names, f"The published field {field} must be one of {', '.join(names)}, got {value!r}.")
+    return names[value]
+
+
+def _head_counts(kind: str, heads: int, groups: int, query_groups: int | None) -> tuple[int, int]:
+    counts = {
+        "mha": (heads, heads),
+        "gqa": (heads, groups),
+        "mqa": (heads, 1),
+        "sqa": (_first(query_groups, groups), groups),
+    }
+    require(kind in counts, f"Attention of type {kind!r} is not supported; known: {', '.join(counts)}.")
+    return counts[kind]
+
+
+def _first(value: Any, fallback: Any) -> Any:
+    return fallback if value is None else value
+
+
+def _expert_bias(names: tuple[str, ...]) -> str | None:
+    if any(re.search(r"\.ff\.(b1$|experts\.\d+\.fc1.*bias)", name) for name in names):
+        return "local"
+    if any(name.endswith(".ff.global_bias") for name in names):
+        return "global"
+    return "none" if names else None
+
+
+def _shared_bias(names: tuple[str, ...]) -> str | None:
+    if any(re.search(r"\.ff\.(shared_b1$|shared_expert\.fc1.*bias|shared_experts\.\d+\.fc1.*bias)", n) for n in names):
+        return "local"
+    if any(name.endswith(".ff.shared_experts_bias") for name in names):
+        return "global"
+    return "none" if names else None
+
+
+def _variant(names: tuple[str, ...], configured: str, gated: bool) -> str:
+    """Tell the variant by the tensors. Without gates interlayer and self-interlayer look alike: then by the name."""
+    if any(".self_attention_layers." in name for name in names):
+        return "self"
+    if not any(".mean_attention_layers." in name for name in names):
+        return "simple"
+    if any(".interlayer_gate_layers." in name for name in names):
+        return configured if configured == "grouped-self-interlayer" else "self-interlayer"
+    return configured if not gated and "self-interlayer" in configured else "interlayer"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(sorted(names)[:5]) + more

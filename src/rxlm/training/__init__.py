@@ -1,0 +1,1 @@
+"""The training curriculum: one module a stage, and the loop that runs them."""
