@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from rxlm.nn.attention import Attention
 from rxlm.nn.moe import Experts, MixtureOfExperts
 from rxlm.rxt.core import RxTModel
 
@@ -44,11 +45,7 @@ def memory_bytes(model: RxTModel) -> int:
 def decoding_parameters(model: RxTModel) -> int:
     """Parameters that the decoder reads for one new token; memory's key and value projections ran before."""
     table = parameter_table(model)
-    projected = sum(
-        layer.memory_attention.k_proj.weight.numel() + layer.memory_attention.v_proj.weight.numel()
-        for layer in model.decoder.layers
-        if layer.memory_attention is not None
-    )
+    projected = sum(_key_value_weights(layer.memory_attention) for layer in model.decoder.layers)
     return table["decoder"].active + table["head"].active - projected
 
 
@@ -71,8 +68,7 @@ def update_flops(model: RxTModel, num_tokens: int) -> int:
     head_dim = memory.dim // memory.num_heads
     write = update = 0
     for layer in model.memory_attention.layers:
-        attention = layer.write_attention
-        from_tokens = attention.k_proj.weight.numel() + attention.v_proj.weight.numel()
+        from_tokens = _key_value_weights(layer.write_attention)
         everything = sum(parameter.numel() for parameter in layer.parameters())
         update += 2 * from_tokens * num_tokens + 2 * (everything - from_tokens) * slots
         write += 4 * max(memory.write_heads) * head_dim * slots * num_tokens
@@ -89,6 +85,12 @@ def _count(*modules: nn.Module) -> ParameterCount:
             if isinstance(mixture, MixtureOfExperts):
                 idle += _idle(mixture.experts, mixture.experts_per_token)
     return ParameterCount(total, total - idle)
+
+
+def _key_value_weights(attention: object) -> int:
+    if not isinstance(attention, Attention):
+        return 0
+    return attention.k_proj.weight.numel() + attention.v_proj.weight.numel()
 
 
 def _idle(experts: Experts, chosen: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.data.tokenizer import load_tokenizer_from_hf_hub
 from rxlm.memory.config import MemoryAttentionVariant
 from rxlm.nn.config import ConfigError
 from rxlm.rxt import published
@@ -84,8 +85,8 @@ class RxTAlpha(StatefulInteraction):
         arguments as in `HubModule.from_pretrained`. A Beta checkpoint gives a `RxTBeta`, which is a `RxTAlpha` too.
         """
         model = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        download = {name: value for name, value in kwargs.items() if name not in ("device", "dtype")}
-        tokenizer = tokenizer or cls._own_tokenizer(pretrained_model_name_or_path, download)
+        if tokenizer is None:
+            tokenizer = _tokenizer_beside(pretrained_model_name_or_path, kwargs)
         if tokenizer is not None:
             model.set_tokenizer(tokenizer)
         return model
@@ -156,3 +157,14 @@ class RxTBeta(RxTAlpha):
         if mode not in openings:
             raise ValueError(f"thinking_mode must be one of {', '.join(openings)}, got {thinking_mode!r}.")
         return openings[mode]
+
+
+def _tokenizer_beside(checkpoint: str | Path, options: Mapping[str, Any]) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer that stands beside a checkpoint; None where there is none."""
+    download = {
+        name: options[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in options
+    }
+    try:
+        return load_tokenizer_from_hf_hub(str(checkpoint), **download)  # takes a folder, too
+    except FileNotFoundError:
+        return None

@@ -4,9 +4,8 @@ Shapes: B conversations, T tokens.
 """
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, SupportsIndex
+from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -24,7 +23,6 @@ from rxlm.data.tokenizer import (
     TOOL_CALL,
     TOOL_USE,
     StreamDecoder,
-    load_tokenizer,
 )
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.core import RxTModel
@@ -66,13 +64,7 @@ class TextModel(RxTModel):
         if isinstance(queries, str) or not queries:
             raise ValueError(f"queries must be a list of at least one text, got {queries!r}.")
         tokenizer, limit = self.needed_tokenizer(), self.length_limit(max_seq_len)
-        rows = [query_ids(tokenizer, self.tokenizer_config, query) for query in queries]
-        for row in rows:
-            if len(row) + 2 > limit:
-                raise ValueError(
-                    f"The query takes {len(row)} tokens; with [A] and an answer of at least one token "
-                    f"it may take {limit - 2} (max_seq_len {limit})."
-                )
+        rows = [query_prompt(tokenizer, self.tokenizer_config, query, limit) for query in queries]
         return self._padded(rows)
 
     def tokenize_full_interaction(
@@ -141,13 +133,18 @@ class TextModel(RxTModel):
             "attention_mask": torch.tensor(mask, device=self.device),
         }
 
-    @staticmethod
-    def _own_tokenizer(name: str | Path, download: Mapping[str, Any]) -> PreTrainedTokenizerFast | None:
-        """Return the tokenizer that stands beside a checkpoint; None where there is none."""
-        try:
-            return load_tokenizer(name, **download)
-        except FileNotFoundError:
-            return None
+
+def query_prompt(
+    tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, query: str, limit: int
+) -> list[int]:
+    """Return `[BOS][Q]query`; ValueError where it leaves no room for [A] and an answer within `limit` tokens."""
+    ids = query_ids(tokenizer, tokens, query)
+    if len(ids) + 2 > limit:
+        raise ValueError(
+            f"The query takes {len(ids)} tokens; with [A] and an answer of at least one token "
+            f"it may take {limit - 2} (max_seq_len {limit})."
+        )
+    return ids
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, vocab_size: int) -> None:

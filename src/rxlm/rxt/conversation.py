@@ -1,0 +1,342 @@
+"""A chat with one model: text in, text out, and the memory updated while the reader reads.
+
+A conversation does not change its model, so that any number of them can share one.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.templates import interaction_ids
+from rxlm.memory.state import MemoryState
+from rxlm.rxt.conversation_file import ConversationError, SavedConversation
+from rxlm.rxt.decoder import MemoryReading
+from rxlm.rxt.fingerprint import fingerprint
+from rxlm.rxt.generation import Prompt, SamplingConfig
+from rxlm.rxt.interaction import Opening, ThinkingMode
+from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.text import check_tokenizer, query_prompt
+from rxlm.rxt.writer import AnswerWriter
+
+__all__ = ["Conversation", "ConversationError", "Turn"]
+
+# One worker for all conversations: updates are short, and a second one would only share the same cores.
+_UPDATES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rxlm-memory-update")
+
+KEPT_STATES = 8
+"""Memory states that a conversation keeps for undo and retry; older ones are computed again from the transcript."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One finished turn: the texts, and the token ids of the whole interaction as the memory read it."""
+
+    query: str
+    answer: str
+    thought: str | None
+    ids: tuple[int, ...]
+
+
+class Conversation:
+    """A conversation with a Reactive Transformer.
+
+    Args:
+        model: the model; conversations share it.
+        tokenizer: its tokenizer; None takes the one attached to the model.
+        system: a system prompt, read into the memory before the first turn.
+        sampling: how answers are sampled, unless a turn says otherwise.
+        seed: makes the whole conversation repeatable: initial memory and answers.
+    """
+
+    def __init__(
+        self,
+        model: RxTAlpha,
+        tokenizer: PreTrainedTokenizerFast | None = None,
+        system: str | None = None,
+        *,
+        sampling: SamplingConfig | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, model.tokenizer_config, model.decoder.config.vocab_size)
+        self.model = model
+        self.tokenizer = tokenizer or model.needed_tokenizer()
+        self.system = system
+        self.sampling = sampling or SamplingConfig()
+        self.seed = seed
+        self._draws = 0
+        self._turns: list[Turn] = []
+        self._states: dict[int, MemoryState] = {}
+        """Memory after so many turns: the first and the newest ones."""
+        self._keep(0, self._first_memory())
+        self._update: _Update | None = None
+        self._is_answering = False
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The finished turns, oldest first."""
+        return tuple(self._turns)
+
+    @property
+    def memory(self) -> MemoryState:
+        """The memory after the last turn; waits for its update."""
+        self.wait()
+        return self._memory_after(len(self._turns))
+
+    def send(
+        self,
+        text: str,
+        *,
+        sampling: SamplingConfig | None = None,
+        max_seq_len: int | None = None,
+        seed: int | None = None,
+        thinking_mode: ThinkingMode | None = None,
+        on_thought: Callable[[str], None] | None = None,
+    ) -> Iterator[str]:
+        """Answer `text`, a piece of text at a time; then update the memory in the background.
+
+        The pieces put together are the answer. Closed or failing before the answer is complete, a turn leaves
+        conversation and memory as they were. The next turn waits for the update where it must.
+
+        Args:
+            text: what the user says.
+            sampling: overrides the conversation's.
+            max_seq_len: tokens of the whole turn, the model's limit when None.
+            seed: makes this answer repeatable.
+            thinking_mode: `fast`, `extended` or `auto`, for Beta models.
+            on_thought: is called with each piece of a thought.
+
+        Bad arguments raise ValueError here, before anything is done.
+        """
+        return self._answer(self._reply(text, sampling, max_seq_len, seed, thinking_mode, on_thought))
+
+    def retry(
+        self,
+        *,
+        sampling: SamplingConfig | None = None,
+        max_seq_len: int | None = None,
+        seed: int | None = None,
+        thinking_mode: ThinkingMode | None = None,
+        on_thought: Callable[[str], None] | None = None,
+    ) -> Iterator[str]:
+        """Answer the last query anew, with options as in `send`.
+
+        The old answer is replaced once the new one is complete; until then it stays.
+        """
+        if not self._turns:
+            raise ConversationError("There is no turn to retry.")
+        query = self._turns[-1].query
+        return self._answer(self._reply(query, sampling, max_seq_len, seed, thinking_mode, on_thought), replace=True)
+
+    def undo(self, n: int = 1) -> None:
+        """Take back the last `n` turns: transcript and memory are as they were before them."""
+        self._ready()
+        if not 0 <= n <= len(self._turns):
+            raise ConversationError(f"There are {len(self._turns)} turns to undo, and {n} were asked for.")
+        count = len(self._turns) - n
+        self._keep(count, self._memory_after(count))
+        del self._turns[count:]
+
+    def reset(self) -> None:
+        """Start again after the system prompt, with the memory that the conversation began with."""
+        self._check_idle()
+        self._update = None
+        self._turns.clear()
+        self._keep(0, self._states[0])
+
+    def fork(self) -> Self:
+        """Return a conversation that goes on from here on its own; this one is not affected."""
+        self._ready()
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._turns, twin._states = list(self._turns), dict(self._states)
+        return twin
+
+    def save(self, path: str | Path) -> None:
+        """Write memory, transcript and the model's fingerprint to one safetensors file."""
+        self._ready()
+        count = len(self._turns)
+        saved = SavedConversation(
+            fingerprint=fingerprint(self.model, self.tokenizer),
+            system=self.system,
+            seed=self.seed,
+            draws=self._draws,
+            turns=[asdict(turn) for turn in self._turns],
+            memories={n: self._memory_after(n) for n in {0, max(0, count - 1), count}},
+        )
+        saved.write(Path(path))
+
+    def load(self, path: str | Path) -> None:
+        """Go on with a saved conversation in place of this one.
+
+        A file that is damaged, or that belongs to another model, configuration or tokenizer, is refused with a
+        `ConversationError` that says what differs; this conversation then stays as it is.
+        """
+        self._ready()
+        saved = SavedConversation.read(Path(path))
+        saved.check_belongs_to(fingerprint(self.model, self.tokenizer))
+        self.system, self.seed, self._draws = saved.system, saved.seed, saved.draws
+        self._turns = [Turn(turn["query"], turn["answer"], turn["thought"], tuple(turn["ids"])) for turn in saved.turns]
+        self._states = {n: state.to(self.model.device) for n, state in saved.memories.items()}
+        self._keep(len(self._turns), self._states[len(self._turns)])
+
+    def wait(self) -> None:
+        """Wait until the memory has taken in the last turn.
+
+        Where the update failed, the turn is taken back and `ConversationError` raised.
+        """
+        if self._update is None:
+            return
+        update, self._update = self._update, None
+        try:
+            state, reading = update.future.result()
+        except Exception as error:
+            query = self._turns[-1].query
+            self._turns = update.turns_before
+            self._keep(len(self._turns), self._memory_after(len(self._turns)))
+            raise ConversationError(
+                f"The memory update after {query!r} failed, the turn is taken back: {error}"
+            ) from error
+        self._keep(len(self._turns), state, reading)
+
+    # --- a turn --------------------------------------------------------------------------------------------------
+
+    def _reply(
+        self,
+        query: str,
+        sampling: SamplingConfig | None,
+        max_seq_len: int | None,
+        seed: int | None,
+        thinking_mode: ThinkingMode | None,
+        on_thought: Callable[[str], None] | None,
+    ) -> "_Reply":
+        """Check what is asked of a turn and prepare its prompt."""
+        limit = self.model.length_limit(max_seq_len)
+        opening = self.model.opening(thinking_mode)
+        ids = query_prompt(self.tokenizer, self.model.tokenizer_config, query, limit)
+        if opening.appended is not None:
+            ids.append(opening.appended)
+        prompt = Prompt(torch.tensor([ids], device=self.model.device), [len(ids)])
+        return _Reply(query, prompt, opening, limit, sampling or self.sampling, seed, on_thought or _ignore)
+
+    def _answer(self, reply: "_Reply", replace: bool = False) -> Iterator[str]:
+        """Stream one answer; the turn is recorded, and its update under way, before the last piece is handed out."""
+        self._ready()
+        if replace and not self._turns:
+            raise ConversationError("There is no turn to retry.")
+        self._is_answering = True
+        try:
+            before = len(self._turns) - (1 if replace else 0)
+            memory = self._memory_after(before)
+            reading = self.model.read_memory(memory) if replace else self._reading
+            writer = AnswerWriter(self.tokenizer, self.model.tokenizer_config, reply.opening.appended)
+            columns = self.model.generate(
+                reply.prompt,
+                reading,
+                sampling=reply.sampling,
+                max_seq_len=reply.limit,
+                first_tokens=reply.opening.choices,
+                seed=self._next_seed() if reply.seed is None else reply.seed,
+            )
+            for column in columns:
+                for piece in writer.push(column):
+                    if piece.is_thought:
+                        reply.on_thought(piece.text)
+                    else:
+                        yield piece.text
+            rest = list(writer.flush())
+            self._record(before, memory, reply, writer)
+            yield from (piece.text for piece in rest if not piece.is_thought)
+        finally:
+            self._is_answering = False
+
+    def _next_seed(self) -> int | None:
+        if self.seed is None:
+            return None
+        self._draws += 1
+        return self.seed + self._draws
+
+    def _record(self, before: int, memory: MemoryState, reply: "_Reply", writer: AnswerWriter) -> None:
+        ids, _ = reply.prompt.complete(writer.columns, self.model.tokenizer_config.pad_token_id)
+        turn = Turn(reply.query, writer.answer, writer.thought, tuple(ids[0].tolist()))
+        self._update = _Update(_UPDATES.submit(self._update_and_read, memory, turn), list(self._turns))
+        self._turns[before:] = [turn]
+
+    # --- memories ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _first_memory(self) -> MemoryState:
+        memory = self.model.init_memory(1, self.seed).detach()
+        return memory if self.system is None else self.model.update_memory(memory, self._system_ids(self.system))
+
+    def _system_ids(self, system: str) -> Tensor:
+        title = self.model.system_prompt_title
+        query, answer = (system, "") if title is None else (title, system)
+        ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, query, answer)
+        if len(ids) > self.model.max_seq_len:
+            raise ConversationError(
+                f"The system prompt takes {len(ids)} tokens; the limit is {self.model.max_seq_len}."
+            )
+        return torch.tensor([ids], device=self.model.device)
+
+    @torch.no_grad()
+    def _update_and_read(self, memory: MemoryState, turn: Turn) -> tuple[MemoryState, MemoryReading]:
+        """Do what is to be done between two turns."""
+        updated = self._updated(memory, turn)
+        return updated, self.model.read_memory(updated)
+
+    @torch.no_grad()
+    def _updated(self, memory: MemoryState, turn: Turn) -> MemoryState:
+        return self.model.update_memory(memory, torch.tensor([turn.ids], device=self.model.device))
+
+    def _memory_after(self, count: int) -> MemoryState:
+        """Return the memory after `count` turns: a kept one, or one computed again from the turns since a kept one."""
+        start = max(n for n in self._states if n <= count)
+        memory = self._states[start]
+        for turn in self._turns[start:count]:
+            memory = self._updated(memory, turn)
+        return memory
+
+    @torch.no_grad()
+    def _keep(self, count: int, memory: MemoryState, reading: MemoryReading | None = None) -> None:
+        """Make `memory` the one after `count` turns; forget later ones, and of the earlier all but the newest."""
+        kept = {n: state for n, state in self._states.items() if n == 0 or count - KEPT_STATES < n < count}
+        self._states = {**kept, count: memory}
+        self._reading = reading or self.model.read_memory(memory)
+
+    def _ready(self) -> None:
+        self._check_idle()
+        self.wait()
+
+    def _check_idle(self) -> None:
+        if self._is_answering:
+            raise ConversationError("An answer is being written: read it to its end, or close it, first.")
+
+
+class _Update(NamedTuple):
+    """A memory update under way, and the turns to return to where it fails."""
+
+    future: Future[tuple[MemoryState, MemoryReading]]
+    turns_before: list[Turn]
+
+
+class _Reply(NamedTuple):
+    """What is asked of one answer."""
+
+    query: str
+    prompt: Prompt
+    opening: Opening
+    limit: int
+    sampling: SamplingConfig
+    seed: int | None
+    on_thought: Callable[[str], None]
+
+
+def _ignore(text: str) -> None:
+    """Take a piece of a thought that nobody asked for."""

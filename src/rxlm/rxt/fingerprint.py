@@ -1,0 +1,53 @@
+"""Fingerprints that tell whether two models, and the tokenizers beside them, are the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.rxt.core import RxTModel
+
+
+def fingerprint(model: RxTModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Return what identifies a model: its class, its configuration, and digests of its weights and its tokenizer."""
+    return {
+        "architecture": type(model).__name__,
+        **model.config_dict(),
+        "weights": weights_digest(model),
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+
+
+def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """Say what differs between two fingerprints, a phrase a difference; empty where nothing does."""
+    found = []
+    for name in dict.fromkeys([*saved, *present]):
+        there, here = saved.get(name), present.get(name)
+        if there == here:
+            continue
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            found += [f"{name}.{phrase}" for phrase in differences(there, here)]
+        elif name in ("weights", "tokenizer"):
+            found.append("the weights differ" if name == "weights" else "the tokenizer differs")
+        else:
+            found.append(f"{name} is {there!r} there and {here!r} here")
+    return found
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Return the SHA-256 of all weights with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return the SHA-256 of what turns text into ids and back; padding and truncation settings do not count."""
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = {name: value for name, value in parts.items() if name not in ("padding", "truncation")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
