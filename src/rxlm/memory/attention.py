@@ -74,7 +74,9 @@ class MemoryAttention(nn.Module):
         self.initial = None
         if config.initial_memory == "learned":
             shape = (config.num_layers, config.num_slots, config.dim)
-            self.initial = nn.Parameter(torch.randn(shape) * config.initial_std)
+            self.initial = nn.Parameter(torch.empty(shape))
+            if not self.initial.is_meta:  # else a shape to load weights into
+                nn.init.normal_(self.initial, std=config.initial_std)
 
     def forward(self, slots: Tensor, encoded: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the next slots (L, B, S, D).
@@ -116,9 +118,10 @@ class MemoryAttention(nn.Module):
         reference = next(self.parameters())
         shape = (config.num_layers, config.num_slots, config.dim)
         if self.initial is not None:
-            return self.initial[:, None].expand(-1, batch_size, -1, -1)
+            # A copy, not a view: an optimizer changes the parameter in place, and a state is a value.
+            return self.initial[:, None].repeat(1, batch_size, 1, 1)
         if config.initial_memory == "zeros":
-            return reference.new_zeros(shape)[:, None].expand(-1, batch_size, -1, -1)
+            return reference.new_zeros(shape)[:, None].repeat(1, batch_size, 1, 1)
         rows = [torch.randn(shape, generator=generator) for generator in row_generators(batch_size, seed)]
         return (torch.stack(rows, dim=1) * config.initial_std).to(reference)
 

@@ -227,12 +227,22 @@ def _windowed_attention(queries: Tensor, keys: Tensor, values: Tensor, window: i
     return torch.cat(blocks, dim=2)
 
 
-def padding_mask(mask: Tensor) -> Tensor:
-    """Mask over keys (B, 1, 1, S) from a mask (B, S) of real tokens.
+def padding_mask(mask: Tensor, positions: Tensor | None = None, sliding_window: int | None = None) -> Tensor:
+    """Mask of attention in both directions over a padded batch, from a mask (B, S) of real tokens.
 
-    A row without any sees everything, for a softmax over nothing is not a number; its result means nothing.
+    Args:
+        mask: True at tokens that are not padding, (B, S).
+        positions: position of each token, (B, S), counted among the real ones; needed for a sliding window.
+        sliding_window: a query sees only keys less than this many positions away; None for all.
+
+    Returns: (B, 1, 1, S), or (B, 1, S, S) with a window. A row without any token sees everything, for a softmax
+        over nothing is not a number; its result means nothing.
     """
-    return (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
+    real = mask | ~mask.any(dim=1, keepdim=True)
+    if sliding_window is None or positions is None:
+        return real[:, None, None, :]
+    near = (positions[:, None, :] - positions[:, :, None]).abs() < sliding_window
+    return (real[:, None, :] & near)[:, None]
 
 
 def causal_mask(positions: Tensor, key_mask: Tensor, sliding_window: int | None = None) -> Tensor:

@@ -89,6 +89,12 @@ class Conversation:
         self.wait()
         return self._memory_after(len(self._turns))
 
+    @property
+    def memory_before(self) -> MemoryState | None:
+        """The memory before the last turn; None before the first one."""
+        self.wait()
+        return self._memory_after(len(self._turns) - 1) if self._turns else None
+
     def send(
         self,
         text: str,

@@ -18,7 +18,7 @@ from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.layers import build_layer, check_tokens, initialise
+from rxlm.rxt.layers import build_layer, check_tokens, initialise, new_embedding
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RxTDecoder(HubModule):
             build_layer(config, config.memory_layer_kind, ff_dim=config.ff_dim, memory=memory)
             for _ in range(config.num_layers)
         ]
-        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.embedding = new_embedding(config)
         self.layers = nn.ModuleList([*before, *middle, *after])
         self.final_norm = make_norm(config.final_norm, config.dim) if config.final_norm else nn.Identity()
         self.head = nn.Linear(config.dim, config.vocab_size, bias=config.head_bias)

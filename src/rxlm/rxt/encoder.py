@@ -16,7 +16,7 @@ from rxlm.nn.moe import Routing
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.layers import build_layer, check_tokens, initialise
+from rxlm.rxt.layers import build_layer, check_tokens, initialise, new_embedding
 
 
 class RxTEncoder(HubModule):
@@ -26,7 +26,7 @@ class RxTEncoder(HubModule):
         super().__init__()
         self.config = config = self._load_config(config, RxTComponentConfig)
         memory, kind = bool(config.reads_memory), config.memory_layer_kind
-        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.embedding = new_embedding(config)
         self.layers = nn.ModuleList(
             build_layer(config, kind, ff_dim=config.ff_dim, memory=memory) for _ in range(config.num_layers)
         )
@@ -53,8 +53,9 @@ class RxTEncoder(HubModule):
         if self.config.reads_memory and memory is None:
             raise ValueError("This encoder reads the memory: give it one.")
         mask = None if mask is None else mask.bool()
-        rotation = self.rope(token_positions(ids.shape[1], mask, ids.device))
-        key_mask = None if mask is None else padding_mask(mask)
+        positions = token_positions(ids.shape[1], mask, ids.device)
+        rotation = self.rope(positions)
+        key_mask = None if mask is None else padding_mask(mask, positions, self.config.sliding_window)
         x = self.embedding(ids)
         states = []
         readers = memory if self.config.reads_memory else None

@@ -38,6 +38,7 @@ class StatefulInteraction(TextModel):
 
     _memory: MemoryState | None = None
     _reading: MemoryReading | None = None
+    _read_with: list[tuple[int, int]] | None = None
     _batch_size: int | None = None
 
     # --- the current memory --------------------------------------------------------------------------------------
@@ -87,13 +88,22 @@ class StatefulInteraction(TextModel):
 
     def _remember(self, memory: MemoryState) -> None:
         reading = self.read_memory(memory)  # projected now, so that the next turn starts at once
-        self._memory, self._reading = memory, reading
+        self._memory, self._reading, self._read_with = memory, reading, self._weights_of_reading()
 
+    def _weights_of_reading(self) -> list[tuple[int, int]]:
+        """Return what tells whether the weights that project the memory are still the same: training changes them."""
+        readers = [layer for layer in self.decoder.layers if layer.memory_attention is not None]
+        weights = [weight for layer in readers for weight in layer.parameters()]
+        return [(id(weight), 0 if weight.is_inference() else weight._version) for weight in weights]
+
+    @torch.no_grad()
     def _current_memory(self) -> MemoryState:
         if self._memory is None:
             self.reset_stm_state()
         elif self._memory.slots.device != self.device or self._memory.slots.dtype != self.dtype:
             self._remember(self._memory.to(self.device, self.dtype))
+        elif self._read_with != self._weights_of_reading():
+            self._remember(self._memory)
         assert self._memory is not None
         return self._memory
 

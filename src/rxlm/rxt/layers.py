@@ -66,12 +66,19 @@ def build_feed_forward(
     )
 
 
+def new_embedding(config: RxTComponentConfig) -> nn.Embedding:
+    """Return the token embedding, its weights still to be set."""
+    return nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.dim), freeze=False)
+
+
 @torch.no_grad()
 def initialise(embedding: nn.Embedding, layers: nn.ModuleList) -> None:
     """Scale first weights: a small embedding, and residual branches that add up to about one over the depth.
 
     Everything else keeps PyTorch's defaults (uniform, 1 / sqrt(fan in)).
     """
+    if embedding.weight.is_meta:
+        return  # a shape to load weights into
     nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
     for layer in layers:
         for module in layer.modules():

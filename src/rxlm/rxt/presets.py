@@ -6,10 +6,13 @@ All use sparse query attention, a dense encoder and, but for `tiny`, a decoder w
 from collections.abc import Callable
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast
+
 from rxlm.memory.config import MemoryAttentionConfig
 from rxlm.nn.attention import head_counts
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.text import token_ids_of
 
 
 def tiny() -> dict[str, Any]:
@@ -92,16 +95,24 @@ PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def preset_config(name: str) -> dict[str, Any]:
-    """Return a preset's configuration as `RxTAlpha(**values)` takes it."""
+def preset_config(name: str, tokenizer: PreTrainedTokenizerFast | None = None) -> dict[str, Any]:
+    """Return a preset's configuration as `RxTAlpha(**values)` takes it.
+
+    With a tokenizer, the vocabulary has its size and the special tokens have its ids.
+    """
     if name not in PRESETS:
         raise ValueError(f"Unknown preset {name!r}; there are {', '.join(PRESETS)}.")
-    return PRESETS[name]()
+    values = PRESETS[name]()
+    if tokenizer is not None:
+        for component in ("decoder_config", "encoder_config"):
+            values[component] = values[component].replace(vocab_size=len(tokenizer))
+        values["tokenizer_config"] = token_ids_of(tokenizer)
+    return values
 
 
-def build_preset(name: str) -> RxTAlpha:
-    """Return a model of a preset's size with fresh weights."""
-    return RxTAlpha(**preset_config(name))
+def build_preset(name: str, tokenizer: PreTrainedTokenizerFast | None = None) -> RxTAlpha:
+    """Return a model of a preset's size with fresh weights, made for the tokenizer if there is one."""
+    return RxTAlpha(**preset_config(name, tokenizer), tokenizer=tokenizer)
 
 
 def _preset(

@@ -56,7 +56,9 @@ MEMORY_FIELDS = {
 }  # fmt: skip
 """Published fields of a memory attention network, and the value of an absent one."""
 
-HARMLESS = re.compile(r"dropout|flash|kernel|gemm|amp|vectorized|compile|checkpoint|cutlass|triton|_init|aux|debug")
+HARMLESS = re.compile(
+    r"dropout|flash|kernel|gemm|(?:^|_)amp(?:_|$)|vectorized|compile|checkpoint|cutlass|triton|_init|aux|debug"
+)
 """Fields outside the tables that choose a kernel or matter in training only."""
 
 IGNORED_TENSORS = re.compile(r"\.rope\.|\.stm\.")
@@ -146,14 +148,13 @@ def memory_attention_config(values: Values, variant: str, tensors: Values | None
         gated = any(".residual_gate_layers." in name for name in names)
     gate = _name("residual_gate_type", get["residual_gate_type"], GATE_NAMES) if gated else "none"
     heads = _head_counts(get["att_type"], get["att_heads"], get["att_groups"], get["att_query_groups"])
-    step = "self" if get["self_att_type"] else "interlayer"
-    step_heads = _head_counts(
-        _first(get[f"{step}_att_type"], get["att_type"]),
-        get["att_heads"],
-        _first(get[f"{step}_att_groups"], get["att_groups"]),
-        _first(get[f"{step}_att_query_groups"], get["att_query_groups"]),
-    )
     variant = _variant(names, variant, gated) if names else variant
+    steps = ("self_", "interlayer_", "") if variant == "self" else ("interlayer_", "self_", "")
+    step_type, step_groups, step_query_groups = (
+        next((get[step + field] for step in steps if get[step + field] is not None), None)
+        for field in ("att_type", "att_groups", "att_query_groups")
+    )
+    step_heads = _head_counts(step_type, get["att_heads"], step_groups, step_query_groups)
     norm = _name("norm_type", get["norm_type"], NORM_NAMES)
     scale_is_per_dim = norm != "mixed-positional" or get["norm_per_dim_scale"]
     attention_gate = _name("gated_attention_activation", get["gated_attention_activation"], ACTIVATION_NAMES)

@@ -147,6 +147,16 @@ def query_prompt(
     return ids
 
 
+def token_ids_of(tokenizer: PreTrainedTokenizerFast) -> RxTAlphaTokenizerConfig:
+    """Return the ids that a tokenizer gives to the special tokens of an interaction."""
+    vocabulary = tokenizer.get_vocab()
+    optional = [THINK, TOOL_CALL, TOOL_USE, INTERNAL]
+    missing = [token for token in TOKEN_NAMES.values() if token not in vocabulary and token not in optional]
+    if missing:
+        raise ValueError(f"The tokenizer lacks the special tokens {', '.join(missing)}.")
+    return RxTAlphaTokenizerConfig.from_dict({field: vocabulary.get(token) for field, token in TOKEN_NAMES.items()})
+
+
 def check_tokenizer(tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, vocab_size: int) -> None:
     """Raise ValueError unless every id of the tokenizer fits the vocabulary and special tokens have the model's ids."""
     if len(tokenizer) > vocab_size:

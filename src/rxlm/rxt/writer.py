@@ -18,22 +18,24 @@ class Piece(NamedTuple):
 
 
 class AnswerWriter:
-    """Turns the columns of a single row into pieces of text.
+    """Turns the columns of a single row into pieces of text, without special tokens.
 
+    An answer that begins with [T], by the prompt's end or its own first token, is a thought up to [A].
     `columns` are those that belong to the answer; `answer` and `thought` (None where there was none) grow with them.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, opened_by: int | None
+        self, tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, appended: int | None
     ) -> None:
         self.columns: list[Column] = []
         self.answer = ""
         self.thought: str | None = None
         self._tokens = tokens
-        self._decoder = StreamDecoder(tokenizer)
+        self._decoder = StreamDecoder(tokenizer, skip_special_tokens=True)
+        self._is_open = appended is not None
         self._is_thinking = False
-        if opened_by is not None:
-            self._open(opened_by)
+        if appended is not None:
+            self._open(appended)
 
     def push(self, column: Column) -> Iterator[Piece]:
         """Take the next token and hand out the pieces that it completes."""
@@ -41,10 +43,12 @@ class AnswerWriter:
             return
         self.columns.append(column)
         token = int(column.tokens[0])
-        if token in (self._tokens.think_token_id, self._tokens.answer_token_id):
-            yield from self.flush()
+        if not self._is_open:
             self._open(token)
-        elif token != self._tokens.eos_token_id:
+        elif self._is_thinking and token == self._tokens.answer_token_id:
+            yield from self.flush()
+            self._is_thinking = False
+        else:
             yield from self._add(self._decoder.push(token))
 
     def flush(self) -> Iterator[Piece]:
@@ -52,8 +56,9 @@ class AnswerWriter:
         yield from self._add(self._decoder.flush())
 
     def _open(self, token: int) -> None:
+        self._is_open = True
         self._is_thinking = token == self._tokens.think_token_id
-        if self._is_thinking and self.thought is None:
+        if self._is_thinking:
             self.thought = ""
 
     def _add(self, text: str) -> Iterator[Piece]:

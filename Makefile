@@ -1,0 +1,44 @@
+# `make quickstart` and `make test` are all that a user needs; both make the environment where it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help quickstart test check format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make quickstart   install, build a first model and talk to it"
+	@echo "make test         run the tests"
+	@echo "make check        lint, types, import rule"
+	@echo "make format       format the code"
+	@echo "make bench        measure inference speed against a stateless model"
+	@echo "make clean        remove the environment and everything generated"
+
+# Installs again whenever the project's files changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+quickstart: $(INSTALLED)
+	$(BIN)/python examples/quickstart.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/inference.py --preset micro
+
+clean:
+	rm -rf .venv runs dist benchmarks/results .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -1,0 +1,244 @@
+"""`rxlm chat`: a terminal for one conversation and its branches."""
+
+import contextlib
+import shlex
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from rxlm.rxt.conversation import Conversation
+from rxlm.rxt.generation import SamplingConfig
+from rxlm.rxt.models import RxTAlpha
+
+HELP = """\
+/retry         answer the last message anew
+/undo [N]      take back the last turn, or the last N
+/fork          go on in a copy; /back returns to where it was made
+/back          leave the present copy
+/reset         start again after the system prompt
+/save PATH     write the conversation (memory, transcript) to a file
+/load PATH     go on with a saved conversation
+/memory        show what the memory takes and how much the last turn changed it
+/help, /quit"""
+
+
+def chat(
+    model: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    system: str | None = None,
+    load: Path | None = None,
+    temperature: float = 0.7,
+    top_k: int | None = None,
+    top_p: float | None = 0.95,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    max_seq_len: int | None = None,
+    thinking: Literal["auto", "extended", "fast"] | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Talk with a model in the terminal; its memory is the conversation.
+
+    The answer streams; the memory takes in the turn while you read.
+
+    Commands: /retry /undo /fork /back /reset /save /load /memory /help /quit.
+
+    With input from a pipe each line is a message or a command, and one that fails ends the chat with status 1.
+
+    Args:
+        model: folder or hub id of the model, with its tokenizer.
+        system: a system prompt, read into the memory before the first turn.
+        load: go on with a conversation that /save wrote.
+        temperature: how freely the answer is sampled; 0 takes the likeliest token.
+        top_k: sample from the k likeliest tokens.
+        top_p: sample from the likeliest tokens that together have this probability.
+        min_p: sample from tokens of at least this share of the likeliest one's probability.
+        repetition_penalty: above 1, tokens that were there already are less likely.
+        max_seq_len: tokens of message and answer together; the model's limit if not given.
+        thinking: for Beta models: think before the answer (extended), do not (fast), or as the model likes (auto).
+        seed: makes the conversation repeatable.
+        device: where to compute: cpu, cuda, cuda:1, ...
+    """
+    sampling = SamplingConfig(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
+    network = RxTAlpha.from_pretrained(model, device=device)
+    network.length_limit(max_seq_len)
+    network.opening(thinking)
+    conversation = Conversation(network, system=system, sampling=sampling, seed=seed)
+    terminal = ChatTerminal(conversation, max_seq_len=max_seq_len, thinking=thinking)
+    if load is not None:
+        terminal.load(str(load))
+    terminal.run()
+
+
+class ChatTerminal:
+    """Reads messages and commands, and writes answers, on a terminal or through pipes."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        *,
+        max_seq_len: int | None = None,
+        thinking: Literal["auto", "extended", "fast"] | None = None,
+    ) -> None:
+        self.branches = [conversation]
+        self.options = {"max_seq_len": max_seq_len, "thinking_mode": thinking}
+        self.interactive = sys.stdin.isatty()
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.commands: dict[str, Callable[..., None]] = {
+            "retry": self.retry,
+            "undo": self.undo,
+            "fork": self.fork,
+            "back": self.back,
+            "reset": self.reset,
+            "save": self.save,
+            "load": self.load,
+            "memory": self.memory,
+            "help": self.help,
+        }
+
+    @property
+    def conversation(self) -> Conversation:
+        """The present branch."""
+        return self.branches[-1]
+
+    def run(self) -> None:
+        """Converse until the input ends or says /quit."""
+        if self.interactive:
+            _enable_line_editing()
+            name = type(self.conversation.model).__name__
+            self.say(f"{name}. /help lists the commands, /quit or Ctrl-D ends.")
+        for line in self._lines():
+            if line.strip() in ("/quit", "/exit"):
+                break
+            try:
+                self.take(line)
+            except ValueError as error:
+                if not self.interactive:
+                    raise
+                self.console.print(f"[red]{escape(str(error))}[/red]")
+            except KeyboardInterrupt:
+                self.say("\nStopped; the turn is dropped.")
+        self.conversation.wait()
+
+    def take(self, line: str) -> None:
+        """Answer one message, or do one command."""
+        if not line.strip():
+            return
+        if not line.startswith("/"):
+            self._stream(self.conversation.send(line, on_thought=self._think, **self.options))  # type: ignore[arg-type]
+            return
+        name, *arguments = shlex.split(line[1:]) or [""]
+        if name not in self.commands:
+            raise ValueError(f"There is no command /{name}; /help lists them.")
+        try:
+            self.commands[name](*arguments)
+        except TypeError:
+            raise ValueError(f"/{name} was given {len(arguments)} arguments; see /help.") from None
+
+    def retry(self) -> None:
+        """Answer the last message anew."""
+        self._stream(self.conversation.retry(on_thought=self._think, **self.options))  # type: ignore[arg-type]
+
+    def undo(self, n: str = "1") -> None:
+        """Take back the last n turns."""
+        if not n.isdecimal():
+            raise ValueError(f"/undo takes a number of turns, got {n!r}.")
+        self.conversation.undo(int(n))
+        self.say(f"{len(self.conversation.turns)} turns remain.")
+
+    def fork(self) -> None:
+        """Go on in a copy."""
+        self.branches.append(self.conversation.fork())
+        self.say(f"In copy {len(self.branches) - 1}; /back returns.")
+
+    def back(self) -> None:
+        """Leave the present copy."""
+        if len(self.branches) == 1:
+            raise ValueError("This is no copy; /fork makes one.")
+        self.branches.pop()
+        self.say(f"Back, at {len(self.conversation.turns)} turns.")
+
+    def reset(self) -> None:
+        """Start again."""
+        self.conversation.reset()
+        self.say("The memory is as it was at first.")
+
+    def save(self, path: str) -> None:
+        """Write the conversation to a file."""
+        self.conversation.save(path)
+        self.say(f"Saved {len(self.conversation.turns)} turns to {path}.")
+
+    def load(self, path: str) -> None:
+        """Go on with a saved conversation."""
+        self.conversation.load(path)
+        self.say(f"Loaded {len(self.conversation.turns)} turns from {path}.")
+
+    def memory(self) -> None:
+        """Show size and latest change of the memory."""
+        now, before = self.conversation.memory, self.conversation.memory_before
+        layers, _, slots, dim = now.slots.shape
+        self.say(f"{layers} layers x {slots} slots x {dim} = {now.num_bytes:,} bytes, whatever the number of turns")
+        if before is None:
+            return
+        self.say("change by the last turn, and size, root mean square by layer:")
+        sizes = now.slots.square().mean(dim=(-2, -1)).sqrt()[:, 0]
+        for layer, (change, size) in enumerate(zip(now.drift(before)[:, 0].tolist(), sizes.tolist(), strict=True)):
+            share = change / size if size else 0.0
+            self.say(f"  {layer:>3}  {change:8.4f}  {size:8.4f}  {'█' * round(20 * min(share, 1.0))}")
+
+    def help(self) -> None:
+        """List the commands."""
+        self.say(HELP)
+
+    def say(self, text: str) -> None:
+        """Write a remark of the program, as apart from the model's text."""
+        self.console.print(f"[dim]{escape(text)}[/dim]")
+
+    def _lines(self) -> Iterator[str]:
+        while True:
+            try:
+                line = input("\nyou> ") if self.interactive else sys.stdin.readline()
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                self.say("\n/quit or Ctrl-D ends.")
+                continue
+            if not self.interactive:
+                if not line:
+                    return
+                line = line.rstrip("\n")
+                if line.strip():
+                    self.console.print(f"\nyou> {escape(line)}")
+            yield line
+
+    def _stream(self, pieces: Iterator[str]) -> None:
+        if self.interactive:
+            self.console.print(f"[bold]{type(self.conversation.model).__name__}>[/bold] ", end="")
+        try:
+            for piece in pieces:
+                self.console.print(escape(printable(piece)), end="")
+        finally:
+            pieces.close()  # type: ignore[attr-defined]
+            self.console.print()
+
+    def _think(self, piece: str) -> None:
+        self.console.print(f"[dim italic]{escape(printable(piece))}[/dim italic]", end="")
+
+
+def printable(text: str) -> str:
+    """Replace control characters other than line ends and tabs: a model's text must not steer the terminal."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _enable_line_editing() -> None:
+    with contextlib.suppress(ImportError):  # Windows has none
+        import readline  # noqa: F401  # importing it gives input() a history and editing keys

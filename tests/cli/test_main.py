@@ -1,0 +1,58 @@
+"""The command line finds its commands, and an error of the user is a sentence and a status, not a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rxlm import __version__
+from rxlm.cli import COMMANDS, main
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    output = capsys.readouterr().out
+
+    assert all(name in output and command.summary in output for name, command in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_explains_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*name.split(), "--help"])
+    output = capsys.readouterr().out
+
+    assert stop.value.code == 0
+    assert f"usage: rxlm {name}" in output
+    options = [line for line in output.splitlines() if line.startswith("│ --")]
+    explained = [line for line in output.splitlines() if line.startswith("│ ") and "(default: " in line]
+    assert all(options) or explained
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rxlm {__version__}\n"
+
+
+def test_an_unknown_command_is_answered_with_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chta"]) == 2
+    assert "Did you mean `rxlm chat`?" in capsys.readouterr().err
+
+
+def test_half_a_command_is_answered_with_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tokenizer"]) == 2
+    assert "Did you mean `rxlm tokenizer train`?" in capsys.readouterr().err
+
+
+def test_a_users_error_is_one_sentence_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "./no/such/model"]) == 1
+    error = capsys.readouterr().err
+
+    assert error.startswith("rxlm chat: './no/such/model' is neither a folder")
+    assert "Traceback" not in error
+
+
+def test_python_m_rxlm_is_the_command() -> None:
+    result = subprocess.run([sys.executable, "-m", "rxlm", "--version"], capture_output=True, text=True)
+
+    assert result.stdout == f"rxlm {__version__}\n"

@@ -1,0 +1,23 @@
+"""What all tests share: how hypothesis searches, and how many threads PyTorch takes."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, few enough for two cores; HYPOTHESIS_PROFILE=explore looks for new ones.
+quick = settings(
+    deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.register_profile("quick", quick)
+settings.register_profile("explore", quick, derandomize=False, max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+torch.set_num_threads(1)  # tiny tensors, and pytest-xdist has a process a core
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same random numbers, whichever ran before it."""
+    torch.manual_seed(0)

@@ -1,0 +1,175 @@
+"""The interaction programs of the published models run on a folder and on a hub id, with the real hub client."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hub_server import serve
+from rxlm.rxt.hub import CheckpointError
+from rxlm.rxt.models import RxTAlpha, RxTBeta
+from text_models import tiny_text_model
+
+MODEL_ID = "somebody/some-model"
+SEEDS = Path(__file__).parents[3] / "shared" / "seeds"
+
+TURN_BY_TURN = """
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.tokenizer import load_tokenizer_from_hf_hub
+
+tokenizer = load_tokenizer_from_hf_hub("MODEL")
+model = RxTAlpha.from_pretrained("MODEL", tokenizer=tokenizer)
+model.share_components()
+model.init_stm_state(**model.tokenize_full_interaction("You are kind.", "", max_seq_len=40))
+
+
+def interaction(query):
+    for token_id in model.interact(**model.tokenize_query(query, max_seq_len=40), max_seq_len=40, temperature=0.8):
+        if token_id == -1:
+            print("\\n<update>")
+        elif token_id == -2:
+            print("<updated>")
+        else:
+            print(model.stringify_token(token_id), end="")
+
+
+interaction("My dog is called Rex.")
+interaction("What is my dog called?")
+"""
+
+
+def run(program: str, **environment: str) -> str:
+    """Run a program in a process of its own, as a user would, and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def programs_of_the_seeds() -> list[str]:
+    """The interaction programs as they stand in the project's seeds; the second one has lost its line breaks there."""
+    pages = {path.name[:3]: path.read_text(encoding="utf-8") for path in SEEDS.glob("*.txt")}
+    first = next(
+        block for block in re.findall(r"```python\n(.*?)```", pages["000"], re.DOTALL) if "def interaction" in block
+    )
+    lines = pages["001"].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("from rxlm.rxt.models"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("interaction('What was"))
+    second = "\n".join(lines[start : end + 1])
+    second = second.replace("seq_len = 256# ", "seq_len = 256\n# ")
+    second = second.replace("# Helper functiondefinteraction", "# Helper function\ndef interaction")
+    second = indent(second)
+    return [first, second]
+
+
+def indent(program: str) -> str:
+    """Give a program that lost its indentation the only one that Python and the sense allow."""
+    depth = {"def ": 0, "tokenized_query =": 1, "for ": 1, "if token_id": 2, "elif ": 2, "else:": 2, "txt_token": 3,
+             "print(txt_token": 3}  # fmt: skip
+    return "\n".join("    " * next((n for head, n in depth.items() if line.startswith(head)), 0) + line
+                     for line in program.splitlines())  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hub") / "model"
+    tiny_text_model(max_seq_len=256).save_pretrained(path)
+    return path
+
+
+def test_the_interaction_program_runs_on_a_folder(folder: Path) -> None:
+    output = run(TURN_BY_TURN.replace("MODEL", str(folder)))
+
+    assert output.count("<update>") == output.count("<updated>") == 2
+
+
+def test_the_interaction_program_runs_on_a_hub_id_and_offline_afterwards(folder: Path, tmp_path: Path) -> None:
+    program = TURN_BY_TURN.replace("MODEL", MODEL_ID)
+    with serve({MODEL_ID: folder}) as endpoint:
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
+        online = run(program, **hub)
+    offline = run(program, **hub, HF_HUB_OFFLINE="1")
+
+    for output in (online, offline):
+        assert output.count("<update>") == output.count("<updated>") == 2
+
+
+@pytest.mark.skipif(not SEEDS.is_dir(), reason="the project's seeds are not beside the repository")
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_programs_of_the_seeds_run_as_printed_apart_from_the_model_id(
+    number: int, folder: Path, tmp_path: Path
+) -> None:
+    program = programs_of_the_seeds()[number]
+    on_hub = re.sub(r"'ReactiveAI/[\w.-]+'", repr(MODEL_ID), program)
+    on_folder = re.sub(r"'ReactiveAI/[\w.-]+'", repr(str(folder)), program)
+    with serve({MODEL_ID: folder}) as endpoint:
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
+        outputs = [run(on_folder), run(on_hub, **hub)]
+    outputs.append(run(on_hub, **hub, HF_HUB_OFFLINE="1"))
+
+    for output in outputs:
+        assert output.count("[Memory updated]") == 2
+
+
+def test_a_pushed_model_arrives_whole(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`push_to_hub` is the hub client's; what it is handed to upload is a folder that loads."""
+    uploads: dict[str, Path] = {}
+
+    def upload_folder(self: object, *, repo_id: str, folder_path: Path, **_: object) -> str:
+        target = tmp_path / "uploaded"
+        Path(folder_path).rename(target)
+        uploads[repo_id] = target
+        return "url"
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, repo_id, **_: RepositoryUrl(repo_id))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
+    model = RxTAlpha.from_pretrained(folder)
+    model.push_to_hub(MODEL_ID)
+
+    again = RxTAlpha.from_pretrained(uploads[MODEL_ID])
+    assert all((mine == theirs).all() for mine, theirs in zip(model.parameters(), again.parameters(), strict=True))
+    assert again.tokenizer is not None
+
+
+class RepositoryUrl:
+    def __init__(self, repo_id: str) -> None:
+        self.repo_id = repo_id
+
+
+def test_a_name_that_is_neither_a_folder_nor_an_id_is_explained() -> None:
+    with pytest.raises(CheckpointError, match="neither a folder on this machine nor a model id"):
+        RxTAlpha.from_pretrained("./no/such/folder")
+
+
+def test_a_missing_repository_and_a_missing_file_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    program = """
+from rxlm.rxt.models import RxTAlpha
+try:
+    RxTAlpha.from_pretrained("somebody/NAME")
+except ValueError as error:
+    print(error)
+"""
+    with serve({"somebody/empty": tmp_path / "empty"}) as endpoint:
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}
+        assert "is not there" in run(program.replace("NAME", "empty"), **hub)
+        assert "nor a model id that the hub knows" in run(program.replace("NAME", "other"), **hub)
+
+
+def test_a_beta_folder_loads_as_beta_through_alpha(tmp_path: Path) -> None:
+    tiny_text_model(kind=RxTBeta).save_pretrained(tmp_path)
+
+    assert isinstance(RxTAlpha.from_pretrained(tmp_path), RxTBeta)
+
+
+def test_an_alpha_folder_is_refused_by_beta(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds a RxTAlpha, not a RxTBeta"):
+        RxTBeta.from_pretrained(folder)
