@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, settings
 
 # The same examples in every run, few enough for two cores; HYPOTHESIS_PROFILE=explore looks for new ones.
 quick = settings(
-    deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow], database=None
+    deadline=None, derandomize=True, max_examples=12, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 settings.register_profile("quick", quick)
-settings.register_profile("explore", quick, derandomize=False, max_examples=200)
+settings.register_profile("explore", quick, derandomize=False, max_examples=120)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 torch.set_num_threads(1)  # tiny tensors, and pytest-xdist has a process a core

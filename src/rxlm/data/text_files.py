@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from rxlm.data.records import text_of
+
 TEXT_SUFFIXES = (".txt", ".md")
 RECORD_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SUPPORTED = ", ".join((*TEXT_SUFFIXES, *RECORD_SUFFIXES))
@@ -38,15 +40,8 @@ def read_dataset(
     """
     if Path(dataset).exists():
         return read_texts(dataset, text_column=text_column)
-    try:
-        from datasets import load_dataset  # pyrefly: ignore[missing-import]
-    except ImportError as error:
-        raise ImportError(
-            f"{str(dataset)!r} is no local file or folder, and reading a dataset of the Hugging Face hub "
-            f"needs the datasets package: {_INSTALL_HINT}"
-        ) from error
-    rows: Iterable[Mapping[str, Any]] = load_dataset(str(dataset), name, split=split, streaming=True)
-    return (_text_of(row, text_column, f"{dataset}, row {number}") for number, row in enumerate(rows, 1))
+    rows = hub_rows(str(dataset), name=name, split=split)
+    return (text_of(row, place, text_column) for place, row in rows)
 
 
 def find_files(sources: PathLike | Iterable[PathLike]) -> list[Path]:
@@ -74,6 +69,33 @@ def read_records(path: PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _json_records(path, file)
         else:
             yield from _json_lines(path, file)
+
+
+def located_records(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("path, line 3", record) for each record of files of RECORD_SUFFIXES."""
+    for path in files:
+        if path.suffix.lower() not in RECORD_SUFFIXES:
+            raise ValueError(f"{path} holds plain text; expected records, in one of {', '.join(RECORD_SUFFIXES)}")
+        try:
+            for place, record in read_records(path):
+                yield f"{path}, {place}", record
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path, error) from error
+
+
+def hub_rows(
+    dataset: str, *, name: str | None = None, split: str = "train", streaming: bool = True
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield ("id, row 3", row) for each row of a Hugging Face dataset; ImportError, at the call, without `datasets`."""
+    try:
+        from datasets import load_dataset  # pyrefly: ignore[missing-import]
+    except ImportError as error:
+        raise ImportError(
+            f"{dataset!r} is no local file or folder, and reading a dataset of the Hugging Face hub "
+            f"needs the datasets package: {_INSTALL_HINT}"
+        ) from error
+    rows: Iterable[Mapping[str, Any]] = load_dataset(dataset, name, split=split, streaming=streaming)
+    return ((f"{dataset}, row {number}", row) for number, row in enumerate(rows, 1))
 
 
 def _files_of(source: PathLike) -> list[Path]:
@@ -105,25 +127,23 @@ def _is_hidden(path: Path) -> bool:
 
 def _texts_of_files(files: list[Path], text_column: str) -> Iterator[str]:
     for path in files:
-        try:
-            if path.suffix.lower() in TEXT_SUFFIXES:
-                with open(path, encoding="utf-8-sig") as lines:
-                    yield from lines
-            else:
-                for place, record in read_records(path):
-                    yield _text_of(record, text_column, f"{path}, {place}")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        if path.suffix.lower() in TEXT_SUFFIXES:
+            yield from _lines(path)
+        else:
+            for place, record in located_records([path]):
+                yield text_of(record, place, text_column)
 
 
-def _text_of(record: Mapping[str, Any], text_column: str, place: str) -> str:
-    if text_column not in record:
-        columns = ", ".join(repr(column) for column in record) or "none"
-        raise ValueError(f"{place}: no column {text_column!r}; the columns are: {columns}")
-    text = record[text_column]
-    if not isinstance(text, str):
-        raise ValueError(f"{place}: column {text_column!r} holds {text!r:.80}, not a string")
-    return text
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
+    return ValueError(f"{path} is not UTF-8 text: {error}")
 
 
 def _json_records(path: Path, file: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:

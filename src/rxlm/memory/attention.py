@@ -46,7 +46,7 @@ class MemoryAttentionLayer(nn.Module):
         update = self.write_attention(
             self.write_norm(slots), self.encoded_norm(encoded), key_rotation=rotation, mask=mask
         )
-        return self.write_gate(slots, update)
+        return self.write_gate(slots, update.type_as(slots))  # under autocast the memory keeps its own precision
 
     def consolidate(self, slots: Tensor, mean: Tensor | None) -> Tensor:
         """Let slots (B, S, D) attend to their own layer, to the mean over layers, or to a gated mix of both."""
@@ -59,7 +59,7 @@ class MemoryAttentionLayer(nn.Module):
             source = mean
         else:
             source = self.mix_gate(own, mean)
-        return self.consolidation_gate(slots, self.consolidation_attention(own, source))
+        return self.consolidation_gate(slots, self.consolidation_attention(own, source).type_as(slots))
 
 
 class MemoryAttention(nn.Module):

@@ -13,7 +13,16 @@ from rxlm.memory.gate import (
 )
 from rxlm.memory.norm import MEMORY_NORMS, MemoryNormKind
 from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
-from rxlm.nn.config import Config, ConfigError, config, require, require_bool, require_choice, require_int
+from rxlm.nn.config import (
+    Config,
+    ConfigError,
+    config,
+    require,
+    require_bool,
+    require_choice,
+    require_int,
+    require_number,
+)
 from rxlm.nn.feed_forward import ACTIVATIONS
 
 MemoryAttentionVariant = Literal["simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer"]
@@ -81,6 +90,8 @@ class MemoryAttentionConfig(Config):
         require_choice(self, "attention_gate", (None, *ACTIVATIONS))
         require_choice(self, "attention_backend", BACKENDS)
         require_bool(self, "gate_per_slot", "norm_per_dim_scale", "attention_bias")
+        require_number(self, "initial_std", "gate_init", "rope_base")
+        require(self.rope_base > 0, f"MemoryAttentionConfig.rope_base must be positive, got {self.rope_base}.")
         require(self.initial_std >= 0, f"initial_std must not be negative, got {self.initial_std}.")
         self._check_gate()
         self._check_groups()
@@ -89,6 +100,8 @@ class MemoryAttentionConfig(Config):
                 check_head_counts(self.dim, self.num_heads, *heads)
             except ValueError as error:
                 raise ConfigError(f"{type(self).__name__}: {error}") from None
+        even = self.dim // self.num_heads % 2 == 0
+        require(even, f"dim / num_heads must be even for rotary embedding, got {self.dim} / {self.num_heads}.")
         require(self.norm_per_dim_scale or self.norm == "mixed-positional",
                 f"norm_per_dim_scale=False is for norm='mixed-positional', got norm={self.norm!r}.")  # fmt: skip
 

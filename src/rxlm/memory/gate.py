@@ -163,7 +163,7 @@ def make_gate(
     init: float | None = None,
 ) -> ResidualGate:
     """Return the gate of that name; `init` is the first value of w or b (None: -1 for `content`, else 0)."""
-    first = 0.0 if init is None else init
+    first = 0.0 if init is None else float(init)
     if kind == "none":
         return SumGate()
     if kind == "static":
@@ -173,5 +173,5 @@ def make_gate(
     if kind == "linear":
         return LinearGate(dim, activation, first)
     if kind == "content":
-        return ContentGate(dim, CONTENT_GATE_INIT if init is None else init)
+        return ContentGate(dim, CONTENT_GATE_INIT if init is None else first)
     return SlotGate(kind, dim, num_slots, activation, per_slot, status, first)

@@ -40,7 +40,8 @@ class MixedNorm(nn.Module):
             return F.layer_norm(x, x.shape[-1:], eps=self.eps)
         if self.kind == "mixed-positional":
             return x * (self.average_rms + self.eps).rsqrt()
-        rms = x.square().mean(-1, keepdim=True).sqrt()
+        # Not the root of a mean of squares, whose gradient at a slot of zeros is not a number.
+        rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True) / x.shape[-1] ** 0.5
         return x * (rms + self.eps).rsqrt()
 
 

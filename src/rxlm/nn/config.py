@@ -3,8 +3,9 @@
 import dataclasses
 import difflib
 import functools
+import math
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar, dataclass_transform
+from typing import Any, Self, TypeVar, dataclass_transform, get_args, get_type_hints
 
 C = TypeVar("C", bound=type[Any])
 
@@ -18,8 +19,10 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build the configuration from plain values; unknown names raise `ConfigError`."""
-        return cls(**values)
+        """Build the configuration, and those within it, from plain values; unknown names raise `ConfigError`."""
+        require(isinstance(values, Mapping), f"{cls.__name__} is made of a dict of its fields, got {values!r}.")
+        hints = get_type_hints(cls)
+        return cls(**{name: _nested(hints.get(name), value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold and `from_dict` reads back."""
@@ -28,16 +31,6 @@ class Config:
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated anew."""
         return type(self)(**{**_shallow(self), **changes})
-
-    def differences(self, other: "Config") -> list[str]:
-        """Say which fields differ from `other`'s, one readable phrase a field."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        names = list(dict.fromkeys([*mine, *theirs]))
-        return [
-            f"{name} is {mine.get(name)!r} here and {theirs.get(name)!r} there"
-            for name in names
-            if mine.get(name) != theirs.get(name)
-        ]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -77,6 +70,16 @@ def require_int(config: Any, *names: str, minimum: int = 1) -> None:
         require(valid, f"{_label(config, name)} must be a whole number of at least {minimum}, got {value!r}.")
 
 
+def require_number(config: Any, *names: str) -> None:
+    """Check that the named fields are finite numbers; None passes where a field has it."""
+    for name in names:
+        value = getattr(config, name)
+        if value is None and _default_is_none(config, name):
+            continue
+        valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        require(valid, f"{_label(config, name)} must be a number, got {value!r}.")
+
+
 def require_choice(config: Any, name: str, allowed: tuple[Any, ...]) -> None:
     """Check that the named field is one of `allowed`."""
     value = getattr(config, name)
@@ -101,6 +104,18 @@ def _default_is_none(config: Any, name: str) -> bool:
 
 def _shallow(config: Any) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _nested(hint: Any, value: Any) -> Any:
+    """Build the configurations that a field's type says are in it, alone, optional, or in a tuple."""
+    kind = next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Config)), None)
+    if kind is None:
+        return value
+    if isinstance(value, Mapping):
+        return kind.from_dict(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(_nested(kind, item) for item in value)
+    return value
 
 
 def _plain(value: Any) -> Any:

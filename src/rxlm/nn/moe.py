@@ -168,7 +168,7 @@ class MixtureOfExperts(nn.Module):
             return weights @ outputs
         if tokens.is_cuda and num_tokens * k <= GATHER_LIMIT:
             outputs = self.experts.each(tokens.repeat_interleave(k, dim=0), chosen.flatten())
-        elif tokens.is_cuda and not _has_grouped_kernel(tokens) and num_tokens <= DENSE_LIMIT:
+        elif tokens.is_cuda and not _has_grouped_kernel(tokens, self.experts) and num_tokens <= DENSE_LIMIT:
             rows = torch.arange(num_tokens, device=tokens.device)
             outputs = self.experts.all(tokens)[chosen, rows[:, None]]
         else:
@@ -181,7 +181,7 @@ class MixtureOfExperts(nn.Module):
         grouped = tokens[order // k]
         experts = torch.arange(self.router.out_features, device=flat.device)
         counts = (flat[:, None] == experts).sum(0)
-        if _has_grouped_kernel(tokens):
+        if _has_grouped_kernel(tokens, self.experts):
             outputs = self.experts.grouped(grouped, flat[order], counts)
         else:
             outputs = self.experts.looped(grouped, counts.tolist())
@@ -197,8 +197,11 @@ class MixtureOfExperts(nn.Module):
         return out if self.shared_bias is None else out + self.shared_bias
 
 
-def _has_grouped_kernel(tokens: Tensor) -> bool:
-    return tokens.is_cuda and tokens.dtype == torch.bfloat16 and hasattr(F, "grouped_mm")
+def _has_grouped_kernel(tokens: Tensor, experts: Experts) -> bool:
+    if not (tokens.is_cuda and tokens.dtype == torch.bfloat16 and hasattr(F, "grouped_mm")):
+        return False
+    # Rows of all its matrices, of D and of F numbers, must begin at multiples of 16 bytes.
+    return all(size * tokens.element_size() % 16 == 0 for size in experts.w_out.shape[1:])
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -7,6 +7,12 @@ import torch
 Seed = int | Sequence[int] | None
 
 
+def check_seed(batch_size: int, seed: Seed) -> None:
+    """Raise ValueError unless `seed` is one number, None, or one number for each of `batch_size` rows."""
+    if isinstance(seed, Sequence) and len(seed) != batch_size:
+        raise ValueError(f"seed must be one number, or one a row: got {len(seed)} for {batch_size} rows.")
+
+
 def row_generators(batch_size: int, seed: Seed) -> list[torch.Generator]:
     """Return a generator for each of `batch_size` rows.
 
@@ -20,7 +26,6 @@ def row_generators(batch_size: int, seed: Seed) -> list[torch.Generator]:
     elif isinstance(seed, int):
         seeds = [seed + row for row in range(batch_size)]
     else:
+        check_seed(batch_size, seed)
         seeds = list(seed)
-    if len(seeds) != batch_size:
-        raise ValueError(f"seed must be one number, or one a row: got {len(seeds)} for {batch_size} rows.")
     return [torch.Generator().manual_seed(number) for number in seeds]

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from rxlm.memory.gate import SlotGate
 from rxlm.nn.attention import Attention
 from rxlm.nn.moe import Experts, MixtureOfExperts
 from rxlm.rxt.core import RxTModel
@@ -69,8 +70,9 @@ def update_flops(model: RxTModel, num_tokens: int) -> int:
     write = update = 0
     for layer in model.memory_attention.layers:
         from_tokens = _key_value_weights(layer.write_attention)
+        over_slots = sum(_weights_over_slots(module) for module in layer.modules())
         everything = sum(parameter.numel() for parameter in layer.parameters())
-        update += 2 * from_tokens * num_tokens + 2 * (everything - from_tokens) * slots
+        update += 2 * from_tokens * num_tokens + 2 * (everything - from_tokens - over_slots) * slots + 2 * over_slots
         write += 4 * max(memory.write_heads) * head_dim * slots * num_tokens
         if memory.variant != "simple":
             write += 4 * max(memory.consolidation_heads) * head_dim * slots**2
@@ -91,6 +93,11 @@ def _key_value_weights(attention: object) -> int:
     if not isinstance(attention, Attention):
         return 0
     return attention.k_proj.weight.numel() + attention.v_proj.weight.numel()
+
+
+def _weights_over_slots(module: nn.Module) -> int:
+    """Weights of a gate that maps all slots at once, and so serves once a memory and not once a slot."""
+    return module.linear.weight.numel() if isinstance(module, SlotGate) and module.linear is not None else 0
 
 
 def _idle(experts: Experts, chosen: int) -> int:

@@ -4,7 +4,16 @@ from typing import Literal, get_args
 
 from rxlm.memory.config import MemoryAttentionConfig
 from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
-from rxlm.nn.config import Config, ConfigError, config, require, require_bool, require_choice, require_int
+from rxlm.nn.config import (
+    Config,
+    ConfigError,
+    config,
+    require,
+    require_bool,
+    require_choice,
+    require_int,
+    require_number,
+)
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.moe import EXPERT_BIASES, ExpertBias
 from rxlm.nn.norm import NORMS, NormKind
@@ -103,6 +112,7 @@ class RxTComponentConfig(Config):
         require_choice(self, "expert_bias", EXPERT_BIASES)
         require_choice(self, "shared_expert_bias", EXPERT_BIASES)
         require_choice(self, "attention_backend", BACKENDS)
+        require_number(self, "rope_base")
         require(self.rope_base > 0, f"RxTComponentConfig.rope_base must be positive, got {self.rope_base}.")
         self._check_heads()
         self._check_experts()

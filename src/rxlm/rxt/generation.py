@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rxlm.memory.state import MemoryState
-from rxlm.nn.config import Config, config, require, require_int
+from rxlm.nn.config import Config, config, require, require_int, require_number
 from rxlm.nn.random import Seed, row_generators
 from rxlm.rxt.decoder import MemoryReading, RxTDecoder
 
@@ -39,6 +39,7 @@ class SamplingConfig(Config):
 
     def __post_init__(self) -> None:
         require_int(self, "top_k")
+        require_number(self, "temperature", "top_p", "min_p", "repetition_penalty")
         require(self.temperature >= 0, f"temperature must not be negative, got {self.temperature}.")
         require(
             self.repetition_penalty > 0,
@@ -89,7 +90,7 @@ class Prompt(NamedTuple):
             tokens = torch.stack([column.tokens for column in columns], dim=1)
             active = torch.stack([column.active for column in columns], dim=1)
             ends = lengths[:, None] + torch.arange(len(columns), device=ids.device)
-            ids = ids.scatter(1, ends, tokens.masked_fill(~active, pad_token_id))
+            ids = ids.scatter(1, ends, tokens.masked_fill(~active, pad_token_id).to(ids.dtype))
             lengths = lengths + active.sum(1)
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         width = int(lengths.max())

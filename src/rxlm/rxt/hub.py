@@ -121,8 +121,11 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
     @classmethod
     def _from_state(cls, values: Mapping[str, Any], weights: dict[str, Tensor], source: str) -> Self:
         """Build the module around `weights`, which it keeps without a copy."""
-        with torch.device("meta"):
-            module = cls.from_config_dict(values)
+        try:
+            with torch.device("meta"):
+                module = cls.from_config_dict(values)
+        except (KeyError, TypeError) as error:  # a part of it is missing, or there is one that has no place
+            raise CheckpointError(f"The {CONFIG_FILE} of {source} is damaged or incomplete: {error}.") from error
         ties = module.stored_ties()
         weights = weights | {name: weights[stored] for name, stored in ties.items() if stored in weights}
         check_weights(module, weights, source)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from rxlm.memory.state import MemoryState
-from rxlm.nn.random import Seed
+from rxlm.nn.random import Seed, check_seed
 from rxlm.rxt.decoder import MemoryReading
 from rxlm.rxt.generation import Column, Prompt, SamplingConfig
+from rxlm.rxt.layers import check_tokens
 from rxlm.rxt.text import TextModel
 
 MEMORY_UPDATE_STARTS = -1
@@ -146,7 +147,7 @@ class StatefulInteraction(TextModel):
             min_p=min_p,
             repetition_penalty=repetition_penalty,
         )
-        turn = self._turn(input_ids, attention_mask, max_seq_len, thinking_mode)
+        turn = self._turn(input_ids, attention_mask, max_seq_len, thinking_mode, seed)
         return self._answer(turn, sampling, seed, ignore_eos)
 
     def batch_interactions(
@@ -180,7 +181,7 @@ class StatefulInteraction(TextModel):
             min_p=min_p,
             repetition_penalty=repetition_penalty,
         )
-        turn = self._turn(input_ids, attention_mask, max_seq_len, thinking_mode)
+        turn = self._turn(input_ids, attention_mask, max_seq_len, thinking_mode, seed)
         columns = list(self._columns(turn, sampling, seed, ignore_eos))
         self._finish(turn, columns)
         return [turn.opened + row for row in answers(columns, self._end_tokens(ignore_eos))]
@@ -199,7 +200,12 @@ class StatefulInteraction(TextModel):
         return Opening(appended=self.tokenizer_config.answer_token_id)
 
     def _turn(
-        self, ids: Tensor, mask: Tensor | None, max_seq_len: int | None, thinking_mode: ThinkingMode | None
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        max_seq_len: int | None,
+        thinking_mode: ThinkingMode | None,
+        seed: Seed,
     ) -> "_Turn":
         """Check a turn's arguments and prepare its prompt."""
         limit = self.length_limit(max_seq_len)
@@ -216,6 +222,8 @@ class StatefulInteraction(TextModel):
                 f"The query takes {max(prompt.lengths)} tokens with its special ones; "
                 f"with room for an answer it may take {limit - 1} (max_seq_len {limit})."
             )
+        check_tokens(prompt.ids, None, self.decoder.config)
+        check_seed(memory.batch_size, seed)
         return _Turn(prompt, opening, limit)
 
     def _columns(self, turn: "_Turn", sampling: SamplingConfig, seed: Seed, ignore_eos: bool) -> Iterator[Column]:

@@ -90,6 +90,8 @@ def check_tokens(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -
     """Raise ValueError unless `ids` (B, T) are token ids that the model can read, and `mask` fits them."""
     if ids.dim() != 2 or ids.dtype not in (torch.long, torch.int):
         raise ValueError(f"Token ids are whole numbers of shape (B, T), got {tuple(ids.shape)} of {ids.dtype}.")
+    if ids.shape[1] == 0:
+        raise ValueError("There are no tokens to read: an interaction has at least one.")
     if ids.shape[1] > config.max_seq_len:
         raise ValueError(f"The interaction has {ids.shape[1]} tokens; the model reads at most {config.max_seq_len}.")
     if mask is not None and mask.shape != ids.shape:

@@ -1,0 +1,269 @@
+"""From interactions and dialogues to padded tensors: `InteractionEncoder` encodes, truncates and lays out.
+
+Shapes: B rows (interactions or dialogues), T tokens of the longest row.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.templates import InteractionTokens
+from rxlm.data.tokenizer import ANSWER, BOS, EOS, PAD, QUERY, THINK, encode_text, special_token_id
+
+
+class BatchTokens(InteractionTokens, Protocol):
+    """Ids of the special tokens of an interaction and of padding: a model's `tokenizer_config` has them."""
+
+    @property
+    def pad_token_id(self) -> int:
+        """[PAD]."""
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """`BatchTokens` by hand, for those who have a tokenizer and no model."""
+
+    pad_token_id: int
+    bos_token_id: int
+    eos_token_id: int
+    query_token_id: int
+    answer_token_id: int
+    think_token_id: int | None = None
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast, *, thinks: bool = False) -> Self:
+        """Look the ids up; ValueError names a special token that the tokenizer lacks."""
+        names = [PAD, BOS, EOS, QUERY, ANSWER, *([THINK] if thinks else [])]
+        return cls(*(special_token_id(tokenizer, name) for name in names))
+
+
+@dataclass(frozen=True)
+class TurnBatch:
+    """One interaction a row, padded at the end.
+
+    Fields:
+        ids: token ids (B, T).
+        mask: True at tokens that are not padding, (B, T); a row without a single one has no interaction here.
+        answer_mask: True at the tokens that the model has to predict, (B, T): the answer and [EOS]; the thought and
+            [A], too, where there is one. Logits at position j - 1 predict the token at j.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    answer_mask: Tensor
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows, B."""
+        return self.ids.shape[0]
+
+    @property
+    def present(self) -> Tensor:
+        """True where a row has an interaction, (B,)."""
+        return self.mask.any(dim=1)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that are not padding."""
+        return int(self.mask.sum())
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the batch on a device."""
+        return type(self)(
+            self.ids.to(device, non_blocking=non_blocking),
+            self.mask.to(device, non_blocking=non_blocking),
+            self.answer_mask.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory, from which a GPU copies in the background."""
+        return type(self)(self.ids.pin_memory(), self.mask.pin_memory(), self.answer_mask.pin_memory())
+
+
+InteractionBatch = TurnBatch
+"""Interactions that are not turns of a dialogue, as stage 2 takes them."""
+
+
+@dataclass(frozen=True)
+class DialogueBatch:
+    """Dialogues side by side, turn by turn; one that has ended goes on with turns of nothing but padding.
+
+    Fields:
+        turns: one `TurnBatch` a turn, each padded to its own longest row.
+        dialogues: what the rows were made from, with what evaluation needs to know about them.
+    """
+
+    turns: tuple[TurnBatch, ...]
+    dialogues: tuple[Dialogue, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Number of dialogues, B."""
+        return len(self.dialogues)
+
+    @property
+    def num_turns(self) -> int:
+        """Turns of the longest dialogue."""
+        return len(self.turns)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that are not padding."""
+        return sum(turn.num_tokens for turn in self.turns)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the batch on a device."""
+        return replace(self, turns=tuple(turn.to(device, non_blocking=non_blocking) for turn in self.turns))
+
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory, from which a GPU copies in the background."""
+        return replace(self, turns=tuple(turn.pin_memory() for turn in self.turns))
+
+
+class EncodedTurn(NamedTuple):
+    """The tokens of an interaction, and the range of those that the model has to predict."""
+
+    ids: tuple[int, ...]
+    first_target: int
+    end_of_targets: int
+
+
+@dataclass
+class Truncation:
+    """What was cut off to fit `max_tokens`: interactions that lost some of their query, of their answer, and tokens."""
+
+    queries: int = 0
+    answers: int = 0
+    tokens: int = 0
+
+
+class InteractionEncoder:
+    """Turns interactions into tokens and tensors.
+
+    An interaction longer than `max_tokens` loses the start of its query, then of its thought, but none of its special
+    tokens. Where the answer alone is too long its end is cut off, and [EOS] behind the cut is no token to predict.
+    `truncation` counts all this.
+
+    Args:
+        tokenizer: encodes the texts.
+        tokens: the ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
+        max_tokens: the longest interaction, special tokens included.
+        pad_to: pads every batch to this many tokens instead of its longest row (for compiled models).
+        predict_opening: counts the token behind the query, [T] or [A], among those to predict: for models that choose
+            themselves whether to think.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        tokens: BatchTokens,
+        *,
+        max_tokens: int,
+        pad_to: int | None = None,
+        predict_opening: bool = False,
+    ) -> None:
+        if max_tokens < _MIN_TOKENS:
+            raise ValueError(f"max_tokens={max_tokens} must be at least {_MIN_TOKENS}: four special tokens and a text")
+        if pad_to is not None and pad_to < max_tokens:
+            raise ValueError(f"pad_to={pad_to} must be at least max_tokens={max_tokens}, or None")
+        self.tokenizer, self.tokens = tokenizer, tokens
+        self.max_tokens, self.pad_to, self.predict_opening = max_tokens, pad_to, predict_opening
+        self.truncation = Truncation()
+        self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts come again and again
+
+    def encode(self, interaction: Interaction) -> EncodedTurn:
+        """Return the tokens of one interaction."""
+        tokens = self.tokens
+        query, answer = self._encode(interaction.query), self._encode(interaction.answer)
+        thinking = self._thinking(interaction.thought)
+        excess = len(query) + len(thinking) + len(answer) + _NUM_SPECIAL - self.max_tokens
+        is_whole = True
+        if excess > 0:
+            query, thinking, answer, is_whole = self._truncate(query, thinking, answer, excess)
+        start = (tokens.bos_token_id, tokens.query_token_id, *query)
+        ids = (*start, *thinking, tokens.answer_token_id, *answer, tokens.eos_token_id)
+        first = len(start) + (0 if self.predict_opening else 1)
+        return EncodedTurn(ids, first, len(ids) if is_whole else len(ids) - 1)
+
+    def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
+        """Return `[BOS][Q]query`, truncated like an interaction so that [A] and `room` more tokens fit."""
+        ids = self._encode(query)
+        allowed = max(self.max_tokens - 3 - room, 0)
+        return (self.tokens.bos_token_id, self.tokens.query_token_id, *ids[max(len(ids) - allowed, 0) :])
+
+    def interaction_batch(self, interactions: Sequence[Interaction]) -> InteractionBatch:
+        """Return a batch of interactions, (B, T)."""
+        return self._lay_out([self.encode(interaction) for interaction in interactions])
+
+    def query_batch(self, queries: Sequence[str], *, room: int = 0) -> TurnBatch:
+        """Return queries to be answered, `[BOS][Q]query`, as a batch (B, T) without answers."""
+        encoded = [self.encode_query(query, room=room) for query in queries]
+        return self._lay_out([EncodedTurn(ids, len(ids), len(ids)) for ids in encoded])
+
+    def dialogue_batch(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
+        """Return a batch of dialogues; those that end earlier have turns of padding at the end."""
+        rows = [dialogue.turns for dialogue in dialogues]
+        return DialogueBatch(self.turn_batches(rows), tuple(dialogues))
+
+    def turn_batches(self, rows: Sequence[Sequence[Interaction]]) -> tuple[TurnBatch, ...]:
+        """Return one batch (B, T) for the first turns of all rows, one for the second turns, and so on."""
+        encoded = [[self.encode(turn) for turn in row] for row in rows]
+        return tuple(
+            self._lay_out([turns[number] if number < len(turns) else _NO_TURN for turns in encoded])
+            for number in range(max(map(len, rows), default=0))
+        )
+
+    def check(self, interactions: Iterable[Interaction]) -> Truncation:
+        """Count what truncation would cut off these interactions, before training and without counting it as done."""
+        counted, self.truncation = self.truncation, Truncation()
+        try:
+            for interaction in interactions:
+                self.encode(interaction)
+            return self.truncation
+        finally:
+            self.truncation = counted
+
+    def _thinking(self, thought: str | None) -> tuple[int, ...]:
+        if thought is None:
+            return ()
+        if self.tokens.think_token_id is None:
+            raise ValueError("An interaction has a thought, and the model has no thinking token.")
+        return (self.tokens.think_token_id, *self._encode(thought))
+
+    def _truncate(
+        self, query: tuple[int, ...], thinking: tuple[int, ...], answer: tuple[int, ...], excess: int
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool]:
+        self.truncation.tokens += excess
+        from_query = min(excess, len(query))
+        self.truncation.queries += from_query > 0
+        from_thought = min(excess - from_query, max(len(thinking) - 1, 0))
+        from_answer = excess - from_query - from_thought
+        self.truncation.answers += from_answer > 0
+        thinking = (*thinking[:1], *thinking[1 + from_thought :])
+        return query[from_query:], thinking, answer[: len(answer) - from_answer], from_answer == 0
+
+    def _encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(encode_text(self.tokenizer, text))
+
+    def _lay_out(self, rows: Sequence[EncodedTurn]) -> TurnBatch:
+        width = self.pad_to or max((len(row.ids) for row in rows), default=0) or 1
+        pad = self.tokens.pad_token_id
+        ids = torch.tensor([row.ids + (pad,) * (width - len(row.ids)) for row in rows], dtype=torch.long)
+        places = torch.arange(width)
+        lengths, first, end = torch.tensor([[len(row.ids), row.first_target, row.end_of_targets] for row in rows]).T
+        return TurnBatch(
+            ids=ids,
+            mask=places < lengths[:, None],
+            answer_mask=(places >= first[:, None]) & (places < end[:, None]),
+        )
+
+
+_NUM_SPECIAL = 4  # [BOS], [Q], [A], [EOS]
+_MIN_TOKENS = _NUM_SPECIAL + 1
+_NO_TURN = EncodedTurn((), 0, 0)

@@ -1,0 +1,171 @@
+"""When in a conversation facts are told and asked for: plans of events, made before any words are chosen.
+
+A plan fixes the distance of every question to its fact, so that a benchmark gets as many questions as it wants at each
+distance. Dialogues of a given length place the two turns of a question wherever they fit; endless streams go forward
+only and keep an agenda of the questions that are due.
+"""
+
+import bisect
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+Action = Literal["tell", "ask", "ask-again", "ask-unknown", "chat"]
+DistanceLaw = Literal["uniform", "log-uniform"]
+
+
+class Event(NamedTuple):
+    """What a turn is for; `partner` is the turn of a telling's question, or of a question's telling."""
+
+    action: Action
+    partner: int | None = None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of turns; what they leave are tellings. `ask` counts first questions, each with a telling of its own."""
+
+    ask: float
+    ask_again: float
+    ask_unknown: float
+    chat: float
+
+    @property
+    def tell(self) -> float:
+        """Share of turns that tell a fact."""
+        return 1 - self.ask - self.ask_again - self.ask_unknown - self.chat
+
+
+class Distances:
+    """A distribution over distances from `minimum` to `maximum` turns: all equally likely, or each as 1/distance."""
+
+    def __init__(self, law: DistanceLaw, minimum: int, maximum: int) -> None:
+        self.minimum = minimum
+        weights = [1.0 if law == "uniform" else 1 / distance for distance in range(minimum, maximum + 1)]
+        self._cumulative = list(accumulate(weights))
+
+    def draw(self, rng: random.Random) -> int:
+        """Draw one distance."""
+        place = bisect.bisect_right(self._cumulative, rng.random() * self._cumulative[-1])
+        return self.minimum + min(place, len(self._cumulative) - 1)
+
+
+def plan_dialogue(
+    num_turns: int, shares: Shares, distances: Distances, max_facts: int, rng: random.Random
+) -> list[Event]:
+    """Plan a dialogue of `num_turns`; at no time more than `max_facts` facts wait for their question.
+
+    The distances of the questions follow `distances`. Where these are long, a dialogue has fewer questions than
+    `shares` asks for, because a fact that waits for its question cannot change; and where two questions cannot both
+    be placed (a whole dialogue away from their facts, say), one gets another distance.
+    """
+    plan = _Grid(num_turns, max_facts)
+    wanted = [distances.draw(rng) for _ in range(_whole(num_turns * shares.ask, rng))]
+    room = accumulate(wanted, initial=0)
+    wanted = [distance for distance, used in zip(wanted, room, strict=False) if used < _FILL * max_facts * num_turns]
+    for distance in sorted(wanted, reverse=True):  # the longest first: they fit in the fewest places
+        for _ in range(_REDRAWS):
+            if plan.place(distance, rng):
+                break
+            distance = distances.draw(rng)
+    free = plan.free_turns()
+    _shuffle(free, rng)
+    others: list[tuple[Action, float]] = [
+        ("ask-again", shares.ask_again),
+        ("ask-unknown", shares.ask_unknown),
+        ("chat", shares.chat),
+    ]
+    for action, share in others:
+        for _ in range(min(_whole(num_turns * share, rng), len(free))):
+            plan.events[free.pop()] = Event(action)
+    return [event or plan.telling(turn) for turn, event in enumerate(plan.events)]
+
+
+def plan_stream(shares: Shares, distances: Distances, max_facts: int, rng: random.Random) -> Iterator[Event]:
+    """Plan a conversation without end, turn by turn; questions keep their distance up to a turn already taken."""
+    due: dict[int, int] = {}
+    rest = 1 - shares.ask
+    chat = shares.chat / rest
+    unknown = chat + shares.ask_unknown / rest
+    again = unknown + shares.ask_again / rest
+    asked = shares.ask / shares.tell if shares.tell else 0.0
+    turn = 0
+    while True:
+        if turn in due:
+            yield Event("ask", due.pop(turn))
+        else:
+            chance = rng.random()
+            if chance < chat or (chance >= again and len(due) >= max_facts):
+                yield Event("chat")
+            elif chance < unknown:
+                yield Event("ask-unknown")
+            elif chance < again:
+                yield Event("ask-again")
+            elif rng.random() >= asked:
+                yield Event("tell")
+            else:
+                question = turn + distances.draw(rng)
+                while question in due:
+                    question += 1
+                due[question] = turn
+                yield Event("tell", question)
+        turn += 1
+
+
+_TRIES = 12  # random places tried before all
+_REDRAWS = 4
+_FILL = 0.7  # of all turns of all facts, the part that may pass in waiting for a question
+
+
+class _Grid:
+    """The turns of a dialogue while its questions are placed."""
+
+    def __init__(self, num_turns: int, max_facts: int) -> None:
+        self.events: list[Event | None] = [None] * num_turns
+        self._waiting = [0] * num_turns  # facts told and not yet asked for, after each turn
+        self._max_facts = max_facts
+
+    def place(self, distance: int, rng: random.Random) -> bool:
+        """Put a telling and its question `distance` turns apart, anywhere; False where they fit nowhere."""
+        num_starts = len(self.events) - distance
+        if num_starts < 1:
+            return False
+        for _ in range(_TRIES):
+            if self._try(int(rng.random() * num_starts), distance):
+                return True
+        starts = list(range(num_starts))
+        _shuffle(starts, rng)
+        return any(self._try(start, distance) for start in starts)
+
+    def _try(self, start: int, distance: int) -> bool:
+        events, end = self.events, start + distance
+        if events[start] is not None or events[end] is not None:
+            return False
+        if max(self._waiting[start:end]) >= self._max_facts:
+            return False
+        events[start], events[end] = Event("tell", end), Event("ask", start)
+        for turn in range(start, end):
+            self._waiting[turn] += 1
+        return True
+
+    def free_turns(self) -> list[int]:
+        """List the turns that nothing is planned for."""
+        return [turn for turn, event in enumerate(self.events) if event is None]
+
+    def telling(self, turn: int) -> Event:
+        """Return a telling that nobody asks about, or small talk where as many facts wait as may."""
+        return Event("tell" if self._waiting[turn] < self._max_facts else "chat")
+
+
+def _whole(expected: float, rng: random.Random) -> int:
+    """Round to a whole number so that the mean is kept."""
+    return int(expected + rng.random())
+
+
+def _shuffle(items: list[int], rng: random.Random) -> None:
+    # By random() alone: it gives the same numbers in every version of Python, shuffle() need not.
+    for last in range(len(items) - 1, 0, -1):
+        other = int(rng.random() * (last + 1))
+        items[last], items[other] = items[other], items[last]

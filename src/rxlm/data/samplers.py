@@ -1,0 +1,193 @@
+"""Batches in an order that a seed decides and that a resumed run continues exactly.
+
+Each sampler hands its records to a `collate` function, such as `InteractionEncoder.dialogue_batch`. `batch_size` counts
+the records of one process; with `world_size` processes the global batch is that many times as large, and the records
+of all ranks together are those that one process would get with that larger batch size.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+
+R = TypeVar("R")
+B = TypeVar("B")
+
+
+class ShuffledBatches(Generic[R, B]):
+    """An endless iterator over batches of a dataset, shuffled anew in every epoch.
+
+    The epochs' permutations follow each other without a gap, so that every batch is full and the position is one
+    number, the records seen so far by all processes. `load_state_dict` continues from there, also with another batch
+    size or number of processes.
+
+    Args:
+        dataset: the records; none is read before its batch.
+        collate: makes a batch of a list of records.
+        batch_size: records a batch and process.
+        seed: of the order.
+        shuffle: False keeps the dataset's own order, for generated records that are random already.
+        rank, world_size: this process and their number.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[R],
+        collate: Callable[[list[R]], B],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not len(dataset):
+            raise ValueError("the dataset is empty: there is nothing to make batches of")
+        check_sizes(batch_size, rank, world_size)
+        self.dataset, self.collate, self.batch_size = dataset, collate, batch_size
+        self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
+        self.records_seen = 0
+        self._order: tuple[int, Sequence[int]] | None = None
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the dataset so far."""
+        return self.records_seen / len(self.dataset)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> B:
+        first = self.records_seen + self.rank * self.batch_size
+        records = [self.dataset[self._index(place)] for place in range(first, first + self.batch_size)]
+        self.records_seen += self.batch_size * self.world_size
+        return self.collate(records)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, and what must be the same when it is loaded, as plain values."""
+        return {"records_seen": self.records_seen, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken; ValueError where the order would be another one."""
+        check_same(self._identity(), state)
+        self.records_seen = state["records_seen"]
+
+    def _identity(self) -> dict[str, Any]:
+        return {"num_records": len(self.dataset), "seed": self.seed, "shuffle": self.shuffle}
+
+    def _index(self, place: int) -> int:
+        epoch, index = divmod(place, len(self.dataset))
+        if not self.shuffle:
+            return index
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
+            self._order = epoch, torch.randperm(len(self.dataset), generator=generator).tolist()
+        return self._order[1][index]
+
+
+class StreamedBatches(Generic[R, B]):
+    """An endless iterator over batches of records that can only be read in order, as from a hub dataset.
+
+    Records go through a buffer of `buffer_size` from which each batch draws at random; at the end of the records it
+    starts over. Resuming reads and drops what was read before, which takes as long as reading does.
+
+    Args:
+        open_records: called with the number of the epoch, gives an iterator over the records.
+        collate, batch_size, seed, rank, world_size: as in `ShuffledBatches`.
+        buffer_size: records kept for shuffling; 1 keeps their order.
+    """
+
+    def __init__(
+        self,
+        open_records: Callable[[int], Iterable[R]],
+        collate: Callable[[list[R]], B],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        buffer_size: int = 1000,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_sizes(batch_size, rank, world_size)
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size={buffer_size} must be at least 1")
+        self.open_records, self.collate, self.batch_size = open_records, collate, batch_size
+        self.seed, self.buffer_size, self.rank, self.world_size = seed, buffer_size, rank, world_size
+        self.records_seen = 0
+        self._records = self._shuffled()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> B:
+        batch = list(islice(self._records, self.batch_size * self.world_size))
+        self.records_seen += len(batch)
+        return self.collate(batch[self.rank * self.batch_size :][: self.batch_size])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, and what must be the same when it is loaded, as plain values."""
+        return {"records_seen": self.records_seen, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken, by reading up to there; ValueError where the order would be another."""
+        check_same(self._identity(), state)
+        self._records = self._shuffled()
+        self.records_seen = sum(1 for _ in islice(self._records, state["records_seen"]))
+
+    def _identity(self) -> dict[str, Any]:
+        return {"seed": self.seed, "buffer_size": self.buffer_size}
+
+    def _shuffled(self) -> Iterator[R]:
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, 0))
+        buffer: list[R] = []
+        for record in self._epochs():
+            if len(buffer) < self.buffer_size:
+                buffer.append(record)
+                continue
+            place = int(torch.randint(len(buffer), (), generator=generator))
+            yield buffer[place]
+            buffer[place] = record
+
+    def _epochs(self) -> Iterator[R]:
+        epoch = 0
+        while True:
+            is_empty = True
+            for record in self.open_records(epoch):
+                is_empty = False
+                yield record
+            if is_empty:
+                raise ValueError("the dataset is empty: there is nothing to make batches of")
+            epoch += 1
+
+
+def batches_in_order(dataset: Sequence[R], collate: Callable[[list[R]], B], *, batch_size: int) -> Iterator[B]:
+    """Yield the batches of one pass over a dataset in its own order, for evaluation; the last one may be smaller."""
+    for start in range(0, len(dataset), batch_size):
+        yield collate([dataset[index] for index in range(start, min(start + batch_size, len(dataset)))])
+
+
+def mix_seed(*numbers: int) -> int:
+    """Return a seed that differs wherever one of the numbers does."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 0x9E3779B97F4A7C15 + number + 1) & ((1 << 63) - 1)
+        mixed ^= mixed >> 31
+    return mixed
+
+
+def check_sizes(batch_size: int, rank: int, world_size: int) -> None:
+    """Raise ValueError for sizes that no batch can have."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank={rank} must be from 0 to world_size - 1 = {world_size - 1}")
+
+
+def check_same(mine: dict[str, Any], state: dict[str, Any]) -> None:
+    """Raise ValueError unless a checkpoint's `state` has the values of `mine`."""
+    for name, value in mine.items():
+        if state.get(name) != value:
+            raise ValueError(
+                f"the batches cannot be continued: {name} is {value!r} here and {state.get(name)!r} in the checkpoint"
+            )

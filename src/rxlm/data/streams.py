@@ -1,0 +1,158 @@
+"""Conversations without end, read a few turns at a time: for training with a memory that lives on between batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from rxlm.data.batches import InteractionEncoder, TurnBatch
+from rxlm.data.records import Interaction
+from rxlm.data.samplers import check_same, check_sizes, mix_seed
+
+
+@dataclass(frozen=True)
+class StreamBatch:
+    """The next turns of B conversations.
+
+    Fields:
+        turns: one `TurnBatch` (B, T) a turn.
+        fresh: True where a row begins a new conversation, so that it starts from the initial memory, (B,); all
+            other rows go on from the memory that the batch before left.
+        interactions: the turns that the rows were made from, by row.
+    """
+
+    turns: tuple[TurnBatch, ...]
+    fresh: Tensor
+    interactions: tuple[tuple[Interaction, ...], ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Number of conversations, B."""
+        return len(self.interactions)
+
+    @property
+    def num_turns(self) -> int:
+        """Number of turns."""
+        return len(self.turns)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that are not padding."""
+        return sum(turn.num_tokens for turn in self.turns)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the batch on a device."""
+        turns = tuple(turn.to(device, non_blocking=non_blocking) for turn in self.turns)
+        return replace(self, turns=turns, fresh=self.fresh.to(device, non_blocking=non_blocking))
+
+
+class ConversationStreams:
+    """An endless iterator over `StreamBatch`: every row goes on with its conversation, or begins a new one.
+
+    A row begins anew with probability `reset_probability` a batch, and where its conversation has ended. Which
+    conversation a row takes depends on its number among all processes' rows, so that ranks and resumed runs see what
+    one straight run would. Resuming generates again what each row's present conversation has said so far.
+
+    Args:
+        open_conversation: gives the turns of conversation number i, such as `FactGenerator.stream`.
+        encoder: makes the tensors.
+        batch_size: rows a process. turns_per_batch: turns a batch.
+        reset_probability: of each row, at the start of each batch.
+        seed: of the resets. rank, world_size: this process and their number.
+    """
+
+    def __init__(
+        self,
+        open_conversation: Callable[[int], Iterator[Interaction]],
+        encoder: InteractionEncoder,
+        *,
+        batch_size: int,
+        turns_per_batch: int,
+        reset_probability: float = 0.1,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_sizes(batch_size, rank, world_size)
+        if turns_per_batch < 1:
+            raise ValueError(f"turns_per_batch={turns_per_batch} must be at least 1")
+        if not 0 <= reset_probability <= 1:
+            raise ValueError(f"reset_probability={reset_probability} must be between 0 and 1")
+        self.open_conversation, self.encoder = open_conversation, encoder
+        self.batch_size, self.turns_per_batch, self.reset_probability = batch_size, turns_per_batch, reset_probability
+        self.seed, self._num_rows = seed, batch_size * world_size
+        self.batches_seen = 0
+        self._rows = [_Row(rank * batch_size + number) for number in range(batch_size)]
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> StreamBatch:
+        taken = [self._advance(row) for row in self._rows]
+        self.batches_seen += 1
+        rows = tuple(tuple(turns) for turns, _ in taken)
+        fresh = torch.tensor([is_fresh for _, is_fresh in taken])
+        return StreamBatch(self.encoder.turn_batches(rows), fresh, rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of every row of this process, and what must be the same when it is loaded."""
+        rows = [[row.number, row.life, row.turns_taken] for row in self._rows]
+        return {"batches_seen": self.batches_seen, "rows": rows, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken; ValueError where the conversations would be others."""
+        check_same(self._identity(), state)
+        check_same({"rows": [row.number for row in self._rows]}, {"rows": [number for number, _, _ in state["rows"]]})
+        self.batches_seen = state["batches_seen"]
+        self._rows = []
+        for number, life, turns_taken in state["rows"]:
+            row = _Row(number, life)
+            if life >= 0:
+                row.open(self._open(row))
+                row.take(turns_taken)
+            self._rows.append(row)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "num_rows": self._num_rows,
+            "turns_per_batch": self.turns_per_batch,
+            "reset_probability": self.reset_probability,
+        }
+
+    def _advance(self, row: "_Row") -> tuple[Sequence[Interaction], bool]:
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, row.number, self.batches_seen))
+        is_fresh = row.life < 0 or float(torch.rand((), generator=generator)) < self.reset_probability
+        turns = [] if is_fresh else row.take(self.turns_per_batch)
+        if not turns:
+            is_fresh = True
+            row.life += 1
+            row.open(self._open(row))
+            turns = row.take(self.turns_per_batch)
+            if not turns:
+                raise ValueError(f"conversation {row.life * self._num_rows + row.number} has no turns")
+        return turns, is_fresh
+
+    def _open(self, row: "_Row") -> Iterator[Interaction]:
+        return self.open_conversation(row.life * self._num_rows + row.number)
+
+
+class _Row:
+    """One row of the batches: the present conversation, the row's `life`-th, and how much of it was read."""
+
+    def __init__(self, number: int, life: int = -1) -> None:
+        self.number, self.life, self.turns_taken = number, life, 0
+        self._turns: Iterator[Interaction] = iter(())
+
+    def open(self, turns: Iterator[Interaction]) -> None:
+        """Begin a conversation."""
+        self._turns, self.turns_taken = turns, 0
+
+    def take(self, count: int) -> list[Interaction]:
+        """Return the next turns, fewer than `count` where the conversation ends."""
+        turns = list(islice(self._turns, count))
+        self.turns_taken += len(turns)
+        return turns

@@ -1,0 +1,130 @@
+"""Stages 1 and 2: one sequence, two views (RxT paper, joint language modelling).
+
+The encoder sees the sequence with some tokens masked and predicts them; the decoder sees it whole, and its memory is
+what the encoder's layers made of it, detached and with noise. So the decoder learns to use memory cross-attention while
+memory is as good as can be. It can copy from there: next-token accuracy near 95 % is expected and says nothing about
+language; `answer_loss_empty`, with an empty memory, is the real one.
+
+Shapes: B rows, T tokens, L memory layers, D model dimension, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rxlm.data.batches import InteractionBatch
+from rxlm.memory.state import MemoryState
+from rxlm.nn.config import Config, config, require, require_choice, require_int
+from rxlm.nn.moe import Routing
+from rxlm.rxt.core import RxTModel
+from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, full_precision
+
+
+@config
+class JointConfig(Config):
+    """Settings of stages 1 and 2.
+
+    Fields:
+        alpha, beta: weights of the decoder's loss and of the masked-token loss.
+        mask_rate: share of tokens that the encoder must predict: of these 80 % become [MASK], 10 % a random token, 10 %
+            stay (Devlin et al., 2018).
+        noise: scale of the Gaussian noise on the decoder's memory.
+        mask_token_id: id of [MASK].
+        targets: which tokens the decoder's loss counts: those of "answer", or "all" (stage 1).
+        load_balancing: weight of the experts' load-balancing loss.
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    mask_rate: float = 0.15
+    noise: float = 0.05
+    mask_token_id: int = 4
+    targets: Literal["answer", "all"] = "answer"
+    load_balancing: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_int(self, "mask_token_id", minimum=0)
+        require_choice(self, "targets", ("answer", "all"))
+        require(0 < self.mask_rate < 1, f"mask_rate must be between 0 and 1, got {self.mask_rate}.")
+        for name in ("alpha", "beta", "noise", "load_balancing"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """A batch with its masked view: `masked_ids` (B, T), and `chosen` (B, T), True at tokens to be predicted."""
+
+    batch: InteractionBatch
+    masked_ids: Tensor
+    chosen: Tensor
+
+
+class MaskedTokenHead(nn.Module):
+    """Predicts masked tokens from the encoder's last layer: a norm, then the embedding's weight and a bias."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(embedding.embedding_dim)
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+
+    def forward(self, hidden: Tensor, embedding: nn.Embedding) -> Tensor:
+        """Return logits (..., V) of `hidden` (..., D)."""
+        return F.linear(self.norm(hidden), embedding.weight, self.bias)
+
+
+class JointLanguageModelling(TrainModule):
+    """L = alpha * L_AR + beta * L_MLM, plus the load-balancing loss where there are experts."""
+
+    def __init__(self, model: RxTModel, settings: JointConfig) -> None:
+        super().__init__(model)
+        self.settings = settings
+        self.mlm_head = MaskedTokenHead(model.encoder.embedding)
+
+    def prepare(self, batch: InteractionBatch, generator: torch.Generator) -> MaskedBatch:
+        """Choose the tokens that the encoder must predict, and hide them."""
+        batch = super().prepare(batch, generator)
+        if self.settings.targets == "all":
+            follows = F.pad(batch.mask[:, :-1], (1, 0))
+            batch = replace(batch, answer_mask=batch.mask & follows)
+        draw = torch.rand(2, *batch.ids.shape, generator=generator).to(batch.ids.device)
+        random_ids = torch.randint(self.model.decoder.config.vocab_size, batch.ids.shape, generator=generator)
+        chosen = (draw[0] < self.settings.mask_rate) & batch.mask
+        masked = batch.ids.masked_fill(chosen & (draw[1] < 0.8), self.settings.mask_token_id)
+        masked = torch.where(chosen & (draw[1] >= 0.9), random_ids.to(masked), masked)
+        return MaskedBatch(batch, masked, chosen)
+
+    def counts(self, batch: MaskedBatch) -> Counts:
+        """Count the tokens of either loss."""
+        return {"answer": float(batch.batch.answer_mask.sum()), "masked": max(1.0, float(batch.chosen.sum()))}
+
+    def forward(self, batch: MaskedBatch, totals: Mapping[str, float]) -> Losses:
+        """Return both losses of a batch."""
+        rows, settings = batch.batch, self.settings
+        routing = Routing(mask=rows.mask)
+        encoded = self.model.encoder(batch.masked_ids, rows.mask, routing=routing)
+        logits = self.mlm_head(encoded[-1][batch.chosen], self.model.encoder.embedding)
+        masked = F.cross_entropy(full_precision(logits), rows.ids[batch.chosen], reduction="sum") / totals["masked"]
+
+        memory = encoded.detach()
+        memory = MemoryState(memory + settings.noise * torch.randn_like(memory))
+        reading = self.model.decoder.read_memory(memory, slot_mask=rows.mask)
+        hidden = self.model.decoder.hidden_states(rows.ids, reading, routing=routing)
+        loss, correct = answer_loss(self.model, hidden, rows.ids, rows.answer_mask)
+        answer = loss / totals["answer"]
+
+        total = settings.alpha * answer + settings.beta * masked
+        figures = {
+            "answer_loss": answer.detach(),
+            "masked_loss": masked.detach(),
+            "token_accuracy": correct / totals["answer"],
+        }
+        balance = routing.loss()
+        if balance is not None:
+            share = self.counts(batch)["answer"] / totals["answer"]
+            total = total + settings.load_balancing * balance * share
+            figures["load_balancing_loss"] = balance.detach() * share
+        return Losses(total, figures)

@@ -1,0 +1,78 @@
+"""What a stage is to the loop: a module that turns a batch into losses.
+
+Losses are sums divided by counts that span the whole optimizer step, all its microbatches on all processes: so that
+accumulating gradients, or sharing rows among processes, gives what one larger batch would give.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rxlm.rxt.core import RxTModel
+
+Counts = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one microbatch gives: `total` to go backward from, and its share of each named figure for the log."""
+
+    total: Tensor
+    figures: dict[str, Tensor] = field(default_factory=dict)
+
+
+class TrainModule(nn.Module):
+    """Base of the stages: how a stage prepares a batch, what it counts, and its losses."""
+
+    def __init__(self, model: RxTModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def start_step(self, step: int) -> None:
+        """Set what depends on the number of the optimizer step: what is frozen, curricula."""
+
+    def prepare(self, batch: Any, generator: torch.Generator) -> Any:
+        """Move a batch to the model's device and draw what is random in it."""
+        return batch.to(self.model.device)
+
+    def counts(self, batch: Any) -> Counts:
+        """Return how many terms each loss of this batch averages over."""
+        raise NotImplementedError
+
+    def forward(self, batch: Any, totals: Mapping[str, float]) -> Losses:
+        """Return the losses of a prepared batch, as its share of a step whose counts are `totals`."""
+        raise NotImplementedError
+
+    def figures(self) -> dict[str, float]:
+        """Return figures of the last step for the log that are no losses: gate means, memory drift."""
+        return {}
+
+    def carried_state(self) -> dict[str, Any]:
+        """Return what the stage carries from step to step, besides weights, for the checkpoint."""
+        return {}
+
+    def load_carried_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `carried_state` returned."""
+
+
+def answer_loss(model: RxTModel, hidden: Tensor, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy of the tokens at `targets`, and how many of them the model would have chosen.
+
+    Args:
+        hidden: what the decoder's head reads, (B, T, D).
+        ids: the tokens themselves, (B, T).
+        targets: True at tokens whose prediction counts, (B, T); never the first of a row.
+    """
+    wanted = targets[:, 1:]
+    logits = full_precision(model.decoder.head(hidden[:, :-1][wanted]))
+    truth = ids[:, 1:][wanted]
+    return F.cross_entropy(logits, truth, reduction="sum"), (logits.detach().argmax(-1) == truth).sum()
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Return logits in at least float32, in which losses are computed."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

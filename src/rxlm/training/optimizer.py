@@ -1,0 +1,70 @@
+"""AdamW with a learning rate for each of four groups of parameters."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from rxlm.training.config import OptimizerConfig
+
+GROUPS = ("embeddings", "body", "memory", "gates")
+
+
+def parameter_group(name: str) -> str:
+    """Return the group of a parameter, by its name in a train module."""
+    if "embedding" in name or ".head." in name or "mlm_head" in name:
+        return "embeddings"
+    if "memory_attention." in name and name.startswith("model.memory_attention."):
+        return "gates" if "_gate." in name else "memory"
+    return "body"
+
+
+def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return the optimizer of a train module; weight decay applies to matrices of body and memory."""
+    scales = {
+        "embeddings": config.embedding_scale,
+        "body": 1.0,
+        "memory": config.memory_scale,
+        "gates": config.gate_scale,
+    }
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        group = parameter_group(name)
+        decays = parameter.dim() >= 2 and group in ("body", "memory") and not name.endswith("initial")
+        groups.setdefault((group, decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "name": group,
+                "base_rate": config.learning_rate * scales[group],
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (group, decays), parameters in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Set each group's learning rate to a share of its highest."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_rate"] * share
+
+
+def gradient_norms(module: nn.Module) -> dict[str, float]:
+    """Return the norm of the gradients of each group, and of all."""
+    squares = dict.fromkeys(GROUPS, 0.0)
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None:
+            squares[parameter_group(name)] += float(parameter.grad.detach().float().square().sum())
+    norms = {f"gradient_norm/{group}": value**0.5 for group, value in squares.items() if value}
+    return {"gradient_norm": sum(squares.values()) ** 0.5, **norms}
+
+
+def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> None:
+    """Multiply all gradients by a number."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    torch._foreach_mul_(gradients, factor)

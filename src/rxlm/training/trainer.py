@@ -1,0 +1,209 @@
+"""The loop. It does not know which stage it runs."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from rxlm.training import distributed
+from rxlm.training.checkpoint import Checkpoints
+from rxlm.training.config import TrainingConfig
+from rxlm.training.module import Counts, TrainModule
+from rxlm.training.optimizer import build_optimizer, gradient_norms, scale_gradients, set_rate
+from rxlm.training.tracking import ProgressView, Tracker
+
+Evaluation = Callable[[], Mapping[str, float]]
+"""Measures the model and returns figures; the first is the one that decides which checkpoint is best (higher is)."""
+
+
+class Batches(Protocol):
+    """An endless source of microbatches that can be put back where it was."""
+
+    def __next__(self) -> Any:
+        """Return the next microbatch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the source stands."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the source where it stood."""
+
+
+class NotFiniteError(RuntimeError):
+    """A loss or gradient that is not a number: nothing was learnt from it, and the last checkpoint is whole."""
+
+
+class Trainer:
+    """Trains one stage, from the last checkpoint in its folder if there is one.
+
+    Args:
+        stage: name of the stage, for the log.
+        module: the stage.
+        batches: where its microbatches come from.
+        config: see `TrainingConfig`.
+        folder: of the stage; checkpoints and figures go there.
+        evaluation: measures the model every `config.evaluate_every` steps.
+        trackio_project: also log to this trackio project.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        module: TrainModule,
+        batches: Batches,
+        config: TrainingConfig,
+        folder: Path,
+        *,
+        evaluation: Evaluation | None = None,
+        trackio_project: str | None = None,
+    ) -> None:
+        self.stage, self.module, self.batches, self.config, self.folder = stage, module, batches, config, folder
+        self.evaluation = evaluation
+        self.trackio_project = trackio_project
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
+        self.optimizer = build_optimizer(module, config.optimizer)
+        self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())
+        self.step = 0
+        self.best: tuple[int, float] | None = None
+        self.evaluations_since_best = 0
+        self.autocast = self._autocast()
+
+    def run(self) -> None:
+        """Train to the last step, or until evaluation no longer improves."""
+        torch.manual_seed(self.config.seed + distributed.rank())
+        self._resume()
+        leads = distributed.rank() == 0
+        tracker = Tracker(self.folder, self.stage, trackio_project=self.trackio_project) if leads else None
+        view = ProgressView(self.stage, self.step, self.config.steps) if leads else None
+        try:
+            while self.step < self.config.steps and not self._is_stale():
+                started = time.perf_counter()
+                figures = self._train_step()
+                self.step += 1
+                if tracker is not None and view is not None and self._is_due(self.config.log_every):
+                    figures["seconds_per_step"] = time.perf_counter() - started
+                    figures["steps_per_second"] = 1 / figures["seconds_per_step"]
+                    tracker.log(self.step, figures | self.module.figures())
+                    view.update(self.step, {"loss": figures["loss"], "steps/s": figures["steps_per_second"]})
+                if self._is_due(self.config.evaluate_every):
+                    self._evaluate(tracker)
+                if self._is_due(self.config.checkpoint_every):
+                    self._save()
+            self._save()
+        finally:
+            if tracker is not None and view is not None:
+                tracker.close()
+                view.close()
+
+    def _train_step(self) -> dict[str, float]:
+        self.module.train()
+        self.module.start_step(self.step)
+        set_rate(self.optimizer, self.config.optimizer.rate(self.step, self.config.steps))
+        microbatches = [
+            self.module.prepare(next(self.batches), self.generator) for _ in range(self.config.accumulation)
+        ]
+        totals = self._totals([self.module.counts(batch) for batch in microbatches])
+        figures: dict[str, float] = {"loss": 0.0}
+        for batch in microbatches:
+            with self.autocast():
+                losses = self.module(batch, totals)
+            losses.total.backward()
+            for name, value in {"loss": losses.total.detach(), **losses.figures}.items():
+                figures[name] = figures.get(name, 0.0) + float(value)
+        distributed.sum_gradients(self._trained())
+        norms = gradient_norms(self.module)
+        self._clip_and_check_finite(figures["loss"], norms["gradient_norm"])
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        rate = self.optimizer.param_groups[0]["lr"]
+        return distributed.sum_over_processes(figures) | norms | {"learning_rate": rate}
+
+    def _totals(self, counts: list[Counts]) -> Counts:
+        totals = {name: sum(count[name] for count in counts) for name in counts[0]}
+        return {name: max(1.0, value) for name, value in distributed.sum_over_processes(totals).items()}
+
+    def _clip_and_check_finite(self, loss: float, norm: float) -> None:
+        if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(norm))):
+            raise NotFiniteError(
+                f"Step {self.step} of stage {self.stage} gave loss {loss} and gradient norm {norm}. "
+                f"Lower optimizer.learning_rate or optimizer.max_grad_norm, and run again: it goes on from the "
+                f"last checkpoint in {self.checkpoints.folder}."
+            )
+        limit = self.config.optimizer.max_grad_norm
+        if limit is not None and norm > limit:
+            scale_gradients(self._trained(), limit / norm)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+    def _evaluate(self, tracker: Tracker | None) -> None:
+        if self.evaluation is None:
+            return
+        self.module.eval()
+        state = torch.get_rng_state()  # what evaluation draws must not change what training draws
+        with torch.no_grad():
+            figures = dict(self.evaluation())
+        torch.set_rng_state(state)
+        if tracker is not None:
+            tracker.log(self.step, {f"evaluation/{name}": value for name, value in figures.items()})
+        score = next(iter(figures.values()))
+        if self.best is None or score > self.best[1]:
+            self.best, self.evaluations_since_best = (self.step, score), 0
+            self._save()
+        else:
+            self.evaluations_since_best += 1
+
+    def _is_due(self, every: int | None) -> bool:
+        return every is not None and self.step % every == 0
+
+    def _is_stale(self) -> bool:
+        return self.config.patience is not None and self.evaluations_since_best >= self.config.patience
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if distributed.rank() != 0 or self.checkpoints.steps()[-1:] == [self.step]:
+            return
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "evaluations_since_best": self.evaluations_since_best,
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "generator": self.generator.get_state(),
+            "batches": self.batches.state_dict(),
+            "carried": self.module.carried_state(),
+        }
+        self.checkpoints.save(self.step, self.module, state, None if self.best is None else self.best[0])
+
+    def _resume(self) -> None:
+        steps = self.checkpoints.steps()
+        if not steps:
+            return
+        state = self.checkpoints.load(steps[-1], self.module)
+        self.step = state["step"]
+        self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
+        self.evaluations_since_best = state["evaluations_since_best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        self.generator.set_state(state["generator"])
+        self.batches.load_state_dict(state["batches"])
+        self.module.load_carried_state(state["carried"])
+
+    def _autocast(self) -> Callable[[], Any]:
+        device = next(self.module.parameters()).device
+        wanted = self.config.precision
+        if wanted == "bfloat16" or (wanted == "auto" and _computes_bfloat16(device)):
+            return lambda: torch.autocast(device.type, torch.bfloat16)
+        return nullcontext
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices, rather than only storing them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,249 @@
+"""Attention of every kind against softmax(q k^T / sqrt(d)) v written out head by head, query by query."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from helpers import assert_close, randomise
+from rxlm.nn.attention import (
+    ATTENTION_VARIANTS,
+    Attention,
+    KeyValues,
+    causal_mask,
+    check_head_counts,
+    head_counts,
+    padding_mask,
+)
+from rxlm.nn.feed_forward import ACTIVATIONS
+from rxlm.nn.rope import RotaryEmbedding, rotate
+
+DIM, HEADS = 16, 4
+COUNTS = [(4, 4), (4, 2), (4, 1), (2, 2), (2, 1), (3, 1), (1, 1), (2, 4), (1, 4), (1, 2), (1, 3)]
+every_count = pytest.mark.parametrize("counts", COUNTS, ids=lambda counts: f"{counts[0]}q{counts[1]}kv")
+
+
+def naive_attention(attention: Attention, x: Tensor, y: Tensor, allowed: Tensor, rotation=None) -> Tensor:
+    """One query at a time; `allowed` (T, S) is True where a query may look."""
+    size, num_queries, num_keys = attention.head_dim, attention.num_query_heads, attention.num_kv_heads
+    rows = []
+    for source, target in zip(x, y, strict=True):
+        heads = []
+        for head in range(max(num_queries, num_keys)):
+            query_head = head if num_queries >= num_keys else head % num_queries
+            key_head = head if num_keys >= num_queries else head // (num_queries // num_keys)
+            query = source @ attention.q_proj.weight[query_head * size : (query_head + 1) * size].T
+            key = target @ attention.k_proj.weight[key_head * size : (key_head + 1) * size].T
+            value = target @ attention.v_proj.weight[key_head * size : (key_head + 1) * size].T
+            if attention.q_norm is not None:
+                query, key = rms(query) * attention.q_norm.weight, rms(key) * attention.k_norm.weight
+            if rotation is not None:
+                query, key = rotate(query[None, None], rotation)[0, 0], rotate(key[None, None], rotation)[0, 0]
+            outputs = []
+            for position in range(len(source)):
+                weights = [
+                    math.exp(float(query[position] @ key[other]) / math.sqrt(size)) if allowed[position, other] else 0.0
+                    for other in range(len(target))
+                ]
+                mixed = sum(weight * value[other] for other, weight in enumerate(weights))
+                outputs.append(mixed / sum(weights))
+            heads.append(torch.stack(outputs))
+        out = torch.cat(heads, dim=-1)
+        if attention.gate_proj is not None:
+            out = out * attention.gate_activation(source @ attention.gate_proj.weight.T)
+        out = out @ attention.out_proj.weight.T
+        rows.append(out if attention.out_proj.bias is None else out + attention.out_proj.bias)
+    return torch.stack(rows)
+
+
+def rms(x: Tensor) -> Tensor:
+    return x / x.pow(2).mean(-1, keepdim=True).sqrt()
+
+
+def make(counts: tuple[int, int] = (4, 2), **options: object) -> Attention:
+    return randomise(Attention(DIM, HEADS, *counts, **options).double())
+
+
+def inputs(queries: int, keys: int | None = None) -> tuple[Tensor, Tensor]:
+    x = torch.randn(2, queries, DIM, dtype=torch.float64)
+    return x, x if keys is None else torch.randn(2, keys, DIM, dtype=torch.float64)
+
+
+@every_count
+@torch.no_grad()
+def test_self_attention_sees_everything(counts):
+    attention, (x, _) = make(counts), inputs(5)
+    expected = naive_attention(attention, x, x, torch.ones(5, 5).bool())
+    assert_close(attention(x), expected)
+    assert_close(attention(x, x), expected)
+
+
+@every_count
+@torch.no_grad()
+def test_cross_attention_sees_another_sequence(counts):
+    attention, (x, y) = make(counts, out_bias=True), inputs(3, 7)
+    expected = naive_attention(attention, x, y, torch.ones(3, 7).bool())
+    assert_close(attention(x, y), expected)
+    assert_close(attention(x, attention.keys_values(y)), expected)
+
+
+@every_count
+@torch.no_grad()
+def test_causal_attention_sees_what_was_before(counts):
+    attention, (x, _) = make(counts), inputs(6)
+    assert_close(attention(x, causal=True), naive_attention(attention, x, x, torch.ones(6, 6).tril().bool()))
+
+
+@every_count
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both directions"])
+@given(length=st.integers(1, 12), window=st.integers(1, 13))
+@torch.no_grad()
+def test_windowed_attention_sees_what_is_near(counts, causal, length, window):
+    """Computed in blocks; the reference masks the full square."""
+    attention, (x, _) = make(counts, sliding_window=window), inputs(length)
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    near = (distance < window) & (distance >= 0) if causal else distance.abs() < window
+    assert_close(attention(x, causal=causal), naive_attention(attention, x, x, near))
+
+
+@torch.no_grad()
+def test_windowed_attention_never_computes_the_full_square(monkeypatch):
+    """Cost grows with length times window: no block looks at more keys than twice the window."""
+    widest, sdpa = 0, torch.nn.functional.scaled_dot_product_attention
+
+    def measuring(queries, keys, *args, **kwargs):
+        nonlocal widest
+        widest = max(widest, keys.shape[2] * queries.shape[2])
+        return sdpa(queries, keys, *args, **kwargs)
+
+    attention, (x, _) = make(sliding_window=4), inputs(64)
+    monkeypatch.setattr("rxlm.nn.attention.F.scaled_dot_product_attention", measuring)
+    attention(x, causal=True)
+    assert widest <= 4 * 8
+
+
+@every_count
+@torch.no_grad()
+def test_queries_and_keys_are_normalised_then_rotated(counts):
+    attention, (x, _) = make(counts, qk_norm=True), inputs(5)
+    rotation = RotaryEmbedding(attention.head_dim)(torch.arange(5))
+    expected = naive_attention(attention, x, x, torch.ones(5, 5).tril().bool(), rotation)
+    actual = attention(x, query_rotation=rotation, key_rotation=rotation, causal=True)
+    assert_close(actual, expected, 1e-6)
+
+
+@every_count
+@pytest.mark.parametrize("activation", ["sigmoid", "silu", "identity"])
+@torch.no_grad()
+def test_a_gate_multiplies_the_heads_before_the_output_projection(counts, activation):
+    attention, (x, y) = make(counts, gate_activation=activation), inputs(3, 4)
+    assert attention.gate_activation is ACTIVATIONS[activation]
+    assert_close(attention(x, y), naive_attention(attention, x, y, torch.ones(3, 4).bool()))
+
+
+@every_count
+@given(data=st.data())
+@torch.no_grad()
+def test_masked_keys_are_not_seen(counts, data):
+    """As a mask of the call, or as one that travels with keys projected before; both leave what they share."""
+    attention, (x, y) = make(counts), inputs(3, 5)
+    keys = torch.tensor(data.draw(st.lists(st.booleans(), min_size=5, max_size=5).filter(lambda row: sum(row[:3]) > 0)))
+    other = torch.tensor([True, True, True, False, True])
+    expected = naive_attention(attention, x, y, keys.expand(3, 5))
+    mask = keys.expand(2, 5)
+    assert_close(attention(x, y, mask=padding_mask(mask)), expected)
+    assert_close(attention(x, attention.keys_values(y, mask=mask)), expected)
+    both = attention(x, attention.keys_values(y, mask=mask), mask=padding_mask(other.expand(2, 5)))
+    assert_close(both, naive_attention(attention, x, y, (keys & other).expand(3, 5)))
+
+
+@given(data=st.data(), window=st.none() | st.integers(1, 6))
+def test_a_causal_mask_of_a_padded_batch_is_that_of_its_real_tokens(data, window):
+    real = torch.tensor([data.draw(st.lists(st.booleans(), min_size=7, max_size=7)) for _ in range(2)])
+    positions = (real.long().cumsum(1) - 1).clamp(min=0)
+    mask = causal_mask(positions, real, window)
+    assert mask.shape == (2, 1, 7, 7)
+    for row in range(2):
+        places = real[row].nonzero()[:, 0].tolist()
+        for query in range(7):
+            seen = {key for key in range(7) if mask[row, 0, query, key]}
+            assert seen, "an empty row of the softmax would not be a number"
+            if query in places:
+                before = [place for place in places if place <= query]
+                assert seen == set(before[-window:] if window else before)
+
+
+@given(data=st.data(), window=st.none() | st.integers(1, 6))
+def test_a_padding_mask_is_that_of_the_real_tokens(data, window):
+    real = torch.tensor([data.draw(st.lists(st.booleans(), min_size=7, max_size=7)) for _ in range(2)])
+    positions = (real.long().cumsum(1) - 1).clamp(min=0)
+    mask = padding_mask(real, positions, window).expand(2, 1, 7, 7)
+    for row in range(2):
+        places = real[row].nonzero()[:, 0].tolist()
+        for query in range(7):
+            seen = {key for key in range(7) if mask[row, 0, query, key]}
+            assert seen
+            if query in places:
+                rank = places.index(query)
+                assert seen == {place for i, place in enumerate(places) if window is None or abs(i - rank) < window}
+
+
+@given(
+    num_heads=st.sampled_from([4, 8, 12, 16, 32]),
+    variant=st.sampled_from(ATTENTION_VARIANTS),
+)
+def test_every_named_variant_has_counts_that_an_attention_can_have(num_heads, variant):
+    counts = head_counts(variant, num_heads)
+    check_head_counts(num_heads * 4, num_heads, *counts)
+
+
+def test_the_variants_of_16_heads_are_those_of_the_paper():
+    counts = {variant: tuple(head_counts(variant, 16)) for variant in ATTENTION_VARIANTS}
+    assert counts == {
+        "mha": (16, 16), "gqa": (16, 4), "mqa": (16, 1), "sqa": (8, 4), "ssqa": (8, 8), "xsqa": (4, 4),
+        "xsmqa": (4, 1), "lsqa": (12, 4), "rsqa": (4, 8),
+    }  # fmt: skip
+
+
+def test_fewer_query_heads_make_fewer_operations():
+    """SQA: weights of queries and scores shrink with the query heads, unlike in GQA."""
+    sizes = {variant: make_of(variant).q_proj.weight.shape[0] for variant in ("mha", "gqa", "sqa", "xsqa")}
+    assert sizes == {"mha": 64, "gqa": 64, "sqa": 32, "xsqa": 16}
+
+
+def make_of(variant: str) -> Attention:
+    return Attention(64, 16, *head_counts(variant, 16))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((15, 4), "dim must be a multiple of num_heads, got dim=15 and num_heads=4"),
+        ((16, 4, 5), "num_query_heads must be between 1 and num_heads=4, got 5"),
+        ((16, 4, 0), "num_query_heads must be between 1"),
+        ((16, 4, 4, 8), "num_kv_heads must be between 1 and num_heads=4, got 8"),
+        ((16, 4, 4, 3), "must divide the other, got num_query_heads=4 and num_kv_heads=3"),
+        ((16, 4, 3, 2), "must divide the other"),
+    ],
+)
+def test_impossible_head_counts_are_explained(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Attention(*arguments)
+
+
+@pytest.mark.parametrize(("variant", "heads"), [("sqa", 6), ("gqa", 2), ("flash", 8)])
+def test_a_variant_that_cannot_be_had_is_explained(variant, heads):
+    with pytest.raises(ValueError, match=variant):
+        head_counts(variant, heads)
+
+
+def test_keys_projected_once_serve_many_calls():
+    attention, (x, y) = make(), inputs(3, 4)
+    projected = attention.keys_values(y)
+    assert isinstance(projected, KeyValues)
+    with torch.no_grad():
+        for each in (x, x * 2):
+            assert_close(attention(each, projected), attention(each, y))

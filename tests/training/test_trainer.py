@@ -1,0 +1,212 @@
+"""The loop trains, resumes bit for bit (law 8), and counts an accumulated step as one larger batch."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rxlm.training.trainer import NotFiniteError, Trainer
+from training_runs import STAGES, batches, model, stage, trainer
+
+HERE = Path(__file__).parent
+
+GOLDEN = {
+    "joint": (11.44, 10.4),
+    "memory_attention": (-0.05, -0.2),
+    "memory_aware": (6.2, 5.2),
+    "streams": (6.2, 5.2),
+}
+
+
+def weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_learns(name: str, tmp_path: Path) -> None:
+    trainer(name, tmp_path, steps=30, checkpoint_every=None).run()
+    log = losses(tmp_path)
+
+    assert len(log) == 30
+    assert sum(log[-5:]) < sum(log[:5])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_resumed_run_is_the_straight_one_bit_for_bit(name: str, tmp_path: Path) -> None:
+    straight = trainer(name, tmp_path / "straight")
+    straight.run()
+    first = trainer(name, tmp_path / "resumed")
+    first.config = first.config.replace(steps=4, optimizer=first.config.optimizer)
+    _stop_after(first, 4)
+    second = trainer(name, tmp_path / "resumed", network=model(seed=9))
+    second.run()
+
+    assert_same(weights(second.module), weights(straight.module))
+
+
+def _stop_after(run: Trainer, steps: int) -> None:
+    """Run with the schedule of the whole run, and be cut off behind a step."""
+    run.config = run.config.replace(steps=6)
+    train_step = run._train_step
+
+    def failing() -> dict[str, float]:
+        if run.step == steps:
+            raise KeyboardInterrupt
+        return train_step()
+
+    run._train_step = failing  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+
+
+@pytest.mark.parametrize("name", ["memory_aware", "streams"])
+def test_an_accumulated_step_equals_one_larger_batch(name: str, tmp_path: Path) -> None:
+    if name == "streams":
+        pytest.skip("a stream's rows are other conversations in a larger batch")
+    large = trainer(name, tmp_path / "large", network=model().double(), batch_size=8, steps=3)
+    small = trainer(name, tmp_path / "small", network=model().double(), batch_size=4, accumulation=2, steps=3)
+    large.run()
+    small.run()
+
+    for (key, one), other in zip(weights(large.module).items(), weights(small.module).values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9, msg=key)
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
+    alone = trainer("memory_aware", tmp_path / "alone", network=model().double(), batch_size=8, steps=3)
+    alone.run()
+    program = HERE / "two_processes.py"
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program),
+         str(tmp_path / "two")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "alone"), atol=1e-9, rtol=1e-9)
+    two = trainer("memory_aware", tmp_path / "two", network=model(seed=5).double(), batch_size=8, steps=3)
+    two.run()  # loads the last checkpoint, and has nothing left to do
+    for (key, one), other in zip(weights(alone.module).items(), weights(two.module).values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9, msg=key)
+
+
+def test_a_killed_run_leaves_a_checkpoint_that_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    straight = trainer("streams", tmp_path / "straight", steps=40)
+    straight.run()
+    for patience in (0.0, 0.15, 0.4):
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / "long_run.py"), str(tmp_path / "killed")],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
+            stdout=subprocess.DEVNULL,
+        )
+        checkpoints = tmp_path / "killed" / "checkpoints"
+        seen = len(list(checkpoints.glob("step-*")))
+        while process.poll() is None and len(list(checkpoints.glob("step-*"))) == seen < 2:
+            time.sleep(0.01)
+        time.sleep(patience)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    resumed = trainer("streams", tmp_path / "killed", network=model(seed=3), steps=40)
+    resumed.run()
+
+    assert_same(weights(resumed.module), weights(straight.module))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_learnt_from(tmp_path: Path) -> None:
+    run = trainer("memory_aware", tmp_path)
+    before = weights(run.module)
+    with torch.no_grad():
+        run.module.model.decoder.final_norm.weight[0] = math.nan
+    with pytest.raises(NotFiniteError, match="Step 0 of stage memory_aware gave loss nan"):
+        run.run()
+
+    after = weights(run.module)
+    assert_same(
+        {k: v for k, v in before.items() if "final_norm" not in k},
+        {k: v for k, v in after.items() if "final_norm" not in k},
+    )
+
+
+def test_old_checkpoints_go_and_the_best_stays(tmp_path: Path) -> None:
+    run = trainer("memory_aware", tmp_path, steps=10, checkpoint_every=1, keep_last=2, evaluate_every=1)
+    scores = iter([1, 5, 2, 2, 3, 1, 1, 2, 1, 0])
+    run.evaluation = lambda: {"score": float(next(scores))}
+    run.run()
+
+    assert run.checkpoints.steps() == [2, 9, 10]
+
+
+def test_a_run_that_no_longer_improves_stops(tmp_path: Path) -> None:
+    run = trainer("memory_aware", tmp_path, steps=10, evaluate_every=1, patience=3)
+    scores = iter([1, 2, 2, 1, 2, 9])
+    run.evaluation = lambda: {"score": float(next(scores))}
+    run.run()
+
+    assert run.step == 5
+
+
+def test_evaluation_does_not_change_what_training_draws(tmp_path: Path) -> None:
+    plain, watched = trainer("joint", tmp_path / "plain"), trainer("joint", tmp_path / "watched", evaluate_every=1)
+    watched.evaluation = lambda: {"score": float(torch.rand(()))}
+    plain.run()
+    watched.run()
+
+    assert_same(weights(plain.module), weights(watched.module))
+
+
+def test_every_figure_is_in_the_log_and_on_the_board(tmp_path: Path) -> None:
+    trainer("memory_aware", tmp_path).run()
+    figures = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+
+    names = {"loss", "answer_loss", "token_accuracy", "gradient_norm", "gradient_norm/gates", "learning_rate",
+             "seconds_per_step", "step", "stage"}  # fmt: skip
+    assert names <= figures.keys()
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_gradient_flows_through_as_many_updates_as_the_unroll_says() -> None:
+    """Law 7, for the chain that stage 4 builds: turn t reads what turn s wrote, and learns from it if not detached."""
+    module = stage("memory_aware", model())  # unroll 2
+    turns = module.prepare(next(batches("memory_aware")), torch.Generator())
+    encoded: list[torch.Tensor] = []
+    encode = module.model.encode
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        result = encode(*arguments)
+        result.retain_grad()
+        encoded.append(result)
+        return result
+
+    module.model.encode = watched  # type: ignore[method-assign]
+    memories = module.memories(turns).slots.unflatten(1, (turns.num_turns, turns.batch_size))
+    reached = {}
+    for reader in range(turns.num_turns):
+        encoded[0].grad = None
+        memories[:, reader].sum().backward(retain_graph=True) if memories[:, reader].requires_grad else None
+        grad = encoded[0].grad
+        for writer in range(turns.num_turns):
+            written = None if grad is None else grad.unflatten(1, (turns.num_turns, turns.batch_size))[:, writer]
+            reached[reader, writer] = written is not None and bool(written.abs().sum() > 0)
+
+    for (reader, writer), flows in reached.items():
+        same_window = (reader - 1) // 2 == writer // 2
+        assert flows == (writer < reader and same_window), (reader, writer)

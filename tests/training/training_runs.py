@@ -1,0 +1,78 @@
+"""Tiny runs of the stages on generated dialogues, for tests of the loop."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.batches import InteractionEncoder
+from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.samplers import ShuffledBatches
+from rxlm.data.streams import ConversationStreams
+from rxlm.data.tokenizer import train_tokenizer
+from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.text import token_ids_of
+from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.joint import JointConfig, JointLanguageModelling
+from rxlm.training.memory_attention import MemoryAttentionPretraining, MemoryAttentionTrainingConfig
+from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
+from rxlm.training.module import TrainModule
+from rxlm.training.trainer import Batches, Trainer
+
+STAGES = ("joint", "memory_attention", "memory_aware", "streams")
+
+
+def facts(num_turns: int = 4) -> FactGenerator:
+    return FactGenerator(FactsConfig(num_turns=num_turns))
+
+
+@cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(texts_of(facts().dialogues(200)), 400)
+
+
+def model(seed: int = 0, **decoder: Any) -> RxTAlpha:
+    torch.manual_seed(seed)
+    shape = {"num_layers": 2, "dim": 16, "num_heads": 2, "num_slots": 4, "max_seq_len": 64}
+    component = RxTComponentConfig(**shape, vocab_size=len(tokenizer()), ff_dim=24)
+    memory = MemoryAttentionConfig(**shape, variant="simple")
+    return RxTAlpha(component.replace(**decoder), component, memory, token_ids_of(tokenizer()), tokenizer())
+
+
+def encoder() -> InteractionEncoder:
+    return InteractionEncoder(tokenizer(), token_ids_of(tokenizer()), max_tokens=64)
+
+
+def stage(name: str, network: RxTAlpha) -> TrainModule:
+    if name == "joint":
+        return JointLanguageModelling(network, JointConfig())
+    if name == "memory_attention":
+        return MemoryAttentionPretraining(network, MemoryAttentionTrainingConfig())
+    return MemoryAware(network, MemoryAwareConfig(unroll=2))
+
+
+def batches(name: str, batch_size: int = 4, **processes: int) -> Batches:
+    if name == "joint":
+        turns = [turn for dialogue in facts().dialogues(20) for turn in dialogue.turns]
+        return ShuffledBatches(turns, encoder().interaction_batch, batch_size=batch_size, **processes)
+    if name == "streams":
+        return ConversationStreams(
+            facts().stream, encoder(), batch_size=batch_size, turns_per_batch=3, reset_probability=0.3, **processes
+        )
+    return ShuffledBatches(facts().dialogues(40), encoder().dialogue_batch, batch_size=batch_size, **processes)
+
+
+def trainer(name: str, folder: Path, network: RxTAlpha | None = None, **changes: Any) -> Trainer:
+    config = TrainingConfig(
+        steps=6,
+        precision="float32",
+        batch_size=4,
+        log_every=1,
+        checkpoint_every=2,
+        optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=2),
+    ).replace(**changes)
+    return Trainer(name, stage(name, network or model()), batches(name, config.batch_size), config, folder)
