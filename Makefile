@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make quickstart   install, build a first model and talk to it"
+	@echo "make quickstart   install, train a small model and see what it remembers (ten minutes on two cores)"
 	@echo "make test         run the tests"
 	@echo "make check        lint, types, import rule"
 	@echo "make format       format the code"
@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(INSTALLED)
-	$(BIN)/python examples/quickstart.py
+	$(BIN)/rxlm quickstart
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto

@@ -16,10 +16,10 @@ def serve(repositories: dict[str, Path]) -> Iterator[str]:
     """Serve `{repository id: folder}` and yield the endpoint's address."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self._answer(send_body=False)
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._answer(send_body=True)
 
         def _answer(self, send_body: bool) -> None:

@@ -177,6 +177,20 @@ def test_a_turn_that_writes_eos_ends_there_and_remembers_it():
     assert endings == {"eos", "limit"}
 
 
+def test_rows_that_write_eos_at_different_steps_answer_and_remember_as_alone():
+    model = shared_model("sqa-qknorm-interlayer-slotlinear")
+    memory, queries = some_memory(model, range(16)), some_ids(16, 3)
+    model.set_batch_mode(True, 16)
+    model.load_stm_state(memory)
+    answers = model.batch_interactions(queries, max_seq_len=20, temperature=3.0, seed=0)
+    after = model.export_stm_state()
+    assert len({len(answer) for answer in answers}) > 3, "the example must have rows that end at different steps"
+    for row, answer in enumerate(answers):
+        alone, _, remembered = naive_turn(model, queries[row].tolist(), memory.select(row), row, 20, temperature=3.0)
+        assert answer == alone
+        assert_close(after[:, row : row + 1], remembered.slots)
+
+
 def test_ignore_eos_goes_on_to_the_limit_through_eos():
     model = shared_model("moe-encoder-reads-memory-linear")
     model.set_batch_mode(False)

@@ -192,3 +192,13 @@ def test_two_models_share_no_memory():
     before = other.export_stm_state()
     list(one.interact(QUERY, seed=0))
     assert torch.equal(other.export_stm_state(), before)
+
+
+def test_a_memory_that_was_replaced_in_mid_turn_stays(model):
+    turn = model.interact(QUERY, ignore_eos=True)
+    next(turn)
+    model.load_stm_state(some_memory(model, [5]))
+
+    with pytest.raises(ValueError, match="The memory was replaced while this turn was answered"):
+        list(turn)
+    assert (model.export_stm_state() == some_memory(model, [5]).slots).all()

@@ -95,6 +95,13 @@ CASES: dict[str, tuple[dict, dict]] = {
     "multi-query self-attention, cross-attention with fallen-back groups": (
         {"decoder": {"self_att_type": "mqa", "cross_att_type": "sqa", "att_query_groups": 2, "att_groups": 1}}, {},
     ),
+    "cross-attention whose groups are those of self-attention": (
+        {"decoder": {"self_att_type": "mha", "cross_att_type": "gqa", "att_groups": 2}}, {},
+    ),
+    "cross-attention whose groups are its own": (
+        {"decoder": {"cross_att_type": "sqa", "att_query_groups": 2, "cross_att_groups": 4,
+                     "cross_att_query_groups": 1}}, {},
+    ),
     "another rope base in the decoder": ({"decoder": {"rope_base": 500}}, {}),
     "another rope base in the memory attention": ({"memory": {"rope_base": 50.0}}, {}),
     "final stateless layers": ({"decoder": {"final_stateless_layers_config": ["dense"], "dense_layer_dim": 20}}, {}),

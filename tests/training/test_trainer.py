@@ -18,13 +18,6 @@ from training_runs import STAGES, batches, model, stage, trainer
 
 HERE = Path(__file__).parent
 
-GOLDEN = {
-    "joint": (11.44, 10.4),
-    "memory_attention": (-0.05, -0.2),
-    "memory_aware": (6.2, 5.2),
-    "streams": (6.2, 5.2),
-}
-
 
 def weights(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -16,8 +16,10 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "quickstart": Command("rxlm.cli.quickstart", "quickstart", "Train a small model and see what it remembers."),
     "chat": Command("rxlm.cli.chat", "chat", "Talk with a model; its memory is the conversation."),
     "info": Command("rxlm.cli.info", "info", "Show a model's parameters, memory and costs."),
+    "train": Command("rxlm.cli.train", "train", "Train a model by a recipe."),
     "convert": Command("rxlm.cli.convert", "convert", "Rewrite a published checkpoint in rxlm's format."),
     "tokenizer train": Command("rxlm.cli.tokenizer", "train", "Train a byte-level BPE tokenizer."),
 }

@@ -58,29 +58,42 @@ def plan_dialogue(
     """Plan a dialogue of `num_turns`; at no time more than `max_facts` facts wait for their question.
 
     The distances of the questions follow `distances`. Where these are long, a dialogue has fewer questions than
-    `shares` asks for, because a fact that waits for its question cannot change; and where two questions cannot both
-    be placed (a whole dialogue away from their facts, say), one gets another distance.
+    `shares` asks for, because a fact that waits for its question cannot change: small talk stands in for the others.
+    Where two questions cannot both be placed (a whole dialogue away from their facts, say), one gets another distance.
     """
     plan = _Grid(num_turns, max_facts)
-    wanted = [distances.draw(rng) for _ in range(_whole(num_turns * shares.ask, rng))]
-    room = accumulate(wanted, initial=0)
-    wanted = [distance for distance, used in zip(wanted, room, strict=False) if used < _FILL * max_facts * num_turns]
-    for distance in sorted(wanted, reverse=True):  # the longest first: they fit in the fewest places
-        for _ in range(_REDRAWS):
-            if plan.place(distance, rng):
-                break
-            distance = distances.draw(rng)
+    missing = _place_questions(plan, num_turns, shares.ask, distances, max_facts, rng)
     free = plan.free_turns()
     _shuffle(free, rng)
-    others: list[tuple[Action, float]] = [
-        ("ask-again", shares.ask_again),
-        ("ask-unknown", shares.ask_unknown),
-        ("chat", shares.chat),
-    ]
-    for action, share in others:
-        for _ in range(min(_whole(num_turns * share, rng), len(free))):
-            plan.events[free.pop()] = Event(action)
+    first = plan.first_question()
+    again = [turn for turn in free if turn > first][: _whole(num_turns * shares.ask_again, rng)]
+    unknown = [turn for turn in free if turn not in again][: _whole(num_turns * shares.ask_unknown, rng)]
+    rest = [turn for turn in free if turn not in again and turn not in unknown]
+    chat = rest[: _whole(num_turns * shares.chat, rng) + missing]
+    actions: list[tuple[Action, list[int]]] = [("ask-again", again), ("ask-unknown", unknown), ("chat", chat)]
+    for action, turns in actions:
+        for turn in turns:
+            plan.events[turn] = Event(action)
     return [event or plan.telling(turn) for turn, event in enumerate(plan.events)]
+
+
+def _place_questions(
+    plan: "_Grid", num_turns: int, share: float, distances: Distances, max_facts: int, rng: random.Random
+) -> int:
+    """Place the questions of a dialogue, each with its telling, and return how many found no place."""
+    drawn = [distances.draw(rng) for _ in range(_whole(num_turns * share, rng))]
+    waiting = accumulate(drawn, initial=0)
+    fitting = [
+        distance for distance, before in zip(drawn, waiting, strict=False) if before < _FILL * max_facts * num_turns
+    ]
+    placed = 0
+    for distance in sorted(fitting, reverse=True):  # the longest first: they fit in the fewest places
+        for _ in range(_REDRAWS):
+            if plan.place(distance, rng):
+                placed += 1
+                break
+            distance = distances.draw(rng)
+    return len(drawn) - placed
 
 
 def plan_stream(shares: Shares, distances: Distances, max_facts: int, rng: random.Random) -> Iterator[Event]:
@@ -153,6 +166,11 @@ class _Grid:
     def free_turns(self) -> list[int]:
         """List the turns that nothing is planned for."""
         return [turn for turn, event in enumerate(self.events) if event is None]
+
+    def first_question(self) -> int:
+        """Return the turn of the first question, or the number of turns where there is none."""
+        questions = (turn for turn, event in enumerate(self.events) if event and event.action == "ask")
+        return next(questions, len(self.events))
 
     def telling(self, turn: int) -> Event:
         """Return a telling that nobody asks about, or small talk where as many facts wait as may."""

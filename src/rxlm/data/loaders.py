@@ -88,7 +88,7 @@ def stream_texts(
         if all(os.path.isfile(text) for text in source):
             raise ValueError(f"{source!r:.80} names files; to load what they hold, give Paths")
         return RecordStream(lambda: _numbered(source), convert)
-    return RecordStream(_opener(source, read, name, split), convert)
+    return RecordStream(_opener(source, read, (*TEXT_SUFFIXES, *RECORD_SUFFIXES), name, split), convert)
 
 
 def stream_interactions(source: Source, *, name: str | None = None, split: str = "train") -> RecordStream[Interaction]:
@@ -102,7 +102,7 @@ def stream_interactions(source: Source, *, name: str | None = None, split: str =
     def convert(record: Any, place: str) -> Interaction:
         return record if isinstance(record, Interaction) else interaction_of(_as_record(record, place), place)
 
-    return RecordStream(_opener(source, located_records, name, split), convert)
+    return RecordStream(_opener(source, located_records, RECORD_SUFFIXES, name, split), convert)
 
 
 def stream_dialogues(source: Source, *, name: str | None = None, split: str = "train") -> RecordStream[Dialogue]:
@@ -116,20 +116,20 @@ def stream_dialogues(source: Source, *, name: str | None = None, split: str = "t
     def convert(record: Any, place: str) -> Dialogue:
         return record if isinstance(record, Dialogue) else dialogue_of(_as_record(record, place), place)
 
-    return RecordStream(_opener(source, located_records, name, split), convert)
+    return RecordStream(_opener(source, located_records, RECORD_SUFFIXES, name, split), convert)
 
 
 def _opener(
-    source: Source, read: Callable[[list[Path]], _Located], name: str | None, split: str
+    source: Source, read: Callable[[list[Path]], _Located], suffixes: tuple[str, ...], name: str | None, split: str
 ) -> Callable[[], _Located]:
     """Return what opens the records of a source; a source with nothing to read is refused here already."""
     if isinstance(source, (str, os.PathLike)):
         if _is_hub_id(source):
             return lambda: hub_rows(str(source), name=name, split=split)
-        files = find_files(source)
+        files = find_files(source, suffixes=suffixes)
         return lambda: read(files)
     if isinstance(source, (list, tuple)) and source and all(isinstance(item, (str, os.PathLike)) for item in source):
-        files = find_files(source)
+        files = find_files(source, suffixes=suffixes)
         return lambda: read(files)
     if isinstance(source, Mapping):
         raise ValueError("source must be an iterable of records, got one record: put it in a list")

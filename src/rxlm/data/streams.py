@@ -1,5 +1,6 @@
 """Conversations without end, read a few turns at a time: for training with a memory that lives on between batches."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from rxlm.data.batches import InteractionEncoder, TurnBatch
 from rxlm.data.records import Interaction
-from rxlm.data.samplers import check_same, check_sizes, mix_seed
+from rxlm.data.samplers import check_same, check_sizes
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,25 @@ class ConversationStreams:
         return {"batches_seen": self.batches_seen, "rows": rows, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken; ValueError where the conversations would be others."""
+        """Continue where `state` was taken; ValueError where the conversations would be others.
+
+        The state of another rank will do, but takes longer: all batches so far are then gone through again.
+        """
         check_same(self._identity(), state)
-        check_same({"rows": [row.number for row in self._rows]}, {"rows": [number for number, _, _ in state["rows"]]})
-        self.batches_seen = state["batches_seen"]
-        self._rows = []
-        for number, life, turns_taken in state["rows"]:
-            row = _Row(number, life)
-            if life >= 0:
-                row.open(self._open(row))
-                row.take(turns_taken)
-            self._rows.append(row)
+        self.batches_seen = 0
+        self._rows = [_Row(row.number) for row in self._rows]
+        saved = {number: (life, turns_taken) for number, life, turns_taken in state["rows"]}
+        if all(row.number in saved for row in self._rows):
+            self.batches_seen = state["batches_seen"]
+            for row in self._rows:
+                row.life, turns_taken = saved[row.number]
+                if row.life >= 0:
+                    row.open(self._open(row))
+                    row.take(turns_taken)
+        while self.batches_seen < state["batches_seen"]:
+            for row in self._rows:
+                self._advance(row)
+            self.batches_seen += 1
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -124,8 +133,8 @@ class ConversationStreams:
         }
 
     def _advance(self, row: "_Row") -> tuple[Sequence[Interaction], bool]:
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, row.number, self.batches_seen))
-        is_fresh = row.life < 0 or float(torch.rand((), generator=generator)) < self.reset_probability
+        chance = random.Random(f"{self.seed}/{row.number}/{self.batches_seen}").random()
+        is_fresh = row.life < 0 or chance < self.reset_probability
         turns = [] if is_fresh else row.take(self.turns_per_batch)
         if not turns:
             is_fresh = True
@@ -143,8 +152,8 @@ class ConversationStreams:
 class _Row:
     """One row of the batches: the present conversation, the row's `life`-th, and how much of it was read."""
 
-    def __init__(self, number: int, life: int = -1) -> None:
-        self.number, self.life, self.turns_taken = number, life, 0
+    def __init__(self, number: int) -> None:
+        self.number, self.life, self.turns_taken = number, -1, 0
         self._turns: Iterator[Interaction] = iter(())
 
     def open(self, turns: Iterator[Interaction]) -> None:

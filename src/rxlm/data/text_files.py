@@ -13,7 +13,6 @@ from rxlm.data.records import text_of
 
 TEXT_SUFFIXES = (".txt", ".md")
 RECORD_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-_SUPPORTED = ", ".join((*TEXT_SUFFIXES, *RECORD_SUFFIXES))
 _INSTALL_HINT = 'pip install "reactive-lm[data]"'
 
 PathLike = str | os.PathLike[str]
@@ -44,15 +43,17 @@ def read_dataset(
     return (text_of(row, place, text_column) for place, row in rows)
 
 
-def find_files(sources: PathLike | Iterable[PathLike]) -> list[Path]:
+def find_files(
+    sources: PathLike | Iterable[PathLike], *, suffixes: tuple[str, ...] = (*TEXT_SUFFIXES, *RECORD_SUFFIXES)
+) -> list[Path]:
     """List the readable files of files, folders and glob patterns, each once, sorted within a source.
 
-    Hidden files and folders are passed over. FileNotFoundError names a source with nothing to read in it;
-    ValueError a file of another kind.
+    Hidden files and folders are passed over, and in folders files with other suffixes. FileNotFoundError names a
+    source with nothing to read in it; ValueError a file of another kind.
     """
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
-    return list(dict.fromkeys(file for source in sources for file in _files_of(source)))
+    return list(dict.fromkeys(file for source in sources for file in _files_of(source, suffixes)))
 
 
 def read_records(path: PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,8 +75,6 @@ def read_records(path: PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
 def located_records(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("path, line 3", record) for each record of files of RECORD_SUFFIXES."""
     for path in files:
-        if path.suffix.lower() not in RECORD_SUFFIXES:
-            raise ValueError(f"{path} holds plain text; expected records, in one of {', '.join(RECORD_SUFFIXES)}")
         try:
             for place, record in read_records(path):
                 yield f"{path}, {place}", record
@@ -86,7 +85,10 @@ def located_records(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]
 def hub_rows(
     dataset: str, *, name: str | None = None, split: str = "train", streaming: bool = True
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield ("id, row 3", row) for each row of a Hugging Face dataset; ImportError, at the call, without `datasets`."""
+    """Yield ("id, row 3", row) for each row of a Hugging Face dataset.
+
+    At the call already: ImportError without the `datasets` package, FileNotFoundError for what is no dataset either.
+    """
     try:
         from datasets import load_dataset  # pyrefly: ignore[missing-import]
     except ImportError as error:
@@ -94,31 +96,32 @@ def hub_rows(
             f"{dataset!r} is no local file or folder, and reading a dataset of the Hugging Face hub "
             f"needs the datasets package: {_INSTALL_HINT}"
         ) from error
-    rows: Iterable[Mapping[str, Any]] = load_dataset(dataset, name, split=split, streaming=streaming)
+    try:
+        rows: Iterable[Any] = load_dataset(dataset, name, split=split, streaming=streaming)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{dataset!r} is no local file or folder, and no dataset of the Hugging Face hub that can be read ({error})"
+        ) from error
     return ((f"{dataset}, row {number}", row) for number, row in enumerate(rows, 1))
 
 
-def _files_of(source: PathLike) -> list[Path]:
-    path = Path(source).expanduser()
+def _files_of(source: PathLike, suffixes: tuple[str, ...]) -> list[Path]:
+    path, kinds = Path(source).expanduser(), ", ".join(suffixes)
     if path.is_file():
-        if not _is_supported(path):
-            raise ValueError(f"{path} is of a kind that cannot be read: expected one of {_SUPPORTED}")
+        if path.suffix.lower() not in suffixes:
+            raise ValueError(f"{path} is of a kind that cannot be read: expected one of {kinds}")
         return [path]
     if path.is_dir():
         found = [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
     else:
         found = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    files = sorted(file for file in found if file.is_file() and _is_supported(file))
+    files = sorted(file for file in found if file.is_file() and file.suffix.lower() in suffixes)
     if not files:
         raise FileNotFoundError(
             f"no file to read in {str(source)!r}: expected a file, a folder or a glob pattern, "
-            f"with files of the kinds {_SUPPORTED}"
+            f"with files of the kinds {kinds}"
         )
     return files
-
-
-def _is_supported(path: Path) -> bool:
-    return path.suffix.lower() in (*TEXT_SUFFIXES, *RECORD_SUFFIXES)
 
 
 def _is_hidden(path: Path) -> bool:

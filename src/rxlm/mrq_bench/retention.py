@@ -70,10 +70,7 @@ def _answer_batch(model: RxTAlpha, dialogues: Sequence[Dialogue], score: Score, 
             if turn.question is not None:
                 right = score(text, turn.question)
                 yield Answer(dialogue.source, number, turn.query, text, turn.question, right)
-        if control == "none":
-            memory = model.update_memory(memory, *prompt.complete(columns, pad))
-        else:
-            memory = first
+        memory = first if control == "empty" else model.update_memory(memory, *prompt.complete(columns, pad))
 
 
 def accuracy_by_distance(

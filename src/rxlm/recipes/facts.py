@@ -3,10 +3,12 @@
 A recipe is a function that returns one `FactsRecipe`, whole. `rxlm.recipes.run` does what it says.
 """
 
-from typing import Literal
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.nn.config import Config, config, require, require_choice, require_int
+from rxlm.nn.config import Config, ConfigError, config, require, require_choice, require_int
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.presets import preset_config
 from rxlm.training.config import OptimizerConfig, TrainingConfig
@@ -70,6 +72,24 @@ class FactsRecipe(Config):
         steps = sum(phase.steps for phase in self.phases)
         require(steps == self.dialogues.steps, f"phases have {steps} steps, dialogues.steps is {self.dialogues.steps}.")
 
+    def override(self, changes: Sequence[str]) -> Self:
+        """Return a copy with fields changed as `name.field=value` says; values are JSON, or plain text."""
+        values = self.to_dict()
+        for change in changes:
+            path, separator, text = change.partition("=")
+            require(bool(separator), f"A change of the recipe has the form field=value, got {change!r}.")
+            place: Any = values
+            *parents, name = path.split(".")
+            for parent in parents:
+                place = place.get(parent, {}) if isinstance(place, dict) else {}
+            if not isinstance(place, dict) or name not in place:
+                raise ConfigError(f"The recipe has no field {path!r}; `--dry-run` prints all.")
+            try:
+                place[name] = json.loads(text)
+            except ValueError:
+                place[name] = text
+        return self.from_dict(values)
+
 
 def tiny() -> FactsRecipe:
     """The quickstart: 0.8 M parameters, all stages, within ten minutes on two cores."""
@@ -93,4 +113,25 @@ def tiny() -> FactsRecipe:
         slots=TrainingConfig(steps=20, batch_size=32, optimizer=optimizer, checkpoint_every=None),
         dialogues=TrainingConfig(steps=sum(p.steps for p in phases), batch_size=64, optimizer=optimizer),
         phases=phases,
+    )
+
+
+def retention() -> FactsRecipe:
+    """An hour on two cores: the tiny model with twice the slots, and long streams, to hold facts for longer."""
+    base = tiny()
+    phases = (
+        *base.phases[:4],
+        DialoguePhase(steps=1000, num_turns=8),
+        DialoguePhase(steps=1500, num_turns=8, streams=True, reset_probability=0.1),
+        DialoguePhase(steps=3000, num_turns=16, streams=True, reset_probability=0.05),
+    )
+    return base.replace(
+        name="retention",
+        decoder=base.decoder.replace(num_slots=32),
+        encoder=base.encoder.replace(num_slots=32),
+        memory_attention=base.memory_attention.replace(num_slots=32),
+        dialogues=base.dialogues.replace(steps=sum(phase.steps for phase in phases)),
+        dialogues_settings=MemoryAwareConfig(unroll=16),
+        phases=phases,
+        stream_turns=256,
     )

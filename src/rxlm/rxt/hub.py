@@ -149,7 +149,7 @@ class CheckpointFiles:
     """The files of one checkpoint, in a folder or on the hub; downloaded when asked for."""
 
     def __init__(self, name: str | Path, **download: Any) -> None:
-        self.name = str(name)
+        self.name = os.path.expanduser(name)
         self.download = download
 
     @property

@@ -136,7 +136,8 @@ class StatefulInteraction(TextModel):
             ignore_eos: go on to `max_seq_len` through [EOS].
 
         Yields the answer's token ids, without [EOS]; then -1 when the memory update starts; then -2 when it is done.
-        Closed or failing before that, the turn leaves the memory as it was. Bad arguments raise at the call.
+        Closed or failing before that, the turn leaves the memory as it was; where the memory was replaced meanwhile
+        (by a reset, say), the update raises and the new memory stays. Bad arguments raise at the call.
         """
         if self._batch_size is not None:
             raise ValueError("The model is in batch mode: call batch_interactions, or set_batch_mode(False) first.")
@@ -224,7 +225,7 @@ class StatefulInteraction(TextModel):
             )
         check_tokens(prompt.ids, None, self.decoder.config)
         check_seed(memory.batch_size, seed)
-        return _Turn(prompt, opening, limit)
+        return _Turn(prompt, opening, limit, memory)
 
     def _columns(self, turn: "_Turn", sampling: SamplingConfig, seed: Seed, ignore_eos: bool) -> Iterator[Column]:
         assert self._reading is not None
@@ -253,19 +254,22 @@ class StatefulInteraction(TextModel):
 
     @torch.no_grad()
     def _finish(self, turn: "_Turn", columns: Sequence[Column]) -> None:
+        if self._current_memory() is not turn.memory:
+            raise ValueError("The memory was replaced while this turn was answered: the turn is not remembered.")
         ids, mask = turn.prompt.complete(columns, self.tokenizer_config.pad_token_id)
-        self._remember(self.update_memory(self._current_memory(), ids, mask))
+        self._remember(self.update_memory(turn.memory, ids, mask))
 
     def _end_tokens(self, ignore_eos: bool) -> tuple[int, ...]:
         return () if ignore_eos else (self.tokenizer_config.eos_token_id,)
 
 
 class _Turn(NamedTuple):
-    """A checked turn: its prompt with the opening appended, and the limit on its tokens."""
+    """A checked turn: its prompt with the opening appended, the limit on its tokens, the memory it is answered from."""
 
     prompt: Prompt
     opening: Opening
     limit: int
+    memory: MemoryState
 
     @property
     def opened(self) -> list[int]:

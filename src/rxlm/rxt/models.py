@@ -118,6 +118,9 @@ class RxTAlpha(StatefulInteraction):
 class RxTBeta(RxTAlpha):
     """Reactive Transformer with gated self/interlayer memory attention, which can think before it answers.
 
+    Arguments as `RxTAlpha`'s; the variant is `self-interlayer` unless an argument says otherwise, or the memory
+    attention is configured as `grouped-self-interlayer`.
+
     A turn is `[Q]query[A]answer` or `[Q]query[T]thought[A]answer`. `thinking_mode` of `interact` chooses: `fast`
     answers at once, `extended` thinks first, `auto` leaves it to the model.
     """
@@ -129,9 +132,11 @@ class RxTBeta(RxTAlpha):
         memory_attention_config: RxTInterlayerMemoryAttentionConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         tokenizer: PreTrainedTokenizerFast | None = None,
-        memory_attention_variant: MemoryAttentionVariant = "self-interlayer",
+        memory_attention_variant: MemoryAttentionVariant | None = None,
         system_prompt_title: str | None = None,
     ) -> None:
+        if memory_attention_variant is None:
+            memory_attention_variant = _beta_variant(memory_attention_config)
         super().__init__(
             decoder_config,
             encoder_config,
@@ -157,6 +162,11 @@ class RxTBeta(RxTAlpha):
         if mode not in openings:
             raise ValueError(f"thinking_mode must be one of {', '.join(openings)}, got {thinking_mode!r}.")
         return openings[mode]
+
+
+def _beta_variant(config: RxTInterlayerMemoryAttentionConfig | Mapping[str, Any]) -> MemoryAttentionVariant:
+    given = config.get("variant") if isinstance(config, Mapping) else config.variant
+    return "grouped-self-interlayer" if given == "grouped-self-interlayer" else "self-interlayer"
 
 
 def _tokenizer_beside(checkpoint: str | Path, options: Mapping[str, Any]) -> PreTrainedTokenizerFast | None:

@@ -89,8 +89,8 @@ def component_config(values: Values, tensors: Values | None = None, *, encoder: 
     memory_query, memory_kv = _head_counts(
         get["cross_att_type"],
         get["att_heads"],
-        _first(get["cross_att_groups"], get["att_groups"]),
-        _first(get["cross_att_query_groups"], get["att_query_groups"]),
+        _first_given((get["cross_att_groups"], get["att_groups"])),
+        _first_given((get["cross_att_query_groups"], get["att_query_groups"])),
     )
     stateless = {name: tuple(get[f"{name}_config"] or ()) for name in ("stateless_layers", "final_stateless_layers")}
     any_moe = get["use_moe"] or any("moe" in kinds for kinds in stateless.values())
@@ -151,8 +151,7 @@ def memory_attention_config(values: Values, variant: str, tensors: Values | None
     variant = _variant(names, variant, gated) if names else variant
     steps = ("self_", "interlayer_", "") if variant == "self" else ("interlayer_", "self_", "")
     step_type, step_groups, step_query_groups = (
-        next((get[step + field] for step in steps if get[step + field] is not None), None)
-        for field in ("att_type", "att_groups", "att_query_groups")
+        _first_given(get[step + field] for step in steps) for field in ("att_type", "att_groups", "att_query_groups")
     )
     step_heads = _head_counts(step_type, get["att_heads"], step_groups, step_query_groups)
     norm = _name("norm_type", get["norm_type"], NORM_NAMES)
@@ -389,14 +388,14 @@ def _head_counts(kind: str, heads: int, groups: int, query_groups: int | None) -
         "mha": (heads, heads),
         "gqa": (heads, groups),
         "mqa": (heads, 1),
-        "sqa": (_first(query_groups, groups), groups),
+        "sqa": (_first_given((query_groups, groups)), groups),
     }
     require(kind in counts, f"Attention of type {kind!r} is not supported; known: {', '.join(counts)}.")
     return counts[kind]
 
 
-def _first(value: Any, fallback: Any) -> Any:
-    return fallback if value is None else value
+def _first_given(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
 
 
 def _expert_bias(names: tuple[str, ...]) -> str | None:

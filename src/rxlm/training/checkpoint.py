@@ -1,8 +1,8 @@
 """Checkpoints of a run: whole or not there, whenever the process is killed.
 
-A checkpoint is a folder `step-000500` with `weights.safetensors` (of the train module) and `state.pt` (optimizer, random
-number generators, place in the data, what the stage carries). It is written under another name and then renamed, which
-is one step of the file system.
+A checkpoint is a folder `step-000500` with `weights.safetensors` (of the train module) and `state.pt` (optimizer,
+random number generators, place in the data, what the stage carries). It is written under another name and then renamed,
+which is one step of the file system.
 """
 
 import os

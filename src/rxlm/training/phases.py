@@ -1,6 +1,6 @@
 """A curriculum over data: one source of batches after another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from rxlm.training.trainer import Batches
@@ -45,7 +45,7 @@ class PhasedBatches:
         """Return where the curriculum and each of its sources stand."""
         return {"taken": self.taken, "phases": [phase.batches.state_dict() for phase in self.phases]}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.taken = state["taken"]
         for phase, saved in zip(self.phases, state["phases"], strict=True):

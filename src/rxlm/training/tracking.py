@@ -30,7 +30,7 @@ class Tracker:
         self.board = SummaryWriter(str(folder / "tensorboard"))
         self.trackio: Any = None
         if trackio_project is not None:
-            import trackio
+            import trackio  # pyrefly: ignore[missing-import]
 
             self.trackio = trackio
             trackio.init(project=trackio_project, name=f"{folder.parent.name}-{stage}")

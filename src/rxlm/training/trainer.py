@@ -29,7 +29,7 @@ class Batches(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return where the source stands."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put the source where it stood."""
 
 

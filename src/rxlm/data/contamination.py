@@ -1,0 +1,63 @@
+"""Do texts for training hold texts for evaluation? Found by probes: runs of words that stand in both."""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+
+PROBE_WORDS = 10
+
+
+def contamination(
+    evaluation: Mapping[str, str], training: Iterable[str], *, probe_words: int = PROBE_WORDS
+) -> dict[str, float]:
+    """Return, for each text for evaluation, the share of its runs of `probe_words` words that training texts hold.
+
+    Case and punctuation do not matter. A text that is not in the training texts has a share near 0 (stock phrases
+    occur everywhere), one that is has a share near 1; `contaminated` draws the line.
+    """
+    probes = {name: set(_runs(_words(text), probe_words)) for name, text in evaluation.items()}
+    wanted = set().union(*probes.values())
+    found: set[tuple[str, ...]] = set()
+    for text in training:
+        found.update(run for run in _runs(_words(text), probe_words) if run in wanted)
+    return {name: len(runs & found) / max(len(runs), 1) for name, runs in probes.items()}
+
+
+def contaminated(
+    evaluation: Mapping[str, str],
+    training: Iterable[str],
+    *,
+    threshold: float = 0.05,
+    probe_words: int = PROBE_WORDS,
+) -> list[str]:
+    """Return the names of the texts for evaluation of which training texts hold at least the share `threshold`."""
+    shares = contamination(evaluation, training, probe_words=probe_words)
+    return [name for name, share in shares.items() if share >= threshold]
+
+
+def without(text: str, evaluation: Iterable[str], *, probe_words: int = PROBE_WORDS, gap: int = 12) -> str:
+    """Return a training text without the passages that texts for evaluation have, too.
+
+    A paragraph (between blank lines) goes if it shares a run of `probe_words` words with them, and so do up to `gap`
+    paragraphs between two that go: short ones hold no run.
+    """
+    wanted = {run for other in evaluation for run in _runs(_words(other), probe_words)}
+    paragraphs = re.split(r"\n\s*\n", text)
+    shared = [
+        number
+        for number, paragraph in enumerate(paragraphs)
+        if any(run in wanted for run in _runs(_words(paragraph), probe_words))
+    ]
+    dropped = set(shared)
+    for first, second in pairwise(shared):
+        if second - first <= gap:
+            dropped.update(range(first, second))
+    return "\n\n".join(paragraph for number, paragraph in enumerate(paragraphs) if number not in dropped)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.casefold().replace("\u2019", "'"))
+
+
+def _runs(words: list[str], length: int) -> Iterable[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(length)), strict=False)

@@ -1,0 +1,33 @@
+"""What the tests of data share: a tokenizer and an encoder, and the real data where it is."""
+
+from pathlib import Path
+
+import pytest
+
+from rxlm.data.batches import InteractionEncoder, TokenIds
+from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.tokenizer import train_tokenizer
+
+REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return train_tokenizer(texts_of(FactGenerator(FactsConfig()).dialogues(200)), 600)
+
+
+@pytest.fixture(scope="session")
+def tokens(tokenizer):
+    return TokenIds.of(tokenizer, thinks=True)
+
+
+@pytest.fixture
+def encoder(tokenizer, tokens):
+    return InteractionEncoder(tokenizer, tokens, max_tokens=48)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"the real data is not at {REAL_DATA}")
+    return REAL_DATA

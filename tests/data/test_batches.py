@@ -1,0 +1,142 @@
+"""Encoding and batches: the form of an interaction, what is predicted, truncation and padding."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.batches import InteractionEncoder, TokenIds
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.templates import interaction_ids
+
+texts = st.text("abc .?", min_size=1, max_size=40)
+interactions = st.builds(Interaction, texts, texts, st.none() | texts)
+
+
+def special(tokens):
+    return {tokens.bos_token_id, tokens.query_token_id, tokens.answer_token_id, tokens.think_token_id}
+
+
+@given(interaction=interactions)
+def test_encoding_has_the_form_of_the_template(tokenizer, tokens, interaction):
+    encoded = InteractionEncoder(tokenizer, tokens, max_tokens=1000).encode(interaction)
+    form = interaction_ids(tokenizer, tokens, interaction.query, interaction.answer, interaction.thought)
+    assert list(encoded.ids) == form
+    opening = tokens.answer_token_id if interaction.thought is None else tokens.think_token_id
+    assert form[encoded.first_target - 1] == opening
+    assert encoded.end_of_targets == len(form)
+
+
+@given(interaction=interactions, max_tokens=st.integers(5, 60))
+def test_truncation_takes_the_start_of_the_query_first_and_no_special_token(tokenizer, tokens, interaction, max_tokens):
+    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=max_tokens)
+    if interaction.thought is not None and max_tokens < 8:
+        interaction = Interaction(interaction.query, interaction.answer)
+    whole = InteractionEncoder(tokenizer, tokens, max_tokens=1000).encode(interaction)
+    cut = encoder.encode(interaction)
+    excess = max(len(whole.ids) - max_tokens, 0)
+    assert len(cut.ids) == len(whole.ids) - excess
+    assert [t for t in cut.ids if t in special(tokens)] == [t for t in whole.ids if t in special(tokens)]
+    assert cut.ids[:2] == whole.ids[:2]
+    assert cut.ids[-1] == tokens.eos_token_id
+    assert encoder.truncation.tokens == excess
+    assert encoder.truncation.queries == (excess > 0)
+    query_length = whole.first_target - 3
+    if excess <= query_length:
+        assert cut.ids[2:] == whole.ids[2 + excess :], "the rest is untouched"
+        assert encoder.truncation.answers == 0
+        assert cut.end_of_targets == len(cut.ids)
+    if encoder.truncation.answers:
+        assert cut.end_of_targets == len(cut.ids) - 1, "nobody learns to stop where the text was cut"
+
+
+def test_checking_counts_truncation_without_counting_it_as_done(encoder):
+    long = Interaction("I live in Paris. " * 20, "Hello!")
+    assert encoder.check([long, Interaction("Hi.", "Hello!"), long]).queries == 2
+    assert encoder.truncation.queries == 0
+
+
+def test_opening_is_predicted_where_the_model_chooses_it(tokenizer, tokens):
+    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=48, predict_opening=True)
+    for thought, opening in ((None, tokens.answer_token_id), ("Hm.", tokens.think_token_id)):
+        encoded = encoder.encode(Interaction("Who?", "I.", thought))
+        assert encoded.ids[encoded.first_target] == opening
+
+
+def test_thought_needs_a_thinking_token(tokenizer):
+    encoder = InteractionEncoder(tokenizer, TokenIds.of(tokenizer), max_tokens=48)
+    with pytest.raises(ValueError, match="has a thought, and the model has no thinking token"):
+        encoder.encode(Interaction("Who?", "I.", "Hm."))
+
+
+@given(rows=st.lists(interactions, min_size=1, max_size=5))
+def test_batch_holds_each_row_padded_at_the_end(tokenizer, tokens, rows):
+    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=30)
+    batch = encoder.interaction_batch(rows)
+    assert batch.ids.shape == batch.mask.shape == batch.answer_mask.shape
+    assert batch.ids.shape[1] == max(int(batch.mask.sum(1).max()), 1)
+    for row, interaction in enumerate(rows):
+        encoded = encoder.encode(interaction)
+        length = len(encoded.ids)
+        assert batch.ids[row, :length].tolist() == list(encoded.ids)
+        assert (batch.ids[row, length:] == tokens.pad_token_id).all()
+        assert batch.mask[row].tolist() == [place < length for place in range(batch.ids.shape[1])]
+        predicted = range(encoded.first_target, encoded.end_of_targets)
+        assert batch.answer_mask[row].nonzero()[:, 0].tolist() == list(predicted)
+
+
+def test_dialogues_that_have_ended_go_on_with_padding(encoder, tokens):
+    turn = Interaction("Who?", "I.")
+    batch = encoder.dialogue_batch([Dialogue((turn,) * count) for count in (1, 3, 2)])
+    assert (batch.batch_size, batch.num_turns) == (3, 3)
+    assert [turn.present.tolist() for turn in batch.turns] == [[1, 1, 1], [0, 1, 1], [0, 1, 0]]
+    last = batch.turns[2]
+    assert (last.ids[0] == tokens.pad_token_id).all()
+    assert not last.answer_mask[0].any()
+    assert batch.num_tokens == 6 * len(encoder.encode(turn).ids)
+
+
+def test_turn_is_the_same_in_any_company(encoder):
+    short, long = Interaction("Who?", "I."), Interaction("Where do I live?", "You live in Paris, I think.")
+    alone, together = encoder.interaction_batch([short]), encoder.interaction_batch([long, short])
+    width = alone.ids.shape[1]
+    assert torch.equal(together.ids[1, :width], alone.ids[0])
+    assert torch.equal(together.answer_mask[1, :width], alone.answer_mask[0])
+    assert not together.mask[1, width:].any()
+
+
+def test_queries_leave_room_for_an_answer(encoder, tokens):
+    batch = encoder.query_batch(["Who am I?", "I live in Paris. " * 20], room=10)
+    assert batch.ids.shape[1] == encoder.max_tokens - 11
+    assert batch.ids[:, :2].tolist() == [[tokens.bos_token_id, tokens.query_token_id]] * 2
+    assert not batch.answer_mask.any()
+
+
+def test_fixed_width_for_compiled_models(tokenizer, tokens):
+    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=48, pad_to=48)
+    assert encoder.interaction_batch([Interaction("Who?", "I.")]).ids.shape == (1, 48)
+    with pytest.raises(ValueError, match="pad_to=40 must be at least max_tokens=48"):
+        InteractionEncoder(tokenizer, tokens, max_tokens=48, pad_to=40)
+    with pytest.raises(ValueError, match="max_tokens=4 must be at least 5"):
+        InteractionEncoder(tokenizer, tokens, max_tokens=4)
+
+
+def test_special_tokens_in_a_text_stay_text(encoder, tokens):
+    ids = encoder.encode(Interaction("Say [A] and [EOS].", "[Q]")).ids
+    assert sum(token in special(tokens) for token in ids) == 3
+    assert ids.count(tokens.eos_token_id) == 1
+
+
+def test_tokenizer_without_the_tokens_is_refused():
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+    with pytest.raises(ValueError, match=r"no special token '\[PAD\]'"):
+        TokenIds.of(bare)
+
+
+def test_batches_move_between_devices(encoder):
+    turn = Interaction("Who?", "I.")
+    batch = encoder.dialogue_batch([Dialogue((turn, turn))])
+    assert torch.equal(batch.to("cpu").turns[1].ids, batch.turns[1].ids)
+    assert batch.to("meta").turns[0].mask.device.type == "meta"

@@ -1,0 +1,299 @@
+"""Generated dialogues: true answers, known distances, combinations kept apart, and the same ones every time."""
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxlm.data.fact_kinds import fact_kinds, values_by_kind
+from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.records import Dialogue
+from rxlm.data.scoring import audit
+from rxlm.data.small_talk import chatter
+
+
+def generator(**changes):
+    return FactGenerator(FactsConfig(**changes))
+
+
+def readings(variety, role):
+    """All that can be said in one role, with what it means: {(query, answer): {(kind, value, old value)}}."""
+    found = {}
+    for kind in fact_kinds(variety):
+        for wording in getattr(kind, role):
+            for value in kind.values:
+                olds = kind.values if "{o}" in wording.query or "{b}" in wording.query else ("",)
+                for old in olds:
+                    found.setdefault(wording.fill(value, old), set()).add((kind.name, value))
+    return found
+
+
+@pytest.fixture(scope="module")
+def small():
+    return {role: readings("small", role) for role in ("tell", "update", "ask")}
+
+
+def told_facts(dialogue, readings_of):
+    """Read a dialogue as a person would: after each turn, {kind: (value, turn it was told)}, and what was told."""
+    facts, history = {}, []
+    for number, turn in enumerate(dialogue.turns):
+        said = (turn.query, turn.answer)
+        if turn.question is None:
+            for role in ("tell", "update"):
+                for kind, value in readings_of[role].get(said, ()):
+                    assert (kind in facts) == (role == "update"), said
+                    facts[kind] = (value, number)
+        history.append(dict(facts))
+    return history
+
+
+configs = st.builds(
+    FactsConfig,
+    num_turns=st.integers(2, 24),
+    max_facts=st.integers(1, 8),
+    question_share=st.floats(0, 0.42),
+    repeat_share=st.floats(0, 1),
+    unknown_share=st.floats(0, 0.08),
+    chatter_share=st.floats(0, 0.08),
+    update_share=st.floats(0, 1),
+    split=st.sampled_from(["train", "test"]),
+    values=st.sampled_from(["shared", "disjoint"]),
+    distance_law=st.sampled_from(["uniform", "log-uniform"]),
+    seed=st.integers(0, 3),
+)
+
+
+@given(config=configs, index=st.integers(0, 10**9))
+def test_every_answer_is_what_was_told_last_at_the_distance_it_says(small, config, index):
+    dialogue = FactGenerator(config).dialogue(index)
+    assert len(dialogue) == config.num_turns
+    history = told_facts(dialogue, small)
+    mentions: dict[str, int] = {}
+    for number, turn in enumerate(dialogue.turns):
+        question, facts = turn.question, history[number]
+        mentions |= {kind: told for kind, (_, told) in facts.items() if told == number}
+        if question is None:
+            continue
+        assert question.facts_held == len(facts) <= config.max_facts
+        if not question.was_told:
+            assert question.kind not in facts
+            assert question.expected == ()
+            continue
+        value, told = facts[question.kind]
+        assert (question.kind, value) in small["ask"][turn.query, turn.answer]
+        assert question.expected == (value,)
+        assert question.distance == number - told
+        assert question.mention_distance == number - mentions[question.kind]
+        mentions[question.kind] = number
+        earlier = [past[question.kind][0] for past in history[:told] if question.kind in past]
+        assert set(question.stale) == set(earlier) - {value}
+        if question.stale:
+            assert question.stale[0] == earlier[-1], "the latest of the old values comes first"
+
+
+@pytest.mark.parametrize("variety", ["small", "full"])
+def test_dialogue_depends_on_seed_and_number_alone(variety):
+    some = generator(variety=variety, seed=3)
+    again = generator(variety=variety, seed=3)
+    numbers = [5, 0, 7]
+    assert [some.dialogue(i) for i in numbers] == [again.dialogue(i) for i in reversed(numbers)][::-1]
+    assert list(islice(some.stream(4), 50)) == list(islice(again.stream(4), 50))
+    assert some.dialogue(0).turns != some.dialogue(1).turns != generator(variety=variety, seed=4).dialogue(1).turns
+    assert list(some.dialogues(4)) == [some.dialogue(i) for i in range(4)]
+    assert list(some.dialogues(9)[2:8:3]) == [some.dialogue(2), some.dialogue(5)]
+
+
+def test_known_dialogue_stays_as_it_is():
+    # The benchmark's data: a change here makes all published figures incomparable.
+    assert [turn.query for turn in generator().dialogue(0).turns] == KNOWN_DIALOGUE
+
+
+KNOWN_DIALOGUE = [
+    "I have a flat in Oslo.",
+    "I am an actor by trade.",
+    "How are you?",
+    "I am a bit tired.",
+    "People call me Emma.",
+    "I will go shopping on Saturday.",
+    "Do you know what my job is?",
+    "Do you know where my home is?",
+]
+
+
+def pairs_held(dialogue, readings_of):
+    """The pairs of facts that a dialogue holds at some time."""
+    pairs = set()
+    for facts in told_facts(dialogue, readings_of):
+        held = sorted((kind, value) for kind, (value, _) in facts.items())
+        pairs |= {(first, second) for number, first in enumerate(held) for second in held[number + 1 :]}
+    return pairs
+
+
+def test_test_dialogues_hold_combinations_that_training_never_holds(small):
+    train = set().union(*(pairs_held(dialogue, small) for dialogue in generator().dialogues(1500)))
+    tested = 0
+    for dialogue in generator(split="test").dialogues(300):
+        pairs = pairs_held(dialogue, small)
+        assert not pairs or pairs - train
+        tested += bool(pairs)
+    assert tested > 290
+    stream = Dialogue(tuple(islice(generator(max_facts=8, max_distance=64).stream(0), 1000)))
+    held_out = set().union(
+        *(pairs_held(dialogue, small) - train for dialogue in generator(split="test").dialogues(100))
+    )
+    seen = pairs_held(stream, small)
+    assert not seen & {pair for pair in held_out if is_held_out(pair)}
+
+
+def is_held_out(pair):
+    """The rule itself, written once more: the residues of two values and their kinds' numbers add up to none."""
+    kinds = {kind.name: (number, kind.values) for number, kind in enumerate(fact_kinds("small"))}
+    (first, first_values), (second, second_values) = (kinds[name] for name, _ in pair)
+    total = first_values.index(pair[0][1]) + second_values.index(pair[1][1]) + first * second + first + second
+    return total % 10 == 0
+
+
+def test_every_fact_of_a_test_dialogue_is_part_of_an_unseen_pair(small):
+    for dialogue in generator(split="test", num_turns=16).dialogues(100):
+        before = {}
+        for facts in told_facts(dialogue, small):
+            for kind, fact in facts.items():
+                others = [(other, value) for other, (value, _) in before.items() if other != kind]
+                if before.get(kind) != fact and others:
+                    assert any(is_held_out(((kind, fact[0]), other)) for other in others)
+            before = facts
+
+
+def test_values_can_be_disjoint():
+    used = {}
+    for split in ("train", "test"):
+        dialogues = generator(split=split, values="disjoint").dialogues(600)
+        turns = [turn.question for dialogue in dialogues for turn in dialogue.turns if turn.question]
+        used[split] = {(question.kind, value) for question in turns for value in question.expected}
+    assert not used["train"] & used["test"]
+    assert (len(used["train"]), len(used["test"])) == (8 * 16, 8 * 4)
+
+
+@pytest.mark.parametrize("num_turns", [8, 16, 64, 256])
+@pytest.mark.parametrize("law", ["uniform", "log-uniform"])
+def test_distances_follow_their_law_up_to_the_whole_dialogue(num_turns, law):
+    count = 20_000 // num_turns
+    counts = Counter(
+        turn.question.distance
+        for dialogue in generator(num_turns=num_turns, distance_law=law).dialogues(count)
+        for turn in dialogue.turns
+        if turn.question and turn.question.was_told
+    )
+    total = counts.total()
+    longest = num_turns - 1
+    weights = {d: 1.0 if law == "uniform" else 1 / d for d in range(1, longest + 1)}
+    parts = [range(1, 3), range(3, num_turns // 2), range(num_turns // 2, num_turns)]
+    for part in parts:
+        expected = sum(weights[d] for d in part) / sum(weights.values())
+        assert sum(counts[d] for d in part) / total == pytest.approx(expected, abs=0.08)
+    assert total / count > (4 if num_turns > 8 else 2.8)
+
+
+def test_distances_keep_to_their_bounds():
+    config = {"num_turns": 40, "min_distance": 17, "max_distance": 32}
+    dialogues = generator(**config).dialogues(50)
+    distances = {t.question.distance for d in dialogues for t in d.turns if t.question and t.question.was_told}
+    assert min(distances) == 17
+    assert max(distances) == 32
+
+
+@pytest.mark.parametrize("form", ["dialogues", "stream"])
+def test_shares_of_turns_are_those_asked_for(small, form):
+    config = FactsConfig(
+        num_turns=20, question_share=0.3, repeat_share=0.3, unknown_share=0.1, chatter_share=0.2, max_distance=8
+    )
+    made = FactGenerator(config)
+    turns = (
+        [turn for dialogue in made.dialogues(300) for turn in dialogue.turns]
+        if form == "dialogues"
+        else list(islice(made.stream(0), 6000))
+    )
+    questions = [turn.question for turn in turns if turn.question]
+    first = [q for q in questions if q.was_told and q.mention_distance == q.distance]
+    again = [q for q in questions if q.was_told and q.mention_distance != q.distance]
+    small_talk = {tuple(wording) for wording in chatter("small")}
+    assert len(first) / len(turns) == pytest.approx(0.21, abs=0.02)
+    assert len(again) / len(turns) == pytest.approx(0.09, abs=0.02)
+    assert sum(not q.was_told for q in questions) / len(turns) == pytest.approx(0.1, abs=0.02)
+    talked = sum((turn.query, turn.answer) in small_talk for turn in turns)
+    assert talked / len(turns) == pytest.approx(0.2, abs=0.03)
+
+
+def test_stream_is_a_dialogue_that_does_not_end(small):
+    turns = tuple(islice(generator(max_distance=50, distance_law="log-uniform").stream(1), 2000))
+    history = told_facts(Dialogue(turns), small)
+    for number, turn in enumerate(turns):
+        if turn.question and turn.question.was_told:
+            value, told = history[number][turn.question.kind]
+            assert (turn.question.expected, turn.question.distance) == ((value,), number - told)
+    distances = [turn.question.distance for turn in turns if turn.question and turn.question.was_told]
+    assert max(distances) >= 45
+    assert any(turn.question and turn.question.stale for turn in turns)
+
+
+@pytest.mark.parametrize("variety", ["small", "full"])
+def test_gold_answers_pass_the_audit(variety):
+    assert audit(generator(variety=variety).dialogues(100), values_by_kind(variety)).passed
+
+
+@pytest.mark.parametrize("variety", ["small", "full"])
+def test_wordings_can_be_read_back_and_are_plain_sentences(variety):
+    for role in ("tell", "update", "ask"):
+        for kind in fact_kinds(variety):
+            assert getattr(kind, role)
+            for wording in getattr(kind, role):
+                query, answer = wording.fill(kind.values[0], kind.values[1])
+                assert kind.values[0] in answer or role != "ask"
+                assert (role == "ask") == query.endswith("?") or "?" in query
+                for text in (query, answer):
+                    assert "{" not in text
+                    assert "  " not in text
+                    assert not text[0].islower()
+                    assert text[-1] in ".?!"
+    names = [kind.name for kind in fact_kinds(variety)]
+    assert len(set(names)) == len(names)
+    assert all(len(set(kind.values)) == len(kind.values) > 9 for kind in fact_kinds(variety))
+
+
+def test_small_kinds_share_no_value_and_no_sentence(small):
+    values = [value for kind in fact_kinds("small") for value in kind.values]
+    assert len(set(values)) == len(values) == 160
+    for role in small.values():
+        assert all(len(meanings) == 1 for meanings in role.values())
+    assert not {tuple(wording) for wording in chatter("small")} & (small["tell"].keys() | small["ask"].keys())
+
+
+def test_texts_of_dialogues_are_their_turns():
+    dialogue = generator().dialogue(0)
+    assert list(texts_of([dialogue])) == [text for turn in dialogue.turns for text in (turn.query, turn.answer)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variety": "huge"}, "variety must be one of 'small', 'full', got 'huge'"),
+        ({"split": "dev"}, "split must be one of"),
+        ({"num_turns": 1}, "num_turns must be a whole number at least 2, got 1"),
+        ({"max_facts": 9}, "max_facts must be a whole number from 1 to 8, got 9"),
+        ({"question_share": 1.5}, "question_share must be between 0 and 1, got 1.5"),
+        ({"question_share": 0.6}, r"must leave as many turns .* \(60%\), and leave 25%"),
+        ({"min_distance": 8}, "min_distance must be a whole number from 1 to 7, got 8"),
+        ({"min_distance": 4, "max_distance": 3}, "max_distance must be a whole number at least 4, got 3"),
+        ({"distance_law": "normal"}, "distance_law must be one of"),
+    ],
+)
+def test_impossible_configuration_says_what_is_allowed(changes, message):
+    with pytest.raises(ValueError, match=message):
+        FactsConfig(**changes)
+
+
+def test_configuration_survives_a_round_trip():
+    config = FactsConfig(num_turns=12, split="test")
+    assert FactsConfig(**config.to_dict()) == config.replace(split="test")
