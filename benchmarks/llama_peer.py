@@ -57,7 +57,7 @@ class LlamaPeer:
 
     @torch.no_grad()
     def keep_cache(self, turn: int, limit_gigabytes: float) -> Cost:
-        """Answer turn number `turn` with the keys and values of all turns before it at hand; random ones take as long."""
+        """Answer turn number `turn` with the keys and values of the turns before at hand; random ones take as long."""
         history = (turn - 1) * self.turn_tokens
         if reason := self._too_large(history, limit_gigabytes):
             return None, None, None, reason

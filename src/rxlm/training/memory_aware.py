@@ -52,6 +52,7 @@ class MemoryAware(TrainModule):
         super().__init__(model)
         self.settings = settings
         self.carried: MemoryState | None = None
+        self.drift: Tensor | None = None
 
     def start_step(self, step: int) -> None:
         """Unfreeze memory attention and encoder when it is their time."""
@@ -95,6 +96,7 @@ class MemoryAware(TrainModule):
             memory = MemoryState(self.model.memory_attention(memory.slots, encoded[:, turn], batch.mask[turn]))
         if self.training:
             self.carried = memory.detach()
+            self.drift = self.carried.drift(MemoryState(before[-1].detach())).mean(dim=1)
         return MemoryState(torch.stack(before, dim=1).flatten(1, 2))
 
     def _first_memory(self, batch: Turns) -> MemoryState:
@@ -103,6 +105,11 @@ class MemoryAware(TrainModule):
         if batch.fresh is None or self.carried is None or self.carried.batch_size != batch.batch_size:
             return fresh
         return MemoryState(torch.where(batch.fresh[:, None, None], fresh.slots, self.carried.slots))
+
+    def figures(self) -> dict[str, float]:
+        """Return how far the last turn moved each memory layer, root mean square."""
+        drift = [] if self.drift is None else self.drift.tolist()
+        return {f"memory_drift/layer_{layer}": value for layer, value in enumerate(drift)}
 
     def carried_state(self) -> dict[str, Any]:
         """Return the memory that streams go on from."""

@@ -48,7 +48,7 @@ class TrainModule(nn.Module):
         raise NotImplementedError
 
     def figures(self) -> dict[str, float]:
-        """Return figures of the last step for the log that are no losses: gate means, memory drift."""
+        """Return figures of the last step for the log that are no losses."""
         return {}
 
     def carried_state(self) -> dict[str, Any]:

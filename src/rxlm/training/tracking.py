@@ -1,10 +1,10 @@
-"""Figures of a run: JSONL and TensorBoard always, trackio on request, and a line or a bar to look at."""
+"""Figures of a run: JSONL and TensorBoard always, and a line or a bar to look at."""
 
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -18,22 +18,15 @@ class Tracker:
     Args:
         folder: of the stage; figures go to `metrics.jsonl` and to TensorBoard files beside it.
         stage: name of the stage.
-        trackio_project: also log to this trackio project.
     """
 
-    def __init__(self, folder: Path, stage: str, *, trackio_project: str | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    def __init__(self, folder: Path, stage: str) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
         folder.mkdir(parents=True, exist_ok=True)
         self.stage = stage
         self.file: TextIO = (folder / METRICS_FILE).open("a", encoding="utf-8")
         self.board = SummaryWriter(str(folder / "tensorboard"))
-        self.trackio: Any = None
-        if trackio_project is not None:
-            import trackio  # pyrefly: ignore[missing-import]
-
-            self.trackio = trackio
-            trackio.init(project=trackio_project, name=f"{folder.parent.name}-{stage}")
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""
@@ -41,15 +34,11 @@ class Tracker:
         self.file.flush()
         for name, value in figures.items():
             self.board.add_scalar(name, value, step)
-        if self.trackio is not None:
-            self.trackio.log(figures, step=step)
 
     def close(self) -> None:
         """Finish the files."""
         self.file.close()
         self.board.close()
-        if self.trackio is not None:
-            self.trackio.finish()
 
 
 class ProgressView:

@@ -47,7 +47,6 @@ class Trainer:
         config: see `TrainingConfig`.
         folder: of the stage; checkpoints and figures go there.
         evaluation: measures the model every `config.evaluate_every` steps.
-        trackio_project: also log to this trackio project.
     """
 
     def __init__(
@@ -59,11 +58,9 @@ class Trainer:
         folder: Path,
         *,
         evaluation: Evaluation | None = None,
-        trackio_project: str | None = None,
     ) -> None:
         self.stage, self.module, self.batches, self.config, self.folder = stage, module, batches, config, folder
         self.evaluation = evaluation
-        self.trackio_project = trackio_project
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
         self.optimizer = build_optimizer(module, config.optimizer)
         self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())
@@ -77,7 +74,7 @@ class Trainer:
         torch.manual_seed(self.config.seed + distributed.rank())
         self._resume()
         leads = distributed.rank() == 0
-        tracker = Tracker(self.folder, self.stage, trackio_project=self.trackio_project) if leads else None
+        tracker = Tracker(self.folder, self.stage) if leads else None
         view = ProgressView(self.stage, self.step, self.config.steps) if leads else None
         try:
             while self.step < self.config.steps and not self._is_stale():
