@@ -209,6 +209,10 @@ class Attention(nn.Module):
 
 def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
     grouped = queries.shape[1] != keys.shape[1]
+    if grouped and queries.shape[2] == 1:
+        # A group's query heads take the place of query tokens: its keys and values are read once, not once a head.
+        heads = _sdpa(queries.reshape(len(keys), keys.shape[1], -1, keys.shape[3]), keys, values, mask)
+        return heads.reshape(queries.shape)
     attend = partial(
         F.scaled_dot_product_attention, attn_mask=mask, is_causal=causal and mask is None, enable_gqa=grouped
     )

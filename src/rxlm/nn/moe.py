@@ -16,6 +16,10 @@ from rxlm.nn.feed_forward import ACTIVATIONS, activate
 ExpertBias = Literal["none", "local", "global"]
 EXPERT_BIASES: tuple[ExpertBias, ...] = ("none", "local", "global")
 
+# On a CPU: from as many token-expert pairs as experts on, up to this many, all experts run in one batched product,
+BATCHED_LIMIT = 256
+# unless the longest list of an expert's tokens, to which all are padded, makes that this many times the work.
+PADDING_LIMIT = 4
 # On a GPU: up to this many token-expert pairs each pair's weights are gathered; beyond, tokens are sorted by expert,
 GATHER_LIMIT = 64
 # unless there is no grouped kernel for their type: then all experts run on all tokens, up to this many.
@@ -80,11 +84,21 @@ class Experts(nn.Module):
         parts = x.split(counts)
         return torch.cat([self.one(part, expert) for expert, part in enumerate(parts) if counts[expert]])
 
-    def all(self, x: Tensor) -> Tensor:
-        """Run every expert on all of `x` (N, D): (E, N, D)."""
-        hidden = torch.matmul(x, self.w_in) + (0 if self.b_in is None else self.b_in[:, None])
-        hidden = activate(hidden, self.activation, self.gated)
-        return torch.matmul(hidden, self.w_out) + (0 if self.b_out is None else self.b_out[:, None])
+    def all(self, x: Tensor, experts: slice = slice(None)) -> Tensor:
+        """Run a slice of the experts on all of `x` (N, D), or each on rows of its own of `x` (E, N, D): (E, N, D)."""
+        w_in = self.w_in[experts]
+        hidden = torch.bmm(x.expand(len(w_in), -1, -1), w_in)
+        hidden = activate(_add(hidden, self.b_in, experts), self.activation, self.gated)
+        return _add(torch.bmm(hidden, self.w_out[experts]), self.b_out, experts)
+
+    def pair(self, x: Tensor, first: int, second: int) -> Tensor:
+        """Run two experts on one row `x` (1, D): (2, D).
+
+        Any two are a strided slice of the weights: one batched product, on two cores of a CPU, without a copy.
+        """
+        low, high = sorted((first, second))
+        outputs = self.all(x, slice(low, high + 1, high - low))[:, 0]
+        return outputs if first < second else outputs.flip(0)
 
 
 class MixtureOfExperts(nn.Module):
@@ -148,32 +162,52 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x: Tensor, routing: Routing | None = None) -> Tensor:
         """Transform `x` (..., D) to the same shape; with `routing`, record the load-balancing loss there."""
         tokens = x.reshape(-1, x.shape[-1])
-        probabilities = self.router(tokens).softmax(-1)
-        weights, chosen = probabilities.topk(self.experts_per_token, dim=-1)
+        logits = self.router(tokens)
+        best, chosen = logits.topk(self.experts_per_token, dim=-1)
         if routing is not None:
-            routing.losses.append(_load_balancing_loss(probabilities, chosen, routing.mask))
-        weights = weights / weights.sum(-1, keepdim=True) * self.routed_scale
-        out = self._routed(tokens, weights, chosen)
+            routing.losses.append(_load_balancing_loss(logits.softmax(-1), chosen, routing.mask))
+        # The softmax over the chosen alone is that over all, renormalised.
+        out = _scale(self._routed(tokens, best.softmax(-1), chosen), self.routed_scale)
         if self.bias is not None:
             out = out + self.bias
         if self.shared_experts is not None:
-            out = out + self._shared(tokens) * self.shared_scale
+            out = out + _scale(self._shared(tokens), self.shared_scale)
         return out.view_as(x)
 
     def _routed(self, tokens: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """Sum of the chosen experts' outputs, weighted; (N, D). No way taken for few tokens waits for a GPU."""
         num_tokens, k = chosen.shape
         if not tokens.is_cuda and num_tokens == 1:
-            outputs = torch.cat([self.experts.one(tokens, expert) for expert in chosen[0].tolist()])
-            return weights @ outputs
-        if tokens.is_cuda and num_tokens * k <= GATHER_LIMIT:
+            return weights @ self._in_pairs(tokens, chosen[0].tolist())
+        if not tokens.is_cuda and self.router.out_features <= num_tokens * k <= BATCHED_LIMIT:
+            outputs = self._batched(tokens, chosen.flatten(), k)
+        elif tokens.is_cuda and num_tokens * k <= GATHER_LIMIT:
             outputs = self.experts.each(tokens.repeat_interleave(k, dim=0), chosen.flatten())
         elif tokens.is_cuda and not _has_grouped_kernel(tokens, self.experts) and num_tokens <= DENSE_LIMIT:
             rows = torch.arange(num_tokens, device=tokens.device)
             outputs = self.experts.all(tokens)[chosen, rows[:, None]]
         else:
             outputs = self._sorted(tokens, chosen.flatten(), k)
-        return torch.einsum("nk,nkd->nd", weights, outputs.view(num_tokens, k, -1))
+        return (weights[:, None] @ outputs.view(num_tokens, k, -1))[:, 0]
+
+    def _in_pairs(self, token: Tensor, chosen: list[int]) -> Tensor:
+        """Outputs of the chosen experts for one token, (k, D), two experts at a time."""
+        outputs = [self.experts.pair(token, *chosen[i : i + 2]) for i in range(0, len(chosen) - 1, 2)]
+        if len(chosen) % 2:
+            outputs.append(self.experts.one(token, chosen[-1]))
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+    def _batched(self, tokens: Tensor, flat: Tensor, k: int) -> Tensor:
+        """Outputs of each token-expert pair, (N * k, D): each expert's tokens are padded to the longest list."""
+        num_experts = self.router.out_features
+        ranks = F.one_hot(flat, num_experts).cumsum(0)
+        capacity = int(ranks[-1].max())
+        if num_experts * capacity > PADDING_LIMIT * len(flat):
+            return self._sorted(tokens, flat, k)
+        places = flat * capacity + ranks.gather(1, flat[:, None])[:, 0] - 1
+        padded = tokens.new_zeros(num_experts * capacity, tokens.shape[1])
+        padded = padded.index_copy(0, places, tokens.repeat_interleave(k, dim=0))
+        return self.experts.all(padded.view(num_experts, capacity, -1)).flatten(0, 1)[places]
 
     def _sorted(self, tokens: Tensor, flat: Tensor, k: int) -> Tensor:
         """Outputs of each token-expert pair, (N * k, D), computed expert by expert."""
@@ -202,6 +236,14 @@ def _has_grouped_kernel(tokens: Tensor, experts: Experts) -> bool:
         return False
     # Rows of all its matrices, of D and of F numbers, must begin at multiples of 16 bytes.
     return all(size * tokens.element_size() % 16 == 0 for size in experts.w_out.shape[1:])
+
+
+def _scale(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1.0 else x * factor
+
+
+def _add(x: Tensor, bias: Tensor | None, experts: slice) -> Tensor:
+    return x if bias is None else x + bias[experts, None]
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -40,17 +40,15 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, positions: Tensor) -> Rotation:
         """Return the rotation of `positions`, shape (T,) or (B, T), whole numbers."""
-        angles = positions.float()[..., None] * self.inverse_frequencies
-        cos = angles.cos().repeat_interleave(2, dim=-1)
-        sin = angles.sin()
-        sin = torch.stack((-sin, sin), dim=-1).flatten(-2)
-        if positions.dim() == 1:
-            return Rotation(cos[None, None], sin[None, None])
-        return Rotation(cos[:, None], sin[:, None])
+        angles = positions.float()[..., None, :, None] * self.inverse_frequencies
+        rows = angles if positions.dim() == 2 else angles[None]
+        return Rotation(rows.cos(), rows.sin())
 
     def _frequencies(self, device: torch.device | str) -> Tensor:
         exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device) / self.head_dim
-        return 1.0 / self.base**exponents
+        frequencies = 1.0 / self.base**exponents
+        # A pair's twice in a row, negated in its first place: so cosine and sine come out as `Rotation` wants them.
+        return torch.stack((-frequencies, frequencies), dim=-1).flatten()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         # `module.to(torch.bfloat16)` would round the frequencies: move them, then compute them again.

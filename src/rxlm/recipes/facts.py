@@ -95,12 +95,13 @@ def tiny() -> FactsRecipe:
     """The quickstart: 0.8 M parameters, all stages, within ten minutes on two cores."""
     model = preset_config("tiny")
     phases = (
-        DialoguePhase(steps=150, num_turns=2),
-        DialoguePhase(steps=150, num_turns=3),
-        DialoguePhase(steps=200, num_turns=4),
-        DialoguePhase(steps=250, num_turns=6),
+        DialoguePhase(steps=100, num_turns=2),
+        DialoguePhase(steps=100, num_turns=3),
+        DialoguePhase(steps=150, num_turns=4),
+        DialoguePhase(steps=200, num_turns=6),
         DialoguePhase(steps=400, num_turns=8),
-        DialoguePhase(steps=400, num_turns=8, streams=True),
+        DialoguePhase(steps=150, num_turns=16),
+        DialoguePhase(steps=300, num_turns=8, streams=True),
     )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
     return FactsRecipe(
@@ -108,8 +109,8 @@ def tiny() -> FactsRecipe:
         decoder=model["decoder_config"],
         encoder=model["encoder_config"],
         memory_attention=model["memory_attention_config"],
-        language=TrainingConfig(steps=60, batch_size=128, optimizer=optimizer, checkpoint_every=None),
-        interactions=TrainingConfig(steps=120, batch_size=128, optimizer=optimizer, checkpoint_every=None),
+        language=TrainingConfig(steps=40, batch_size=128, optimizer=optimizer, checkpoint_every=None),
+        interactions=TrainingConfig(steps=120, batch_size=256, optimizer=optimizer, checkpoint_every=None),
         slots=TrainingConfig(steps=20, batch_size=32, optimizer=optimizer, checkpoint_every=None),
         dialogues=TrainingConfig(steps=sum(p.steps for p in phases), batch_size=64, optimizer=optimizer),
         phases=phases,

@@ -13,12 +13,13 @@ from rxlm.memory.state import MemoryState
 from rxlm.nn.attention import KeyValues, causal_mask
 from rxlm.nn.cache import KeyValueCache
 from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.linear import Linear
 from rxlm.nn.moe import Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.layers import build_layer, check_tokens, initialise, new_embedding
+from rxlm.rxt.layers import build_layer, check_shape, embed, initialise, new_embedding
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class RxTDecoder(HubModule):
         self.embedding = new_embedding(config)
         self.layers = nn.ModuleList([*before, *middle, *after])
         self.final_norm = make_norm(config.final_norm, config.dim) if config.final_norm else nn.Identity()
-        self.head = nn.Linear(config.dim, config.vocab_size, bias=config.head_bias)
+        self.head = Linear(config.dim, config.vocab_size, bias=config.head_bias)
         self.rope = RotaryEmbedding(config.head_dim, config.rope_base)
         initialise(self.embedding, self.layers)
         self.tie_weights()
@@ -88,7 +89,7 @@ class RxTDecoder(HubModule):
         routing: Routing | None = None,
     ) -> Tensor:
         """Return what the head reads, (B, T, D); with a cache the tokens follow those it holds, and no mask is due."""
-        check_tokens(ids, mask, self.config)
+        check_shape(ids, mask, self.config)
         reading = memory if isinstance(memory, MemoryReading) else self.read_memory(memory)
         if reading.layers and reading.batch_size != ids.shape[0]:
             raise ValueError(
@@ -107,7 +108,7 @@ class RxTDecoder(HubModule):
                 attention_mask = causal_mask(positions, mask, self.config.sliding_window)
         rotation = self.rope(positions)
         readings = iter(reading.layers)
-        x = self.embedding(ids)
+        x = embed(self.embedding, ids)
         for index, layer in enumerate(self.layers):
             x = layer(
                 x,

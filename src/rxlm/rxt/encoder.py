@@ -16,7 +16,7 @@ from rxlm.nn.moe import Routing
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.layers import build_layer, check_tokens, initialise, new_embedding
+from rxlm.rxt.layers import build_layer, check_shape, embed, initialise, new_embedding
 
 
 class RxTEncoder(HubModule):
@@ -49,14 +49,14 @@ class RxTEncoder(HubModule):
             memory: the memory, for an encoder that reads it.
             routing: collects the load-balancing losses of expert layers.
         """
-        check_tokens(ids, mask, self.config)
+        check_shape(ids, mask, self.config)
         if self.config.reads_memory and memory is None:
             raise ValueError("This encoder reads the memory: give it one.")
         mask = None if mask is None else mask.bool()
         positions = token_positions(ids.shape[1], mask, ids.device)
         rotation = self.rope(positions)
         key_mask = None if mask is None else padding_mask(mask, positions, self.config.sliding_window)
-        x = self.embedding(ids)
+        x = embed(self.embedding, ids)
         states = []
         readers = memory if self.config.reads_memory else None
         for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):

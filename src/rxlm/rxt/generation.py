@@ -183,24 +183,30 @@ def generate(
     reading = memory if isinstance(memory, MemoryReading) else decoder.read_memory(memory)
     cache = decoder.new_cache(len(prompt.lengths), max_length)
     sampler = Sampler(sampling, prompt, decoder.config.vocab_size, steps, seed)
-    hidden = decoder.hidden_states(prompt.ids, reading, cache=cache)
-    cache.advance_prompt(prompt.lengths)
     lengths = torch.tensor(prompt.lengths, device=device)
-    last = hidden[torch.arange(len(prompt.lengths), device=device), lengths - 1]
+    room = max_length - lengths
+    # Inference mode spares the bookkeeping that gradients need; it ends before a yield, and tokens are made outside
+    # of it, for a caller may train on them.
+    with torch.inference_mode():
+        hidden = decoder.hidden_states(prompt.ids, reading, cache=cache)
+        cache.advance_prompt(prompt.lengths)
+        last = hidden[torch.arange(len(prompt.lengths), device=device), lengths - 1]
     stops = torch.tensor(stop_tokens, dtype=torch.long, device=device)
     active = torch.ones_like(lengths, dtype=torch.bool)
     for step in range(steps):
-        logits = decoder.head(last)
+        with torch.inference_mode():
+            logits = decoder.head(last)
         if step == 0 and first_tokens is not None:
             logits = _only(logits, first_tokens)
         tokens = torch.where(active, sampler(logits, step), pad_token_id)
         yield Column(tokens, active)
-        active = active & (lengths + step + 1 < max_length) & ~torch.isin(tokens, stops)
+        active = active & (room > step + 1) & ~torch.isin(tokens, stops)
         if (device.type == "cpu" or (step + 1) % STEPS_BETWEEN_CHECKS == 0) and not active.any():
             return
         if step + 1 < steps:
-            last = decoder.hidden_states(tokens[:, None], reading, cache=cache)[:, 0]
-            cache.advance_active(active)
+            with torch.inference_mode():
+                last = decoder.hidden_states(tokens[:, None], reading, cache=cache)[:, 0]
+                cache.advance_active(active)
 
 
 def _only(logits: Tensor, tokens: Sequence[int]) -> Tensor:

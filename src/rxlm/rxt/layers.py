@@ -86,8 +86,23 @@ def initialise(embedding: nn.Embedding, layers: nn.ModuleList) -> None:
                 module.out_proj.weight.mul_((2 * len(layers)) ** -0.5)
 
 
+def embed(embedding: nn.Embedding, ids: Tensor) -> Tensor:
+    """Look up token ids (B, T): (B, T, D). ValueError for an id outside of the vocabulary, on a CPU."""
+    try:
+        return embedding(ids)
+    except IndexError:  # cheaper than looking at every id before
+        check_range(ids, embedding.num_embeddings)
+        raise
+
+
 def check_tokens(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -> None:
     """Raise ValueError unless `ids` (B, T) are token ids that the model can read, and `mask` fits them."""
+    check_shape(ids, mask, config)
+    check_range(ids, config.vocab_size)
+
+
+def check_shape(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -> None:
+    """Raise ValueError unless `ids` (B, T) are of a type and length that the model can read, and `mask` fits them."""
     if ids.dim() != 2 or ids.dtype not in (torch.long, torch.int):
         raise ValueError(f"Token ids are whole numbers of shape (B, T), got {tuple(ids.shape)} of {ids.dtype}.")
     if ids.shape[1] == 0:
@@ -96,9 +111,13 @@ def check_tokens(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -
         raise ValueError(f"The interaction has {ids.shape[1]} tokens; the model reads at most {config.max_seq_len}.")
     if mask is not None and mask.shape != ids.shape:
         raise ValueError(f"The attention mask has shape {tuple(mask.shape)}, the token ids {tuple(ids.shape)}.")
+
+
+def check_range(ids: Tensor, vocab_size: int) -> None:
+    """Raise ValueError where token ids are outside of the vocabulary, on a CPU."""
     if ids.device.type != "cpu" or not ids.numel():
         return  # reading values back from a GPU would stall it
     low, high = ids.aminmax()
-    if low < 0 or high >= config.vocab_size:
+    if low < 0 or high >= vocab_size:
         wrong = int(low) if low < 0 else int(high)
-        raise ValueError(f"Token id {wrong} is outside of the model's vocabulary of {config.vocab_size}.")
+        raise ValueError(f"Token id {wrong} is outside of the model's vocabulary of {vocab_size}.")
