@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -37,9 +37,10 @@ class Settings:
     """What to measure.
 
     Args:
-        preset: tiny, nano, micro, mini or alpha.
+        preset: size of the model.
         turns: turns of the conversation at which to measure.
-        query_tokens: tokens of a query; the answer fills the turn to the preset's longest interaction, at most 256.
+        query_tokens: tokens of a query, at most a quarter of a turn; the answer fills the turn to the preset's longest
+            interaction, at most 256.
         batch_size: conversations of the batched measurement.
         repeats: each figure is the best of so many.
         threads: of PyTorch; its own choice if not given.
@@ -48,7 +49,7 @@ class Settings:
         output: folder for the plot and the figures.
     """
 
-    preset: str = "micro"
+    preset: Literal["tiny", "nano", "micro", "mini", "alpha"] = "micro"
     turns: tuple[int, ...] = (1, 8, 64, 256)
     query_tokens: int = 64
     batch_size: int = 16
@@ -76,6 +77,7 @@ class Results:
     preset: str
     active_parameters: int
     llama_parameters: int = 0
+    turn_tokens: int = 256
     threads: int = field(default_factory=torch.get_num_threads)
     bandwidth_gb_per_s: float = 0.0
     update_ms: float = 0.0
@@ -90,6 +92,7 @@ class Reactive:
     def __init__(self, model: RxTAlpha, settings: Settings) -> None:
         self.model, self.settings = model, settings
         self.turn_tokens = min(256, model.max_seq_len)
+        self.query_tokens = min(settings.query_tokens, self.turn_tokens // 4)
         self.update_ms = float("inf")
 
     @torch.no_grad()
@@ -110,9 +113,7 @@ class Reactive:
     def answer(self, memory: MemoryState, batch_size: int = 1) -> Turn:
         """Answer one query from a memory whose keys and values are ready, as they are after an update."""
         reading = self.model.read_memory(memory)
-        prompt = Prompt(
-            self._random_ids(batch_size, self.settings.query_tokens), [self.settings.query_tokens] * batch_size
-        )
+        prompt = Prompt(self._random_ids(batch_size, self.query_tokens), [self.query_tokens] * batch_size)
         started = time.perf_counter()
         columns = self.model.generate(prompt, reading, sampling=GREEDY, max_seq_len=self.turn_tokens, ignore_eos=True)
         next(columns)
@@ -132,6 +133,7 @@ def measure(settings: Settings, console: Console) -> Results:
     results = Results(settings.preset, decoding_parameters(model))
     results.bandwidth_gb_per_s = memory_bandwidth()
     reactive = Reactive(model, settings)
+    results.turn_tokens = reactive.turn_tokens
     with console.status("RxT: living through the conversation"):
         memories = reactive.memories()
     results.update_ms = reactive.update_ms
@@ -143,7 +145,7 @@ def measure(settings: Settings, console: Console) -> Results:
         batch = model.init_memory(settings.batch_size, seed=0)
         batched = best([reactive.answer(batch, settings.batch_size) for _ in range(3)])
         results.batched = batched.tokens_per_second or 0.0
-    peer = LlamaPeer(model, reactive.turn_tokens, settings.query_tokens, max(settings.turns))
+    peer = LlamaPeer(model, reactive.turn_tokens, reactive.query_tokens, max(settings.turns))
     results.llama_parameters = peer.active_parameters
     ways: dict[str, Callable[..., Turn]] = {"Llama, re-reads": peer.reread, "Llama, keeps its cache": peer.keep_cache}
     for name, way in ways.items():
@@ -182,19 +184,25 @@ def best(runs: list[Turn]) -> Turn:
 
 
 def memory_bandwidth(megabytes: int = 512) -> float:
-    """Return the speed, in GB/s, at which all threads read a buffer far larger than the last-level cache, once over."""
+    """Return the highest speed, in GB/s, at which all threads read a buffer once over.
+
+    The buffer is far larger than any last-level cache, so that each pass comes from memory; which of the two
+    reductions reads faster depends on the processor.
+    """
     buffer = torch.ones(megabytes * 2**18)
     times = []
-    for _ in range(7):
-        started = time.perf_counter()
-        buffer.sum()
-        times.append(time.perf_counter() - started)
+    for _ in range(10):
+        for read in (torch.sum, torch.max):
+            started = time.perf_counter()
+            read(buffer)
+            times.append(time.perf_counter() - started)
     return buffer.numel() * 4 / min(times) / 1e9
 
 
 def report(results: Results, settings: Settings, console: Console) -> None:
     """Print the tables and the ratios."""
-    table = Table(title=f"{results.preset}: one conversation of 256-token turns, {results.threads} threads")
+    title = f"{results.preset}: one conversation of {results.turn_tokens}-token turns, {results.threads} threads"
+    table = Table(title=title)
     table.add_column("turn", justify="right")
     for name in results.turns:
         table.add_column(f"{name}\nfirst token, ms", justify="right")
@@ -236,7 +244,7 @@ def _ratio(value: float | None, base: float | None) -> str:
 
 
 def _bytes(number: int) -> str:
-    return f"{number / 1e6:,.2f} MB"
+    return f"{number / 1e6:,.2f} MB" if number >= 1e5 else f"{number / 1e3:,.1f} kB"
 
 
 def main(settings: Settings) -> None:
@@ -253,6 +261,7 @@ def main(settings: Settings) -> None:
         {name: {turn: asdict(cost) for turn, cost in turns.items()} for name, turns in results.turns.items()},
         f"{settings.preset}: {results.active_parameters / 1e6:.1f} M active parameters, {results.threads} CPU threads",
         target.with_suffix(".png"),
+        results.turn_tokens,
     )
     console.print(f"plot and figures: {target}.png, {target}.json")
 

@@ -74,8 +74,9 @@ ARCHITECTURES = {
         memory={"variant": "grouped-self-interlayer", "num_groups": 2, "gate": "static", "num_kv_heads": 1},
     ),
     "moe-encoder-reads-memory-linear": Architecture(
-        shared={"num_experts": 3, "num_shared_experts": 1, "expert_bias": "global", "shared_expert_bias": "global",
-                "ff_gated": False, "ff_activation": "gelu", "norm": "layer", "head_bias": True},
+        shared={"num_experts": 3, "experts_per_token": 2, "num_shared_experts": 1, "expert_bias": "global",
+                "shared_expert_bias": "global", "ff_gated": False, "ff_activation": "gelu", "norm": "layer",
+                "head_bias": True},
         encoder={"reads_memory": True},
         memory={"variant": "interlayer", "gate": "linear", "consolidation_query_heads": 2,
                 "consolidation_kv_heads": 1},

@@ -136,6 +136,16 @@ def test_all_ways_to_run_experts_agree(counts, bias):
 
 
 @every_mixture
+@pytest.mark.parametrize("spread", [1, 3, 8])
+@torch.no_grad()
+def test_a_token_gets_the_same_whether_experts_share_the_tokens_evenly_or_not(name, spread):
+    """Few tokens run through all experts at once, padded to the longest list, unless that list is too long."""
+    layer, x = make(name), some_tokens(spread)
+    one_by_one = torch.cat([layer(token[None]) for token in x])
+    assert_close(layer(x.repeat(24 // spread, 1)), one_by_one.repeat(24 // spread, 1))
+
+
+@every_mixture
 def test_gradients_do_not_depend_on_the_way(name):
     """One token alone takes another way than two equal ones together."""
     layer, x = make(name), some_tokens(1)

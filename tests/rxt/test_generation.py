@@ -369,3 +369,14 @@ def test_every_token_of_the_vocabulary_can_be_drawn():
     hot = SamplingConfig(temperature=50.0)
     column = next(model.generate(prompt, memory, sampling=hot, seed=0))
     assert set(column.tokens.tolist()) == set(range(VOCAB))
+
+
+def test_what_was_generated_can_be_trained_on():
+    """The loop runs in inference mode, but tensors of that mode are not what it yields: autograd refuses these."""
+    model = shared_model("moe-encoder-reads-memory-linear")
+    prompt = Prompt(some_ids(2, 5), [5, 5])
+    columns = list(model.generate(prompt, some_memory(model, [0, 1]), max_seq_len=9, ignore_eos=True, seed=0))
+    assert not any(column.tokens.is_inference() or column.active.is_inference() for column in columns)
+    ids, mask = prompt.complete(columns, 0)
+    loss = model.decode(ids, some_memory(model, [0, 1]), mask).square().mean()
+    assert torch.autograd.grad(loss, model.decoder.embedding.weight)[0].any()
