@@ -19,7 +19,7 @@ EXPERT_BIASES: tuple[ExpertBias, ...] = ("none", "local", "global")
 # On a CPU: from as many token-expert pairs as experts on, up to this many, all experts run in one batched product,
 BATCHED_LIMIT = 256
 # unless the longest list of an expert's tokens, to which all are padded, makes that this many times the work.
-PADDING_LIMIT = 4
+PADDING_LIMIT = 2
 # On a GPU: up to this many token-expert pairs each pair's weights are gathered; beyond, tokens are sorted by expert,
 GATHER_LIMIT = 64
 # unless there is no grouped kernel for their type: then all experts run on all tokens, up to this many.
