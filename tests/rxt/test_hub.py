@@ -139,6 +139,12 @@ def test_a_pushed_model_arrives_whole(folder: Path, tmp_path: Path, monkeypatch:
     assert again.tokenizer is not None
 
 
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="private only means something with push_to_hub=True"):
+        tiny_text_model().save_pretrained(tmp_path / "model", private=True)
+    assert not (tmp_path / "model").exists()
+
+
 class RepositoryUrl:
     def __init__(self, repo_id: str) -> None:
         self.repo_id = repo_id

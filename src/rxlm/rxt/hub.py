@@ -53,23 +53,28 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         self,
         save_directory: str | Path,
         *,
+        config: Any = None,
         repo_id: str | None = None,
         push_to_hub: bool = False,
-        **kwargs: Any,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_options: Any,
     ) -> str | None:
         """Write configuration and weights to a folder, made where it is missing; optionally push it to the hub.
 
-        Files are replaced only once they are written whole. Further arguments go to `push_to_hub`.
+        Files are replaced only once they are written whole. `repo_id`, the folder's name when None, and
+        `push_options` go to `push_to_hub`; `config` and `model_card_kwargs` are there because huggingface_hub passes
+        them, the configuration being the module's own.
         """
+        if config is not None:
+            raise ValueError("The configuration that is saved is the module's own: config cannot be given.")
+        if push_options and not push_to_hub:
+            raise ValueError(f"{', '.join(push_options)} only means something with push_to_hub=True.")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("config", "model_card_kwargs"):  # `push_to_hub` of huggingface_hub passes these on
-            if not push_to_hub:
-                kwargs.pop(name, None)
         self._save_pretrained(folder)
         if not push_to_hub:
             return None
-        return self.push_to_hub(repo_id=repo_id or folder.name, **kwargs)
+        return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         header = {"format_version": FORMAT_VERSION, "architecture": type(self).__name__}
