@@ -34,29 +34,34 @@ def test_rows_go_on_where_they_were_or_begin_anew(encoder):
         for row, turns in enumerate(batch.interactions):
             conversation, first = turns[0].query, int(turns[0].answer[1:])
             assert [turn.answer for turn in turns] == [f"t{first + step}" for step in range(3)]
-            if batch.fresh[row]:
+            if batch.fresh[0, row]:
                 assert first == 0
                 assert conversation not in begun
                 begun.add(conversation)
             else:
                 assert (conversation, first) == ends[row]
             ends[row] = conversation, first + 3
+        assert not batch.fresh[1:].any()
         assert batch.num_turns == 3
         assert all(turn.present.all() for turn in batch.turns)
     assert 4 + 10 < len(begun) < 4 + 60
 
 
-def test_conversation_that_has_ended_leaves_padding_and_the_next_one_begins(encoder):
-    lengths = {}
+def test_where_a_conversation_ends_the_next_one_follows(encoder):
+    rows = [[] for _ in range(4)]
     for batch in islice(streams(encoder, finite, reset_probability=0.0), 20):
+        assert batch.fresh.shape == (3, 4)
+        assert all(turn.present.all() for turn in batch.turns)
         for row, turns in enumerate(batch.interactions):
-            conversation = int(turns[0].query[1:])
-            lengths[conversation] = lengths.get(conversation, 0) + len(turns)
-            assert bool(batch.fresh[row]) == (turns[0].answer == "t0")
-            for number, turn in enumerate(batch.turns):
-                assert bool(turn.present[row]) == (number < len(turns))
-    complete = sorted(lengths)[:-8]
-    assert all(lengths[index] == 1 + index % 5 for index in complete)
+            rows[row] += zip(turns, batch.fresh[:, row].tolist(), strict=True)
+    for number, row in enumerate(rows):
+        conversations = (number + life * 4 for life in count())
+        expected = [
+            (turn, place == 0)
+            for conversation in islice(conversations, 60)
+            for place, turn in enumerate(finite(conversation))
+        ]
+        assert row == expected[: len(row)]
 
 
 @pytest.mark.parametrize("open_conversation", [endless, finite])
@@ -84,7 +89,7 @@ def test_ranks_together_see_the_rows_of_one_process(encoder, open_conversation):
     ranks = [streams(encoder, open_conversation, batch_size=2, rank=rank, world_size=2) for rank in range(2)]
     for _ in range(10):
         expected, parts = next(whole), [next(rank) for rank in ranks]
-        assert torch.equal(torch.cat([part.fresh for part in parts]), expected.fresh)
+        assert torch.equal(torch.cat([part.fresh for part in parts], dim=1), expected.fresh)
         assert parts[0].interactions + parts[1].interactions == expected.interactions
 
 

@@ -20,8 +20,8 @@ class StreamBatch:
 
     Fields:
         turns: one `TurnBatch` (B, T) a turn.
-        fresh: True where a row begins a new conversation, so that it starts from the initial memory, (B,); all
-            other rows go on from the memory that the batch before left.
+        fresh: True at the turns that begin a conversation, and so start from the initial memory, (N, B) for N turns;
+            a row whose first turn is not fresh goes on from the memory that the batch before left.
         interactions: the turns that the rows were made from, by row.
     """
 
@@ -53,9 +53,10 @@ class StreamBatch:
 class ConversationStreams:
     """An endless iterator over `StreamBatch`: every row goes on with its conversation, or begins a new one.
 
-    A row begins anew with probability `reset_probability` a batch, and where its conversation has ended. Which
-    conversation a row takes depends on its number among all processes' rows, so that ranks and resumed runs see what
-    one straight run would. Resuming generates again what each row's present conversation has said so far.
+    A row begins anew with probability `reset_probability` a batch. Where its conversation ends, the next one follows in
+    the same batch, so that no turn is padding. Which conversation a row takes depends on its number among all
+    processes' rows, so that ranks and resumed runs see what one straight run would. Resuming generates again what each
+    row's present conversation has said so far.
 
     Args:
         open_conversation: gives the turns of conversation number i, such as `FactGenerator.stream`.
@@ -94,8 +95,8 @@ class ConversationStreams:
     def __next__(self) -> StreamBatch:
         taken = [self._advance(row) for row in self._rows]
         self.batches_seen += 1
-        rows = tuple(tuple(turns) for turns, _ in taken)
-        fresh = torch.tensor([is_fresh for _, is_fresh in taken])
+        rows = tuple(tuple(turn for turn, _ in row) for row in taken)
+        fresh = torch.tensor([[is_fresh for _, is_fresh in row] for row in taken]).T
         return StreamBatch(self.encoder.turn_batches(rows), fresh, rows)
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,18 +133,21 @@ class ConversationStreams:
             "reset_probability": self.reset_probability,
         }
 
-    def _advance(self, row: "_Row") -> tuple[Sequence[Interaction], bool]:
+    def _advance(self, row: "_Row") -> list[tuple[Interaction, bool]]:
+        """Return the next turns of a row, each with whether it begins a conversation."""
         chance = random.Random(f"{self.seed}/{row.number}/{self.batches_seen}").random()
-        is_fresh = row.life < 0 or chance < self.reset_probability
-        turns = [] if is_fresh else row.take(self.turns_per_batch)
-        if not turns:
-            is_fresh = True
-            row.life += 1
-            row.open(self._open(row))
-            turns = row.take(self.turns_per_batch)
-            if not turns:
+        begins = row.life < 0 or chance < self.reset_probability
+        taken: list[tuple[Interaction, bool]] = []
+        while len(taken) < self.turns_per_batch:
+            if begins:
+                row.life += 1
+                row.open(self._open(row))
+            turns = row.take(self.turns_per_batch - len(taken))
+            if begins and not turns:
                 raise ValueError(f"conversation {row.life * self._num_rows + row.number} has no turns")
-        return turns, is_fresh
+            taken += [(turn, begins and number == 0) for number, turn in enumerate(turns)]
+            begins = True
+        return taken
 
     def _open(self, row: "_Row") -> Iterator[Interaction]:
         return self.open_conversation(row.life * self._num_rows + row.number)

@@ -45,7 +45,8 @@ class MemoryAware(TrainModule):
     What an update reads of a turn does not depend on the memory, nor does one turn's decoding on another's: all turns
     are encoded in one batch and decoded in one batch, and only the chain of updates runs turn after turn.
 
-    In streams a row goes on from the memory that the batch before left, without its gradient.
+    In streams a row goes on from the memory that the batch before left, without its gradient, and where one of its
+    conversations ends the next begins from the initial memory.
     """
 
     def __init__(self, model: RxTModel, settings: MemoryAwareConfig) -> None:
@@ -85,26 +86,27 @@ class MemoryAware(TrainModule):
 
     def memories(self, batch: Turns) -> MemoryState:
         """Return the memory that each turn is answered from, (L, N * B, S, D); carry on the one after the last turn."""
-        memory = self._first_memory(batch)
+        initial = self.model.init_memory(batch.batch_size).slots
+        slots = self._carried_slots(batch, initial)
         encoded = self.model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
         encoded = encoded.unflatten(1, (batch.num_turns, batch.batch_size))
         before = []
         for turn in range(batch.num_turns):
-            before.append(memory.slots)
+            if batch.fresh is not None:
+                slots = torch.where(batch.fresh[turn, :, None, None], initial, slots)
+            before.append(slots)
             if turn and turn % self.settings.unroll == 0:
-                memory = memory.detach()
-            memory = MemoryState(self.model.memory_attention(memory.slots, encoded[:, turn], batch.mask[turn]))
+                slots = slots.detach()
+            slots = self.model.memory_attention(slots, encoded[:, turn], batch.mask[turn])
         if self.training:
-            self.carried = memory.detach()
+            self.carried = MemoryState(slots.detach())
             self.drift = self.carried.drift(MemoryState(before[-1].detach())).mean(dim=1)
         return MemoryState(torch.stack(before, dim=1).flatten(1, 2))
 
-    def _first_memory(self, batch: Turns) -> MemoryState:
-        """Return a fresh memory, or the carried one in rows of streams that go on."""
-        fresh = self.model.init_memory(batch.batch_size)
-        if batch.fresh is None or self.carried is None or self.carried.batch_size != batch.batch_size:
-            return fresh
-        return MemoryState(torch.where(batch.fresh[:, None, None], fresh.slots, self.carried.slots))
+    def _carried_slots(self, batch: Turns, initial: Tensor) -> Tensor:
+        """Return the slots that streams go on from, or the initial ones."""
+        carried = None if batch.fresh is None else self.carried
+        return initial if carried is None or carried.batch_size != batch.batch_size else carried.slots
 
     def figures(self) -> dict[str, float]:
         """Return how far the last turn moved each memory layer, root mean square."""

@@ -20,7 +20,7 @@ class Turns:
 
     Fields:
         ids, mask, answer_mask: (N, B, T), as in `TurnBatch`.
-        fresh: True where a row begins a conversation, (B,); None where all do.
+        fresh: True at the turns that begin a conversation, (N, B); None where only the first ones do.
     """
 
     ids: Tensor
