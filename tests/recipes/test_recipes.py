@@ -8,35 +8,17 @@ import torch
 
 from rxlm.cli import main
 from rxlm.nn.config import ConfigError
-from rxlm.recipes import RECIPES, FactsRecipe, tiny
-from rxlm.recipes.facts import DialoguePhase
-from rxlm.recipes.run import FactsRun
+from rxlm.recipes import RECIPES, tiny
+from rxlm.recipes.run import Run
 from rxlm.rxt.models import RxTAlpha
-
-
-def quick() -> FactsRecipe:
-    """The recipe `tiny` with three steps a stage."""
-    recipe = tiny()
-    size = {"dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1}
-    few = {"steps": 3, "batch_size": 4, "log_every": 1}
-    phases = (DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=2, streams=True))
-    return recipe.replace(
-        decoder=recipe.decoder.replace(**size),
-        encoder=recipe.encoder.replace(**size),
-        memory_attention=recipe.memory_attention.replace(**size),
-        language=recipe.language and recipe.language.replace(**few),
-        interactions=recipe.interactions and recipe.interactions.replace(**few),
-        slots=recipe.slots and recipe.slots.replace(**few),
-        dialogues=recipe.dialogues.replace(**few),
-        phases=phases,
-    )
+from small_recipes import quick
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_comes_back_from_its_json(name: str) -> None:
     recipe = RECIPES[name]()
 
-    assert FactsRecipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert type(recipe).from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -56,14 +38,29 @@ def test_a_dry_run_prints_the_whole_recipe_with_its_changes(capsys: pytest.Captu
     assert printed["phases"] == tiny().to_dict()["phases"]
 
 
+def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--dialogues.optimizer.learning-rate=0.5", "--set", "interactions=null", "seed=3", "--slots", "null"]
+    assert main(["train", "tiny", *options, "--dry-run"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+
+    assert printed["dialogues"]["optimizer"]["learning_rate"] == 0.5
+    assert (printed["interactions"], printed["slots"], printed["seed"]) == (None, None, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["big"], "There is no recipe 'big'; there are tiny, retention"),
+        (["big"], "There is no recipe 'big'; there are tiny, retention, babi, stories, nano"),
         (["tiny", "--set", "dialogues.speed=1"], "has no field 'dialogues.speed'"),
         (["tiny", "--set", "seed"], "has the form field=value"),
         (["tiny", "--set", "dialogues.batch_size=0"], "batch_size must be a whole number of at least 1"),
         (["tiny", "--set", "dialogues.steps=5"], "dialogues.steps is 5"),
+        (["tiny", "--dialogues.speed", "1"], "has no field 'dialogues.speed'"),
+        (["tiny", "--seed"], "The option --seed needs a value"),
+        (["babi"], "needs the folder of the bAbI files: --data FOLDER"),
+        (["babi", "--data", "nowhere"], "nowhere"),
+        (["babi", "--data", "nowhere", "--tasks", "[1, 21]"], "tasks must be numbers from 1 to 20, got [1, 21]"),
+        (["stories"], "needs the folder of its data: --data FOLDER"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_explained_before_any_work(
@@ -77,7 +74,7 @@ def test_a_recipe_that_cannot_be_is_explained_before_any_work(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "quick"
-    FactsRun(quick(), path).train()
+    Run(quick(tiny()), path).train()
     return path
 
 
@@ -85,7 +82,8 @@ class TestRun:
     def test_every_stage_leaves_its_model_and_its_figures(self, folder: Path) -> None:
         for stage in ("1-language", "2-interactions", "3-slots", "4-dialogues"):
             assert (folder / stage / "model" / "model.safetensors").is_file()
-            assert len((folder / stage / "metrics.jsonl").read_text().splitlines()) == 3
+            log = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
+            assert [line["step"] for line in log if "loss" in line] == [1, 2, 3]
 
     def test_the_finished_model_loads_with_its_tokenizer(self, folder: Path) -> None:
         model = RxTAlpha.from_pretrained(folder)
@@ -106,7 +104,7 @@ class TestRun:
 
     def test_a_finished_run_is_not_trained_again(self, folder: Path) -> None:
         before = (folder / "4-dialogues" / "metrics.jsonl").read_text()
-        again = FactsRun(quick(), folder).train()
+        again = Run(quick(tiny()), folder).train()
 
         assert (folder / "4-dialogues" / "metrics.jsonl").read_text() == before
         mine = RxTAlpha.from_pretrained(folder).state_dict()
@@ -114,13 +112,40 @@ class TestRun:
 
     def test_another_recipe_is_refused_in_the_same_folder(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match="holds a run of another recipe"):
-            FactsRun(quick().replace(seed=1), folder)
+            Run(quick(tiny()).replace(seed=1), folder)
+
+    def test_a_run_up_to_a_stage_stops_there_and_goes_on_later(self, folder: Path, tmp_path: Path) -> None:
+        run = Run(quick(tiny()), tmp_path / "run")
+        run.train("interactions")
+        trained = [path.name for path in sorted(tmp_path.glob("run/?-*"))]
+        assert trained == ["1-language", "2-interactions"]
+
+        model = Run(quick(tiny()), tmp_path / "run").train()
+        straight = RxTAlpha.from_pretrained(folder).state_dict()
+        assert all(torch.equal(tensor, straight[name]) for name, tensor in model.state_dict().items())
+
+    def test_a_stage_that_the_recipe_lacks_is_named(self, tmp_path: Path) -> None:
+        run = Run(quick(tiny()).replace(slots=None), tmp_path / "run")
+        with pytest.raises(ValueError, match="has no stage 'slots'; it has language, interactions, dialogues"):
+            run.train("slots")
+
+    def test_results_are_measured_once_and_kept(self, folder: Path) -> None:
+        run = Run(quick(tiny()), folder)
+        results = run.results(RxTAlpha.from_pretrained(folder))
+        kept = json.loads((folder / "results.json").read_text())
+
+        assert [list(row) for row in results.tables[0].rows] == kept["tables"][0]["rows"]
+        assert [row[0] for row in results.tables[0].rows] == ["8 turns", "8 turns, empty memory"]
+        assert len(results.conversation) == 8
+        path = folder / "results.json"
+        path.write_text(path.read_text().replace("8 turns, empty memory", "kept"))
+        assert run.results(RxTAlpha.from_pretrained(folder)).tables[0].rows[1][0] == "kept"
 
     def test_retention_is_measured_by_distance_and_an_empty_memory_knows_nothing(self, folder: Path) -> None:
-        run = FactsRun(quick(), folder)
+        run = Run(quick(tiny()), folder)
         model = RxTAlpha.from_pretrained(folder)
-        row = run.retention(model, 8, 20)
+        row = run.corpus.retention(model, 8, 20)
 
         assert list(row) == ["1-4", "5-7"]
         assert all(0 <= share <= 1 and count > 0 for share, count in row.values())
-        assert run.retention(model, 8, 20, control="empty").keys() == row.keys()
+        assert run.corpus.retention(model, 8, 20, control="empty").keys() == row.keys()

@@ -75,9 +75,12 @@ def _run(name: str, words: list[str]) -> int:
     import tyro
 
     command = COMMANDS[name]
-    function = getattr(import_module(command.module), command.function)
+    module = import_module(command.module)
+    function = getattr(module, command.function)
     form = (tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
     try:
+        if hasattr(module, "rewrite"):
+            words = module.rewrite(words)
         tyro.cli(function, args=words, prog=f"rxlm {name}", config=form)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError) as error:
         print(f"rxlm {name}: {error}", file=sys.stderr)

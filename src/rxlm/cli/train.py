@@ -1,18 +1,25 @@
 """`rxlm train`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
+from rxlm.cli.results import show
+from rxlm.nn.config import ConfigError
 from rxlm.recipes import RECIPES
-from rxlm.recipes.run import FactsRun
+from rxlm.recipes.run import Run
 from rxlm.training import distributed
+
+OPTIONS = ("--output", "--set", "--dry-run", "--help")
 
 
 def train(
     recipe: Annotated[str, tyro.conf.Positional],
+    stage: Annotated[str | None, tyro.conf.Positional] = None,
     /,
     *,
     output: Path | None = None,
@@ -21,12 +28,15 @@ def train(
 ) -> None:
     """Train a model by a recipe, or go on with a run that was interrupted.
 
+    Every field of the recipe is an option, too: --dialogues.optimizer.learning-rate 0.001, --data FOLDER.
+
     Under torchrun the rows of a batch are shared among the processes: torchrun --nproc-per-node 2 -m rxlm train tiny
 
     Args:
-        recipe: tiny (the quickstart) or retention.
+        recipe: tiny (the quickstart), retention, babi, stories, or nano, micro, mini, alpha.
+        stage: train up to this stage and stop: language, interactions, slots or dialogues.
         output: folder of the run; runs/RECIPE if not given.
-        set: fields of the recipe to change, such as dialogues.optimizer.learning_rate=0.001.
+        set: fields of the recipe to change, as field=value.
         dry_run: print the whole recipe as JSON and stop.
     """
     if recipe not in RECIPES:
@@ -37,6 +47,33 @@ def train(
         return
     distributed.start()
     folder = output or Path("runs") / recipe
-    FactsRun(chosen, folder).train()
-    if distributed.rank() == 0:
-        print(f"The model is in {folder}: rxlm chat {folder}")
+    run = Run(chosen, folder)
+    model = run.train(stage)
+    if distributed.rank() != 0:
+        return
+    if stage not in (None, "dialogues"):
+        print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")
+        return
+    show(run.results(model), Console(highlight=False))
+    print(f"The model is in {folder}: rxlm chat {folder}")
+
+
+def rewrite(words: Sequence[str]) -> list[str]:
+    """Turn options that are fields of a recipe, `--name.field value` or `--name.field=value`, into those of --set."""
+    kept, changes = [], []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, separator, value = word.partition("=")
+        if word == "--set":
+            while rest and not rest[0].startswith("--"):
+                changes.append(rest.pop(0))
+        elif not word.startswith("--") or name in OPTIONS:
+            kept.append(word)
+        else:
+            if not separator:
+                if not rest or rest[0].startswith("--"):
+                    raise ConfigError(f"The option {word} needs a value.")
+                value = rest.pop(0)
+            changes.append(f"{name[2:].replace('-', '_')}={value}")
+    return [*kept, *(["--set", *changes] if changes else [])]

@@ -50,16 +50,6 @@ class PackedBatch:
         """Number of tokens that are not padding."""
         return int(self.mask.sum())
 
-    def attention_mask(self, *, causal: bool) -> Tensor:
-        """Return True where a token may attend to another, (B, 1, T, T): within its document, or to itself."""
-        same = self.segments[:, :, None] == self.segments[:, None, :]
-        order = torch.arange(self.ids.shape[1], device=self.ids.device)
-        if causal:
-            same &= order <= order[:, None]
-        # Padding attends to itself alone: a row of nothing to attend to would be a row of NaN.
-        real = self.mask[:, :, None] | (order == order[:, None])
-        return (same & real)[:, None]
-
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the batch on a device."""
         return type(self)(
@@ -95,7 +85,7 @@ class TextPacker:
 
     With `split_documents` a document goes on in the next sequence where one is full, and nothing is lost. Without,
     documents stay whole: a longer one loses its end, and each goes to the first of the last `_OPEN_ROWS` sequences with
-    room for it. `counts` says what happened. Attention must keep to `PackedBatch.segments`.
+    room for it. `counts` says what happened. Models take `PackedBatch.segments`.
 
     Args:
         tokenizer: encodes the texts.

@@ -1,7 +1,7 @@
 """Conversations without end, read a few turns at a time: for training with a memory that lives on between batches."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Self
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rxlm.data.batches import InteractionEncoder, TurnBatch
-from rxlm.data.records import Interaction
+from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.samplers import check_same, check_sizes
 
 
@@ -169,3 +169,46 @@ class _Row:
         turns = list(islice(self._turns, count))
         self.turns_taken += len(turns)
         return turns
+
+
+class DrawnConversations:
+    """An endless sequence of conversations, drawn from groups of dialogues: first a group, then one of its dialogues.
+
+    Every group is drawn as often as any other, whatever its size.
+
+    Args:
+        groups: dialogues by task, source, or whatever must be balanced.
+        seed: of the drawing.
+        max_turns: cuts longer dialogues. Of dialogues with questions, those that then ask nothing are left out.
+    """
+
+    def __init__(self, groups: Iterable[Sequence[Dialogue]], *, seed: int = 0, max_turns: int | None = None) -> None:
+        worth = ([dialogue for dialogue in group if _asks_within(dialogue, max_turns)] for group in groups)
+        self.groups = [group for group in worth if group]
+        if not self.groups:
+            raise ValueError(f"no dialogue asks anything within max_turns={max_turns} turns: allow more")
+        self.seed, self.max_turns = seed, max_turns
+
+    def __call__(self, number: int) -> Iterator[Interaction]:
+        """Return the turns of conversation number `number`."""
+        rng = random.Random(f"{self.seed}/drawn/{number}")
+        group = self.groups[int(rng.random() * len(self.groups))]
+        return iter(group[int(rng.random() * len(group))].turns[: self.max_turns])
+
+
+def question_windows(dialogue: Dialogue, max_turns: int) -> list[Dialogue]:
+    """Return, for each question that needs fewer than `max_turns` turns, those turns and the question as a dialogue.
+
+    The first turn is the oldest that the question needs: short dialogues in which all that was said so far matters.
+    """
+    windows = []
+    for number, turn in enumerate(dialogue.turns):
+        distance = None if turn.question is None else turn.question.distance
+        if distance is not None and distance < max_turns:
+            windows.append(Dialogue(dialogue.turns[number - distance : number + 1], dialogue.source, dialogue.details))
+    return windows
+
+
+def _asks_within(dialogue: Dialogue, max_turns: int | None) -> bool:
+    asks = [turn.question is not None for turn in dialogue.turns]
+    return not any(asks) or any(asks[:max_turns])

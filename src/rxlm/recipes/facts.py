@@ -1,99 +1,162 @@
-"""Recipes on the generated fact dialogues: `tiny`, the quickstart, and `retention`, which holds facts for longer.
+"""Recipes on the generated fact dialogues: `tiny`, the quickstart, and `retention`, which holds facts for longer."""
 
-A recipe is a function that returns one `FactsRecipe`, whole. `rxlm.recipes.run` does what it says.
-"""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-import json
-from collections.abc import Sequence
-from typing import Any, Literal, Self
-
-from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.nn.config import Config, ConfigError, config, require, require_choice, require_int
-from rxlm.rxt.config import RxTComponentConfig
-from rxlm.rxt.presets import preset_config
+from rxlm.data.fact_kinds import fact_kinds
+from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.records import Interaction, Question
+from rxlm.data.scoring import Grade, grade
+from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
+from rxlm.nn.config import config, require_choice, require_int
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recipe import Recipe, model_of_size
+from rxlm.rxt.conversation import Conversation
+from rxlm.rxt.generation import SamplingConfig
+from rxlm.rxt.models import RxTAlpha
 from rxlm.training.config import OptimizerConfig, TrainingConfig
-from rxlm.training.joint import JointConfig
-from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
+from rxlm.training.trainer import Batches
+
+TOKENIZER_DIALOGUES = 2000
+EVALUATION_TURNS, EVALUATION_DIALOGUES = 64, 32
+MANY = 10_000_000
+MESSAGES = (
+    "Hello!",
+    "My dog's name is Buddy.",
+    "I have a flat in Sydney.",
+    "It is raining again.",
+    "What is my dog's name?",
+    "My room number is 19.",
+    "How are you?",
+    "Do you remember my room?",
+)
+NOTE = (
+    "Exact answers to questions about facts told so many turns before (number of questions), in test dialogues whose "
+    "combinations of facts training has not seen. The control answers every turn from an empty memory: what it scores "
+    "is luck."
+)
 
 
 @config
-class DialoguePhase(Config):
-    """A part of stage 4: `steps` steps over dialogues of `num_turns` turns, or streams read so many turns at a time."""
-
-    steps: int
-    num_turns: int
-    streams: bool = False
-    reset_probability: float = 0.1
-
-    def __post_init__(self) -> None:
-        require_int(self, "steps")
-        require_int(self, "num_turns", minimum=2)
-
-
-@config
-class FactsRecipe(Config):
-    """A whole run on generated fact dialogues: tokenizer, model, and stages 1 to 4.
+class FactsRecipe(Recipe):
+    """A run on generated fact dialogues.
 
     Fields:
-        name: of the recipe.
         variety: of the dialogues, "small" or "full".
-        vocab_size: of the tokenizer.
-        decoder, encoder, memory_attention: the model; the vocabulary takes the tokenizer's size.
-        language, interactions: stages 1 and 2 (None leaves a stage out), with their settings.
-        slots: stage 3, with its settings.
-        dialogues: stage 4, with its settings; its number of steps is that of the phases.
-        phases: the curriculum of stage 4.
         stream_turns: longest distance between a fact and its question in streams.
-        seed: of everything.
+        test_dialogues: dialogues that the finished model is asked, by their number of turns.
     """
 
-    name: str
     variety: Literal["small", "full"] = "small"
-    vocab_size: int = 1024
-    decoder: RxTComponentConfig
-    encoder: RxTComponentConfig
-    memory_attention: MemoryAttentionConfig
-    language: TrainingConfig | None
-    language_settings: JointConfig = JointConfig(targets="all")
-    interactions: TrainingConfig | None
-    interactions_settings: JointConfig = JointConfig()
-    slots: TrainingConfig | None
-    slots_settings: MemoryAttentionTrainingConfig = MemoryAttentionTrainingConfig()
-    dialogues: TrainingConfig
-    dialogues_settings: MemoryAwareConfig = MemoryAwareConfig()
-    phases: tuple[DialoguePhase, ...]
     stream_turns: int = 64
-    seed: int = 0
+    test_turns: tuple[int, ...] = (8, 16, 32, 64, 128)
+    test_dialogues: tuple[int, ...] = (1000, 200, 100, 64, 32)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice(self, "variety", ("small", "full"))
-        require_int(self, "vocab_size", "stream_turns")
-        steps = sum(phase.steps for phase in self.phases)
-        require(steps == self.dialogues.steps, f"phases have {steps} steps, dialogues.steps is {self.dialogues.steps}.")
+        require_int(self, "stream_turns")
 
-    def override(self, changes: Sequence[str]) -> Self:
-        """Return a copy with fields changed as `name.field=value` says; values are JSON, or plain text."""
-        values = self.to_dict()
-        for change in changes:
-            path, separator, text = change.partition("=")
-            require(bool(separator), f"A change of the recipe has the form field=value, got {change!r}.")
-            place: Any = values
-            *parents, name = path.split(".")
-            for parent in parents:
-                place = place.get(parent, {}) if isinstance(place, dict) else {}
-            if not isinstance(place, dict) or name not in place:
-                raise ConfigError(f"The recipe has no field {path!r}; `--dry-run` prints all.")
-            try:
-                place[name] = json.loads(text)
-            except ValueError:
-                place[name] = text
-        return self.from_dict(values)
+    def corpus(self) -> "FactsCorpus":
+        """Return the generator's side of the recipe."""
+        return FactsCorpus(self)
+
+
+class FactsCorpus(Corpus):
+    """Generated dialogues: as many as are wanted, none of them twice."""
+
+    def __init__(self, recipe: FactsRecipe) -> None:
+        self.recipe = recipe
+        self.values = {kind.name: kind.values for kind in fact_kinds(recipe.variety)}
+
+    def generator(self, **changes: Any) -> FactGenerator:
+        """Return the generator of the recipe's dialogues, with some settings changed."""
+        return FactGenerator(FactsConfig(variety=self.recipe.variety, seed=self.recipe.seed).replace(**changes))
+
+    def texts(self) -> Iterable[str]:
+        """Return the texts of some dialogues."""
+        return texts_of(self.generator().dialogues(TOKENIZER_DIALOGUES))
+
+    def language(self, make: BatchMaker) -> Batches:
+        """Return turns: the language of these dialogues is theirs alone."""
+        return self.interactions(make)
+
+    def interactions(self, make: BatchMaker) -> Batches:
+        """Return turns."""
+        return make.shuffled(_TurnsOf(self.generator()), make.encoder.interaction_batch, shuffle=False)
+
+    def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
+        """Return dialogues, or streams in which every distance is as likely as its inverse."""
+        if phase.streams:
+            longest = self.recipe.stream_turns
+            generator = self.generator(num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100)
+            return make.streams(generator.stream, phase)
+        dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 1).dialogues(MANY)
+        return make.shuffled(dialogues, make.encoder.dialogue_batch, shuffle=False)
+
+    def retention(
+        self, model: RxTAlpha, num_turns: int, count: int, control: Control = "none", **changes: Any
+    ) -> Mapping[str, tuple[float, int]]:
+        """Return exact accuracy by distance on test dialogues, whose combinations training has not seen."""
+
+        def is_right(answer: str, question: Question) -> bool:
+            return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
+
+        dialogues = self.generator(num_turns=num_turns, split="test", **changes).dialogues(count)
+        return accuracy_by_distance(answer_dialogues(model.eval(), dialogues, is_right, control=control))
+
+    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
+        """Return exact recall by distance on other dialogues than the final test's, and its mean over distances."""
+        figures = self.retention(model, EVALUATION_TURNS, EVALUATION_DIALOGUES, seed=self.recipe.seed + 1)
+        return {"recall": sum(share for share, _ in figures.values()) / len(figures)} | {
+            f"recall/{name}": share for name, (share, _) in figures.items()
+        }
+
+    def results(self, model: RxTAlpha) -> Results:
+        """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
+        recipe = self.recipe
+        rows: dict[str, Mapping[str, tuple[float, int]]] = {}
+        for turns, count in zip(recipe.test_turns, recipe.test_dialogues, strict=True):
+            rows[f"{turns} turns"] = self.retention(model, turns, count)
+            if turns == recipe.test_turns[0]:
+                rows[f"{turns} turns, empty memory"] = self.retention(model, turns, count, control="empty")
+        ranges = list(dict.fromkeys(name for row in rows.values() for name in row))
+        table = ResultTable(
+            "Exact recall by distance in turns",
+            ("dialogues of", *ranges),
+            tuple((label, *(_cell(row.get(name)) for name in ranges)) for label, row in rows.items()),
+            NOTE,
+        )
+        return Results((table,), converse(model))
+
+
+def converse(model: RxTAlpha, messages: Sequence[str] = MESSAGES) -> tuple[tuple[str, str], ...]:
+    """Return a conversation, greedily answered: messages and answers."""
+    conversation = Conversation(model.eval(), sampling=SamplingConfig(temperature=0.0))
+    return tuple((text, "".join(conversation.send(text))) for text in messages)
+
+
+def _cell(figure: tuple[float, int] | None) -> str:
+    return "" if figure is None else f"{figure[0]:.1%} ({figure[1]})"
+
+
+class _TurnsOf(Sequence[Interaction]):
+    """The turns of generated dialogues, one after another, as a sequence."""
+
+    def __init__(self, generator: FactGenerator) -> None:
+        self.generator, self.length = generator, generator.config.num_turns
+
+    def __len__(self) -> int:
+        return MANY
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.generator.dialogue(index // self.length).turns[index % self.length]
 
 
 def tiny() -> FactsRecipe:
     """The quickstart: 0.8 M parameters, all stages, within ten minutes on two cores."""
-    model = preset_config("tiny")
     phases = (
         DialoguePhase(steps=100, num_turns=2),
         DialoguePhase(steps=100, num_turns=3),
@@ -106,9 +169,7 @@ def tiny() -> FactsRecipe:
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
     return FactsRecipe(
         name="tiny",
-        decoder=model["decoder_config"],
-        encoder=model["encoder_config"],
-        memory_attention=model["memory_attention_config"],
+        **model_of_size("tiny"),
         language=TrainingConfig(steps=40, batch_size=128, optimizer=optimizer, checkpoint_every=None),
         interactions=TrainingConfig(steps=120, batch_size=256, optimizer=optimizer, checkpoint_every=None),
         slots=TrainingConfig(steps=20, batch_size=32, optimizer=optimizer, checkpoint_every=None),
@@ -121,18 +182,18 @@ def retention() -> FactsRecipe:
     """An hour on two cores: the tiny model with twice the slots, and long streams, to hold facts for longer."""
     base = tiny()
     phases = (
-        *base.phases[:4],
-        DialoguePhase(steps=1000, num_turns=8),
-        DialoguePhase(steps=1500, num_turns=8, streams=True, reset_probability=0.1),
-        DialoguePhase(steps=3000, num_turns=16, streams=True, reset_probability=0.05),
+        *base.phases[:5],
+        DialoguePhase(steps=200, num_turns=16),
+        DialoguePhase(steps=1200, num_turns=8, streams=True),
+        DialoguePhase(steps=2400, num_turns=16, streams=True, reset_probability=0.05),
     )
     return base.replace(
         name="retention",
-        decoder=base.decoder.replace(num_slots=32),
-        encoder=base.encoder.replace(num_slots=32),
-        memory_attention=base.memory_attention.replace(num_slots=32),
-        dialogues=base.dialogues.replace(steps=sum(phase.steps for phase in phases)),
+        **model_of_size("tiny", num_slots=32),
+        dialogues=base.dialogues.replace(steps=sum(phase.steps for phase in phases), evaluate_every=250),
         dialogues_settings=MemoryAwareConfig(unroll=16),
         phases=phases,
         stream_turns=256,
+        test_turns=(8, 16, 32, 64, 128, 256),
+        test_dialogues=(1000, 200, 100, 64, 64, 64),
     )

@@ -1,12 +1,13 @@
 """Runs a recipe: tokenizer, model, and one stage after the other, each from the last one's result.
 
 A run's folder holds `recipe.json`, `tokenizer/`, a folder a stage with its figures, its checkpoints and, once it is
-done, its `model/`; and at the top the finished model itself, which `rxlm chat` loads. Started again, a run goes on from
-where it was.
+done, its `model/`; and at the top the finished model itself, which `rxlm chat` loads, and what it was measured to do,
+`results.json`. Started again, a run goes on from where it was.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,22 +15,17 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.batches import InteractionEncoder
-from rxlm.data.fact_kinds import fact_kinds
-from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
-from rxlm.data.records import Interaction, Question
-from rxlm.data.samplers import ShuffledBatches
-from rxlm.data.scoring import Grade, grade
-from rxlm.data.streams import ConversationStreams
 from rxlm.data.tokenizer import load_tokenizer_from_file, train_tokenizer
-from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
 from rxlm.nn.config import ConfigError
-from rxlm.recipes.facts import FactsRecipe
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recipe import Recipe
 from rxlm.rxt.hub import write_atomically
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.text import token_ids_of
 from rxlm.training import distributed
 from rxlm.training.config import TrainingConfig
-from rxlm.training.joint import JointConfig, JointLanguageModelling
+from rxlm.training.joint import JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining
 from rxlm.training.memory_aware import MemoryAware
 from rxlm.training.module import TrainModule
@@ -37,27 +33,31 @@ from rxlm.training.phases import Phase, PhasedBatches
 from rxlm.training.trainer import Batches, Trainer
 
 RECIPE_FILE = "recipe.json"
-TOKENIZER_DIALOGUES = 2000
-MANY = 10_000_000
+RESULTS_FILE = "results.json"
+STAGES = ("language", "interactions", "slots", "dialogues")
+SLOTS_TURNS = 8
 
 
 class Stage(NamedTuple):
-    """One stage of a run: its number and name, the loop's configuration, and how to make its module and batches."""
+    """One stage of a run: its name, the loop's configuration, and how to make its module and batches."""
 
     name: str
     training: TrainingConfig
     module: Callable[[RxTAlpha], TrainModule]
-    batches: Callable[["FactsRun", TrainingConfig], Batches]
+    batches: Callable[[BatchMaker], Batches]
 
 
-class FactsRun:
-    """A run of a `FactsRecipe` in a folder.
+class Run:
+    """A run of a recipe in a folder.
 
-    Raises `ConfigError` where the folder holds a run of another recipe.
+    Raises `ConfigError` where the folder holds a run of another recipe, and the corpus's errors where its data is not
+    there or does not fit.
     """
 
-    def __init__(self, recipe: FactsRecipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
+        self._check_recipe()
+        self.corpus: Corpus = recipe.corpus()
         self._keep_recipe()
         self.tokenizer = self._tokenizer()
         self.tokens = token_ids_of(self.tokenizer)
@@ -65,36 +65,42 @@ class FactsRun:
 
     def stages(self) -> list[Stage]:
         """Return the stages that the recipe has, in order."""
-        recipe = self.recipe
+        recipe, corpus = self.recipe, self.corpus
+        short = DialoguePhase(steps=1, num_turns=SLOTS_TURNS)
+        stages = [
+            (recipe.language, lambda model: JointLanguageModelling(model, recipe.language_settings), corpus.language),
+            (
+                recipe.interactions,
+                lambda model: JointLanguageModelling(model, recipe.interactions_settings),
+                corpus.interactions,
+            ),
+            (
+                recipe.slots,
+                lambda model: MemoryAttentionPretraining(model, recipe.slots_settings),
+                lambda make: corpus.dialogues(make, short),
+            ),
+            (recipe.dialogues, lambda model: MemoryAware(model, recipe.dialogues_settings), self._curriculum),
+        ]
+        return [
+            Stage(f"{number}-{name}", training, module, batches)
+            for number, (name, (training, module, batches)) in enumerate(zip(STAGES, stages, strict=True), 1)
+            if training is not None
+        ]
 
-        def joint(settings: JointConfig) -> Callable[[RxTAlpha], TrainModule]:
-            return lambda model: JointLanguageModelling(model, settings)
+    def train(self, last_stage: str | None = None) -> RxTAlpha:
+        """Train what is not trained yet, up to `last_stage` if given, and return the model.
 
-        stages = []
-        if recipe.language is not None:
-            stages.append(Stage("1-language", recipe.language, joint(recipe.language_settings), _turns))
-        if recipe.interactions is not None:
-            stages.append(Stage("2-interactions", recipe.interactions, joint(recipe.interactions_settings), _turns))
-        if recipe.slots is not None:
-            settings = recipe.slots_settings
-            stages.append(
-                Stage("3-slots", recipe.slots, lambda model: MemoryAttentionPretraining(model, settings), _dialogues)
-            )
-        stages.append(
-            Stage(
-                "4-dialogues",
-                recipe.dialogues,
-                lambda model: MemoryAware(model, recipe.dialogues_settings),
-                _curriculum,
-            )
-        )
-        return stages
-
-    def train(self) -> RxTAlpha:
-        """Train what is not trained yet, and return the finished model."""
+        ValueError where the recipe has no stage of that name ("language", "interactions", "slots", "dialogues").
+        """
+        stages = self.stages()
+        names = [stage.name.partition("-")[2] for stage in stages]
+        if last_stage is not None and last_stage not in names:
+            raise ValueError(f"Recipe {self.recipe.name!r} has no stage {last_stage!r}; it has {', '.join(names)}.")
         model = self._new_model()
-        for stage in self.stages():
+        for name, stage in zip(names, stages, strict=True):
             model = self.train_stage(stage, model)
+            if name == last_stage:
+                return model
         if distributed.rank() == 0:
             model.save_pretrained(self.folder)
         return model
@@ -102,30 +108,45 @@ class FactsRun:
     def train_stage(self, stage: Stage, model: RxTAlpha) -> RxTAlpha:
         """Train one stage from `model`, or load its result where it is done."""
         result = self.folder / stage.name / "model"
-        if not (result / "config.json").is_file():
-            batches = stage.batches(self, stage.training)
-            Trainer(stage.name, stage.module(model), batches, stage.training, self.folder / stage.name).run()
-            model.requires_grad_(True)
-            if distributed.rank() == 0:
-                model.save_pretrained(result)
-            return model
-        return RxTAlpha.from_pretrained(result).train()
+        if (result / "config.json").is_file():
+            return RxTAlpha.from_pretrained(result).train()
+        trainer = Trainer(
+            stage.name,
+            stage.module(model),
+            stage.batches(BatchMaker(self.encoder, self.tokens, stage.training.batch_size, self.recipe.seed)),
+            stage.training,
+            self.folder / stage.name,
+            evaluation=lambda: self.corpus.evaluate(model),
+        )
+        trainer.run()
+        model.requires_grad_(True)
+        if distributed.rank() == 0:
+            model.save_pretrained(result)
+        return model
 
-    def facts(self, **changes: Any) -> FactGenerator:
-        """Return the generator of the recipe's dialogues, with some settings changed."""
-        return FactGenerator(FactsConfig(variety=self.recipe.variety, seed=self.recipe.seed).replace(**changes))
+    def results(self, model: RxTAlpha) -> Results:
+        """Return what the finished model was measured to do; measured once, and kept in the folder."""
+        path = self.folder / RESULTS_FILE
+        if not path.is_file():
+            measured = self.corpus.results(model)
+            _write_json(path, asdict(measured))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Results(
+            tuple(
+                ResultTable(table["title"], tuple(table["header"]), tuple(map(tuple, table["rows"])), table["note"])
+                for table in values["tables"]
+            ),
+            tuple((query, answer) for query, answer in values["conversation"]),
+        )
 
-    def retention(
-        self, model: RxTAlpha, num_turns: int, count: int, control: Control = "none"
-    ) -> Mapping[str, tuple[float, int]]:
-        """Return exact accuracy by distance on test dialogues, whose combinations training has not seen."""
-        values = {kind.name: kind.values for kind in fact_kinds(self.recipe.variety)}
-
-        def is_right(answer: str, question: Question) -> bool:
-            return grade(answer, question, values[question.kind]) == Grade.RIGHT
-
-        dialogues = self.facts(num_turns=num_turns, split="test").dialogues(count)
-        return accuracy_by_distance(answer_dialogues(model.eval(), dialogues, is_right, control=control))
+    def _curriculum(self, make: BatchMaker) -> Batches:
+        """The phases of stage 4: longer and longer dialogues, then streams of them."""
+        phases = []
+        for number, phase in enumerate(self.recipe.phases, 1):
+            size = phase.batch_size or make.batch_size
+            batches = self.corpus.dialogues(replace(make, seed=make.seed + number, batch_size=size), phase)
+            phases.append(Phase(batches, phase.steps * self.recipe.dialogues.accumulation))
+        return PhasedBatches(phases)
 
     def _new_model(self) -> RxTAlpha:
         torch.manual_seed(self.recipe.seed)
@@ -141,64 +162,22 @@ class FactsRun:
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         folder = self.folder / "tokenizer"
-        if not (folder / "tokenizer.json").is_file():
-            texts = texts_of(self.facts().dialogues(TOKENIZER_DIALOGUES))
-            train_tokenizer(texts, self.recipe.vocab_size).save_pretrained(folder)
+        if not (folder / "tokenizer.json").is_file() and distributed.rank() == 0:
+            train_tokenizer(self.corpus.texts(), self.recipe.vocab_size).save_pretrained(folder)
+        distributed.wait()
         return load_tokenizer_from_file(folder)
 
-    def _keep_recipe(self) -> None:
+    def _check_recipe(self) -> None:
         path = self.folder / RECIPE_FILE
-        present = self.recipe.to_dict()
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(present)):
+        present = json.loads(json.dumps(self.recipe.to_dict()))
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != present:
             raise ConfigError(f"{self.folder} holds a run of another recipe (see {path}); name another folder.")
+
+    def _keep_recipe(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(present, indent=2) + "\n"
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        _write_json(self.folder / RECIPE_FILE, self.recipe.to_dict())
 
 
-def _processes() -> dict[str, int]:
-    return {"rank": distributed.rank(), "world_size": distributed.world_size()}
-
-
-class _TurnsOf(Sequence[Interaction]):
-    """The turns of generated dialogues, one after another, as a sequence."""
-
-    def __init__(self, generator: FactGenerator) -> None:
-        self.generator, self.length = generator, generator.config.num_turns
-
-    def __len__(self) -> int:
-        return MANY
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.generator.dialogue(index // self.length).turns[index % self.length]
-
-
-def _turns(run: FactsRun, training: TrainingConfig) -> Batches:
-    return ShuffledBatches(
-        _TurnsOf(run.facts()), run.encoder.interaction_batch, batch_size=training.batch_size, shuffle=False,
-        **_processes(),
-    )  # fmt: skip
-
-
-def _dialogues(run: FactsRun, training: TrainingConfig, num_turns: int = 8, seed: int = 1) -> Batches:
-    dialogues = run.facts(num_turns=num_turns, seed=run.recipe.seed + seed).dialogues(MANY)
-    return ShuffledBatches(
-        dialogues, run.encoder.dialogue_batch, batch_size=training.batch_size, shuffle=False, **_processes()
-    )
-
-
-def _curriculum(run: FactsRun, training: TrainingConfig) -> Batches:
-    """The phases of stage 4: longer and longer dialogues, then streams of them."""
-    phases = []
-    for number, phase in enumerate(run.recipe.phases):
-        if phase.streams:
-            longest = run.recipe.stream_turns
-            generator = run.facts(num_turns=longest + 1, distance_law="log-uniform", seed=run.recipe.seed + 100)
-            batches: Batches = ConversationStreams(
-                generator.stream, run.encoder, batch_size=training.batch_size, turns_per_batch=phase.num_turns,
-                reset_probability=phase.reset_probability, seed=run.recipe.seed, **_processes(),
-            )  # fmt: skip
-        else:
-            batches = _dialogues(run, training, phase.num_turns, seed=number + 2)
-        phases.append(Phase(batches, phase.steps * training.accumulation))
-    return PhasedBatches(phases)
+def _write_json(path: Path, values: Any) -> None:
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

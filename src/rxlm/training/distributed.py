@@ -28,6 +28,12 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def wait() -> None:
+    """Wait until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def sum_over_processes(values: dict[str, float]) -> dict[str, float]:
     """Add figures of the same names up over all processes."""
     if world_size() == 1 or not values:

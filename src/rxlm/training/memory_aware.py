@@ -15,7 +15,9 @@ from rxlm.memory.state import MemoryState
 from rxlm.nn.config import Config, config, require_int
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
-from rxlm.training.module import Counts, Losses, TrainModule, answer_loss
+from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
+from rxlm.training.diagnosis import MemoryWatch
+from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
 from rxlm.training.turns import Turns
 
 
@@ -53,7 +55,6 @@ class MemoryAware(TrainModule):
         super().__init__(model)
         self.settings = settings
         self.carried: MemoryState | None = None
-        self.drift: Tensor | None = None
 
     def start_step(self, step: int) -> None:
         """Unfreeze memory attention and encoder when it is their time."""
@@ -70,11 +71,15 @@ class MemoryAware(TrainModule):
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
         """Return the mean cross-entropy of the answers' tokens."""
-        memories = self.memories(batch)
-        routing = Routing(mask=batch.mask.flatten(0, 1))
-        ids, targets = batch.ids.flatten(0, 1), batch.answer_mask.flatten(0, 1)
-        hidden = self.model.decoder.hidden_states(ids, memories, routing=routing)
-        loss, correct = answer_loss(self.model, hidden, ids, targets)
+        memories = self.memories(batch, self.carried).slots
+        ids, mask, targets = (rows.flatten(0, 1) for rows in (batch.ids, batch.mask, batch.answer_mask))
+        routing = Routing(mask=mask)
+        loss, correct = memories.new_zeros(()), memories.new_zeros(())
+        for rows, width in self._groups(mask):
+            part = ids[rows, :width]
+            hidden = self.model.decoder.hidden_states(part, MemoryState(memories[:, rows]), routing=routing)
+            sums = answer_loss(self.model, hidden, part, targets[rows, :width])
+            loss, correct = loss + sums[0], correct + sums[1]
         answer = loss / totals["answer"]
         figures = {"answer_loss": answer.detach(), "token_accuracy": correct / totals["answer"]}
         balance = routing.loss()
@@ -84,11 +89,20 @@ class MemoryAware(TrainModule):
         figures["load_balancing_loss"] = balance.detach() * share
         return Losses(answer + self.settings.load_balancing * balance * share, figures)
 
-    def memories(self, batch: Turns) -> MemoryState:
-        """Return the memory that each turn is answered from, (L, N * B, S, D); carry on the one after the last turn."""
+    def _groups(self, mask: Tensor) -> list[RowGroup]:
+        """Rows to decode together; all at once where there are experts, whose load is balanced over all tokens."""
+        return [all_rows(mask)] if self.model.decoder.config.num_experts else by_length(mask)
+
+    def memories(self, batch: Turns, carried: MemoryState | None = None) -> MemoryState:
+        """Return the memory that each turn is answered from, (L, N * B, S, D); in training, keep the one after them.
+
+        `carried` is what rows of streams go on from.
+        """
         initial = self.model.init_memory(batch.batch_size).slots
-        slots = self._carried_slots(batch, initial)
-        encoded = self.model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
+        slots = initial
+        if batch.fresh is not None and carried is not None and carried.batch_size == batch.batch_size:
+            slots = carried.slots
+        encoded = encode_by_length(self.model.encode, batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
         encoded = encoded.unflatten(1, (batch.num_turns, batch.batch_size))
         before = []
         for turn in range(batch.num_turns):
@@ -100,18 +114,16 @@ class MemoryAware(TrainModule):
             slots = self.model.memory_attention(slots, encoded[:, turn], batch.mask[turn])
         if self.training:
             self.carried = MemoryState(slots.detach())
-            self.drift = self.carried.drift(MemoryState(before[-1].detach())).mean(dim=1)
         return MemoryState(torch.stack(before, dim=1).flatten(1, 2))
 
-    def _carried_slots(self, batch: Turns, initial: Tensor) -> Tensor:
-        """Return the slots that streams go on from, or the initial ones."""
-        carried = None if batch.fresh is None else self.carried
-        return initial if carried is None or carried.batch_size != batch.batch_size else carried.slots
-
-    def figures(self) -> dict[str, float]:
-        """Return how far the last turn moved each memory layer, root mean square."""
-        drift = [] if self.drift is None else self.drift.tolist()
-        return {f"memory_drift/layer_{layer}": value for layer, value in enumerate(drift)}
+    def diagnose(self, batch: Turns) -> dict[str, float]:
+        """Measure the loss with an empty memory, and how far gates open and memory moves."""
+        count = part_of(batch.batch_size)
+        part = batch.first(count)
+        with MemoryWatch(self.model.memory_attention) as watch:
+            self.memories(part, None if self.carried is None else self.carried.select(range(count)))
+        ids, targets = part.ids.flatten(0, 1), part.answer_mask.flatten(0, 1)
+        return empty_memory_loss(self.model, ids, targets) | watch.figures()
 
     def carried_state(self) -> dict[str, Any]:
         """Return the memory that streams go on from."""

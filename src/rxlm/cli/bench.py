@@ -1,0 +1,184 @@
+"""`rxlm bench memory` and `rxlm bench compare`: what a model remembers, measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from rxlm.mrq_bench.answers import AnswerLog
+from rxlm.mrq_bench.benchmark_data import BenchmarkData, load_data
+from rxlm.mrq_bench.compare import PLOT_FILE, write_comparison
+from rxlm.mrq_bench.config import BenchmarkConfig
+from rxlm.mrq_bench.loading import ModelOptions, load_respondent
+from rxlm.mrq_bench.protocol import LanguageRespondent
+from rxlm.mrq_bench.report_page import write_report
+from rxlm.mrq_bench.results import RESULTS_FILE, Results, measure, read_results
+from rxlm.mrq_bench.runner import ANSWERS_FILE, run_identity, stamp_of
+from rxlm.mrq_bench.runner import Progress as Report
+from rxlm.mrq_bench.scoring import audit as audit_scorer
+from rxlm.mrq_bench.tables import DISTANCE_TITLE, Table, distance_table, summary_table
+
+RUNS = Path("runs/bench")
+FACTS = BenchmarkConfig()
+OPTIONS = ModelOptions()
+
+
+def memory(
+    model: Annotated[str | None, tyro.conf.Positional] = None,
+    /,
+    *,
+    measuring: tyro.conf.OmitArgPrefixes[BenchmarkConfig] = FACTS,
+    loading: tyro.conf.OmitArgPrefixes[ModelOptions] = OPTIONS,
+    embeddings: str | None = None,
+    output: Path | None = None,
+    audit: bool = False,
+) -> None:
+    """Measure what a model remembers: six reports, a table, plots and a page.
+
+    The model answers dialogues turn by turn; its answers to questions about what was said some turns before are
+    scored exactly. Every answer goes to answers.jsonl in the output folder, the figures to results.json, the plots to
+    PNG files and to report.html. Started again, a run goes on where it stopped.
+
+    Example: rxlm bench memory runs/quickstart --data babi --source babi/train --tasks 1 6
+
+    Args:
+        model: folder or hub id of a Reactive Transformer, or of a causal language model of transformers.
+        embeddings: a model whose token embeddings make the cosines; the model's own if not given.
+        output: folder of the run; one below runs/bench if not given.
+        audit: do not run a model: check that the scorer finds all gold answers right and all wrong ones wrong.
+    """
+    console = Console(highlight=False)
+    data = load_data(measuring)
+    if audit:
+        _audit(data, console)
+        return
+    if model is None:
+        raise ValueError("Name a model: a folder or a hub id (or --audit, which needs none).")
+    results, folder = _run(model, data, measuring, loading, embeddings, output, console)
+    console.print(_rich(distance_table(results), DISTANCE_TITLE))
+    console.print(_rich(summary_table([results]), "with 95 % intervals"))
+    console.print(f"All figures, answers and plots: {folder}/report.html")
+
+
+def compare(
+    models: Annotated[tuple[str, ...], tyro.conf.Positional],
+    /,
+    *,
+    measuring: tyro.conf.OmitArgPrefixes[BenchmarkConfig] = FACTS,
+    loading: tyro.conf.OmitArgPrefixes[ModelOptions] = OPTIONS,
+    embeddings: str | None = None,
+    output: Path = RUNS / "comparison",
+) -> None:
+    """Measure several models on the same data: one table and one plot.
+
+    A folder that `rxlm bench memory` wrote is taken as it is; a model is measured first, with the options below, in a
+    folder below the output. --history and --template are for the stateless ones among them.
+
+    Args:
+        models: folders of runs, or models as `rxlm bench memory` takes them; two or more.
+        embeddings: a model whose token embeddings make the cosines of all; each model's own if not given.
+        output: folder for comparison.png, comparison.html and the runs of models.
+    """
+    if len(models) < 2:
+        raise ValueError(f"Name two models or more to compare, got {len(models)}.")
+    console = Console(highlight=False)
+    data = None if all(_is_run(name) for name in models) else load_data(measuring)
+    results = []
+    for name in models:
+        if _is_run(name):
+            results.append(read_results(Path(name)))
+        else:
+            assert data is not None
+            results.append(_run(name, data, measuring, loading, embeddings, output, console, is_one_of_many=True)[0])
+    results = _with_own_names(results)
+    page = write_comparison(results, output)
+    console.print(_rich(summary_table(results), "with 95 % intervals"))
+    console.print(f"The plot: {output / PLOT_FILE}; with the table: {page}")
+
+
+def _run(
+    name: str,
+    data: BenchmarkData,
+    config: BenchmarkConfig,
+    options: ModelOptions,
+    embeddings: str | None,
+    folder: Path | None,
+    console: Console,
+    is_one_of_many: bool = False,
+) -> tuple[Results, Path]:
+    respondent = load_respondent(name, options, strict=not is_one_of_many)
+    stamp = stamp_of(run_identity(respondent, data, config))
+    label = _label(name, respondent)
+    if folder is None:
+        folder = RUNS / f"{label}-{data.name}-{stamp['config'][:8]}"
+    elif is_one_of_many:
+        folder = folder / label
+    embedder = None if embeddings is None else (embeddings, load_respondent(embeddings, options, strict=False))
+    console.print(f"{escape(label)}: {sum(len(group.dialogues) for group in data.sets)} dialogues, into {folder}")
+    with _progress(console) as progress:
+        results = measure(label, respondent, data, config, folder, embedder=embedder, progress=progress)
+    write_report(results, list(AnswerLog(folder / ANSWERS_FILE, stamp)), folder)
+    return results, folder
+
+
+def _audit(data: BenchmarkData, console: Console) -> None:
+    found = audit_scorer(data.dialogues, data.scorer)
+    console.print(
+        f"{found.num_questions:,} questions of {data.name}: {found.gold:.2%} of the gold answers are graded right "
+        f"(must be 100 %), {found.wrong:.2%} of the wrong ones (must be 0 %)."
+    )
+    if not found.passed:
+        raise ValueError("The scorer or the data fail the audit.")
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name) / RESULTS_FILE).is_file()
+
+
+def _label(name: str, respondent: LanguageRespondent) -> str:
+    label = Path(name).resolve().name if Path(name).exists() else name.rsplit("/", 1)[-1]
+    history = str(respondent.describe().get("history", "full"))
+    return label if history == "full" else f"{label}-{history.replace(':', '-')}"
+
+
+def _with_own_names(results: list[Results]) -> list[Results]:
+    """Number results whose names are the same."""
+    names = [str(result["name"]) for result in results]
+    return [
+        {**result, "name": f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name}
+        for place, (result, name) in enumerate(zip(results, names, strict=True))
+    ]
+
+
+def _rich(table: Table, title: str) -> RichTable:
+    drawn = RichTable(title=title, title_justify="left")
+    for number, name in enumerate(table.header):
+        drawn.add_column(escape(name), justify="right" if number else "left")
+    for row in table.rows:
+        drawn.add_row(*map(escape, row))
+    return drawn
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Report]:
+    """Show a bar on a terminal, and elsewhere a line for each thing that begins."""
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def tell(done: int, total: int, label: str) -> None:
+            if label not in seen:
+                seen.add(label)
+                console.print(f"{done}/{total} {escape(label)}")
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, label: bar.update(task, completed=done, total=total, description=escape(label))

@@ -1,0 +1,91 @@
+"""Reading: how well a model predicts the reference answers of dialogues, with its memory or without.
+
+Every turn's reference answer is predicted from the query and the memory of the turns before, which hold the references,
+too. That is quicker than letting the model answer, and gives perplexities; an answer of which every token is the
+likeliest is one that greedy generation would give.
+
+Shapes: B dialogues, T tokens of a turn.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+
+from rxlm.data.batches import InteractionEncoder, TurnBatch
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.memory.state import MemoryState
+from rxlm.rxt.models import RxTAlpha
+
+ReadingMemory = Literal["true", "empty", "shuffled"]
+
+
+@dataclass(frozen=True)
+class ReadTurn:
+    """One reference answer: its cross-entropy in nats, its tokens, and whether each was the likeliest."""
+
+    dialogue: Dialogue
+    number: int
+    loss: float
+    tokens: int
+    is_exact: bool
+
+    @property
+    def turn(self) -> Interaction:
+        """The turn itself."""
+        return self.dialogue.turns[self.number]
+
+
+@torch.no_grad()
+def read_dialogues(
+    model: RxTAlpha, dialogues: Sequence[Dialogue], *, memory: ReadingMemory = "true", batch_size: int = 32
+) -> Iterator[ReadTurn]:
+    """Yield how a model predicts each answer of dialogues, those of like length together.
+
+    Args:
+        model: the model, with its tokenizer.
+        dialogues: dialogues of any lengths.
+        memory: "true"; "empty", the memory of a new conversation at every turn; or "shuffled", that of another
+            dialogue of the batch after as many turns.
+        batch_size: dialogues read at once.
+    """
+    if memory not in get_args(ReadingMemory):
+        raise ValueError(f"memory must be one of {', '.join(get_args(ReadingMemory))}, got {memory!r}.")
+    encoder = InteractionEncoder(model.needed_tokenizer(), model.tokenizer_config, max_tokens=model.max_seq_len)
+    ordered = sorted(dialogues, key=len)
+    for start in range(0, len(ordered), batch_size):
+        yield from _read_batch(model, ordered[start : start + batch_size], encoder, memory)
+
+
+def perplexity(read: Iterable[ReadTurn], counts: Callable[[ReadTurn], bool] = lambda turn: True) -> float:
+    """Return the perplexity of the answers' tokens, of those turns that count; NaN where there are none."""
+    loss = tokens = 0.0
+    for turn in read:
+        if counts(turn):
+            loss, tokens = loss + turn.loss, tokens + turn.tokens
+    return math.exp(loss / tokens) if tokens else math.nan
+
+
+def _read_batch(
+    model: RxTAlpha, dialogues: Sequence[Dialogue], encoder: InteractionEncoder, memory: ReadingMemory
+) -> Iterator[ReadTurn]:
+    first = present = model.init_memory(len(dialogues), seed=0)
+    for number, turn in enumerate(encoder.dialogue_batch(dialogues).to(model.device).turns):
+        seen = {"true": present, "empty": first, "shuffled": MemoryState(present.slots.roll(1, dims=1))}[memory]
+        for row, (loss, tokens, is_exact) in enumerate(_predict(model, turn, seen)):
+            if tokens:
+                yield ReadTurn(dialogues[row], number, loss, int(tokens), bool(is_exact))
+        if memory != "empty":
+            present = model.update_memory(present, turn.ids, turn.mask)
+
+
+def _predict(model: RxTAlpha, turn: TurnBatch, memory: MemoryState) -> list[list[float]]:
+    """Return loss, number of tokens and exactness of each row's answer."""
+    logits = model.decode(turn.ids, memory).float()[:, :-1]
+    wanted, truth = turn.answer_mask[:, 1:], turn.ids[:, 1:]
+    losses = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none").view_as(truth)
+    exact = ((logits.argmax(-1) == truth) | ~wanted).all(1)
+    return torch.stack([(losses * wanted).sum(1), wanted.sum(1), exact], dim=1).tolist()

@@ -1,0 +1,174 @@
+"""The recipe `babi`: twenty kinds of small reasoning tasks (Weston et al., 2015), in one model.
+
+Each statement of a story is a turn that is acknowledged, each question a turn; what a question needs was said in
+earlier turns, so that the answer can come from the memory alone.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import get_args
+
+from rxlm.data.babi import ALL_TASKS, HEADLINE_TASKS, TASK_NOTES, hold_out, read_babi
+from rxlm.data.facts import texts_of
+from rxlm.data.records import Dialogue, Question
+from rxlm.data.scoring import is_same_answer
+from rxlm.data.streams import DrawnConversations, question_windows
+from rxlm.mrq_bench.reading import read_dialogues
+from rxlm.mrq_bench.retention import Control, answer_dialogues
+from rxlm.nn.config import config, require
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.recipes.facts import converse
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recipe import Recipe, model_of_size
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.memory_aware import MemoryAwareConfig
+from rxlm.training.trainer import Batches
+
+AIM_TASKS = (1, 6, 9, 10, 11, 12, 13, 15, 20)
+"""The tasks whose mean accuracy is the headline."""
+WATCHED_STORIES = 24
+
+
+@config
+class BabiRecipe(Recipe):
+    """A run on files of the bAbI tasks.
+
+    Fields:
+        data: folder of the files, qa1_..._train.txt and so on.
+        tasks: numbers of the tasks to learn.
+        validation: share of the stories that is held out.
+    """
+
+    data: str | None = None
+    tasks: tuple[int, ...] = HEADLINE_TASKS
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            bool(self.tasks) and set(self.tasks) <= set(ALL_TASKS),
+            f"BabiRecipe.tasks must be numbers from 1 to 20, got {list(self.tasks)}.",
+        )
+        require(0 < self.validation < 1, f"BabiRecipe.validation must be between 0 and 1, got {self.validation}.")
+
+    def corpus(self) -> "BabiCorpus":
+        """Read the files."""
+        require(self.data is not None, "The recipe babi needs the folder of the bAbI files: --data FOLDER.")
+        return BabiCorpus(self)
+
+
+class BabiCorpus(Corpus):
+    """Stories of the tasks; in training each task is drawn as often as any other."""
+
+    def __init__(self, recipe: BabiRecipe) -> None:
+        self.recipe = recipe
+        stories = read_babi(str(recipe.data), tasks=recipe.tasks)
+        self.training, self.validation = hold_out(stories, recipe.validation)
+
+    def texts(self) -> Iterable[str]:
+        """Return all that training stories say."""
+        return texts_of(self.training)
+
+    def language(self, make: BatchMaker) -> Batches:
+        """Return turns: a story has no other text."""
+        return self.interactions(make)
+
+    def interactions(self, make: BatchMaker) -> Batches:
+        """Return turns."""
+        turns = [turn for story in self.training for turn in story.turns]
+        return make.shuffled(turns, make.encoder.interaction_batch)
+
+    def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
+        """Return whole stories one after another in streams, else questions with no more turns than they need."""
+        stories = self.training
+        if not phase.streams:
+            stories = [window for story in stories for window in question_windows(story, phase.num_turns)]
+        return make.streams(DrawnConversations(by_task(stories).values(), seed=make.seed), phase)
+
+    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
+        """Return exact accuracy on some held-out stories of each task: the headline's mean first."""
+        watched = [story for stories in by_task(self.validation).values() for story in stories[:WATCHED_STORIES]]
+        right: dict[int, list[bool]] = defaultdict(list)
+        for read in read_dialogues(model, watched):
+            if read.turn.question is not None:
+                right[read.dialogue.details["task"]].append(read.is_exact)
+        accuracy = {task: fmean(exact) for task, exact in sorted(right.items())}
+        aim = [share for task, share in accuracy.items() if task in AIM_TASKS]
+        means = ({"accuracy_headline": fmean(aim)} if aim else {}) | {"accuracy": fmean(accuracy.values())}
+        return means | {f"accuracy/task_{task}": share for task, share in accuracy.items()}
+
+    def results(self, model: RxTAlpha) -> Results:
+        """Ask all held-out stories, with the memory and without."""
+        true, empty = (accuracy_by_task(model, self.validation, control) for control in get_args(Control))
+        rows = [
+            (f"{task}{'*' if task in TASK_NOTES else ''}", f"{share:.1%}", f"{empty[task][0]:.1%}", f"{count}")
+            for task, (share, count) in true.items()
+        ]
+        for label, tasks in (("mean of the headline's tasks", AIM_TASKS), ("mean of all", tuple(true))):
+            present = [task for task in tasks if task in true]
+            if present:
+                means = [fmean(figures[task][0] for task in present) for figures in (true, empty)]
+                rows.append((label, f"{means[0]:.1%}", f"{means[1]:.1%}", ""))
+        note = (
+            "Exact answers on held-out stories of the training files. The headline's tasks are "
+            f"{', '.join(map(str, AIM_TASKS))}."
+        )
+        table = ResultTable("bAbI", ("task", "accuracy", "empty memory", "questions"), tuple(rows), note)
+        return Results((table,), self._conversation(model))
+
+    def _conversation(self, model: RxTAlpha) -> tuple[tuple[str, str], ...]:
+        """Let the model live through the first held-out story."""
+        return converse(model, [turn.query for turn in self.validation[0].turns])
+
+
+def by_task(stories: Iterable[Dialogue]) -> dict[int, list[Dialogue]]:
+    """Return stories by the number of their task."""
+    tasks: dict[int, list[Dialogue]] = defaultdict(list)
+    for story in stories:
+        tasks[story.details["task"]].append(story)
+    return dict(sorted(tasks.items()))
+
+
+def accuracy_by_task(
+    model: RxTAlpha, stories: Sequence[Dialogue], control: Control = "none"
+) -> dict[int, tuple[float, int]]:
+    """Return the share of questions that are answered exactly, and their number, for each task."""
+    right: dict[int, list[bool]] = defaultdict(list)
+    tasks = {story.source: story.details["task"] for story in stories}
+
+    def is_right(answer: str, question: Question) -> bool:
+        return is_same_answer(answer, question.expected[0])
+
+    for answer in answer_dialogues(model.eval(), sorted(stories, key=len), is_right, control=control):
+        right[tasks[answer.dialogue]].append(answer.is_right)
+    return {task: (fmean(answers), len(answers)) for task, answers in sorted(right.items())}
+
+
+def babi() -> BabiRecipe:
+    """All tasks in one model, in less than two hours on two cores."""
+    phases = (
+        DialoguePhase(steps=150, num_turns=2, batch_size=256),
+        DialoguePhase(steps=150, num_turns=3, batch_size=160),
+        DialoguePhase(steps=200, num_turns=5, batch_size=100),
+        DialoguePhase(steps=300, num_turns=8, batch_size=64),
+        DialoguePhase(steps=400, num_turns=12, batch_size=40),
+        DialoguePhase(steps=4800, num_turns=16, batch_size=32, streams=True, reset_probability=0.02),
+    )
+    optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
+    return BabiRecipe(
+        name="babi",
+        vocab_size=512,
+        **model_of_size("tiny", num_layers=3, num_slots=24),
+        interactions=TrainingConfig(steps=120, batch_size=256, optimizer=optimizer, checkpoint_every=None),
+        dialogues=TrainingConfig(
+            steps=sum(phase.steps for phase in phases),
+            batch_size=32,
+            optimizer=optimizer,
+            evaluate_every=200,
+            checkpoint_every=200,
+        ),
+        dialogues_settings=MemoryAwareConfig(unroll=16),
+        phases=phases,
+    )

@@ -1,0 +1,26 @@
+"""The curriculum of stage 4, part by part."""
+
+from rxlm.nn.config import Config, config, require_int
+
+
+@config
+class DialoguePhase(Config):
+    """A part of stage 4: `steps` steps over dialogues of `num_turns` turns, or streams read so many turns at a time.
+
+    Fields:
+        steps: optimizer steps.
+        num_turns: turns of a batch; longer dialogues are cut, but in streams.
+        streams: whether rows go on, batch after batch, with the memory that they have.
+        reset_probability: of each row of streams, at each batch.
+        batch_size: rows of a batch, where it is not that of the stage.
+    """
+
+    steps: int
+    num_turns: int
+    streams: bool = False
+    reset_probability: float = 0.1
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        require_int(self, "steps", "batch_size")
+        require_int(self, "num_turns", minimum=2)

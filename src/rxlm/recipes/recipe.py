@@ -1,0 +1,97 @@
+"""What a recipe is: one complete configuration of a run, from the tokenizer to stage 4.
+
+A recipe is a function that returns a `Recipe`, whole. Its subclasses say what data it learns from; `rxlm.recipes.run`
+does what it says.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Self
+
+from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.nn.config import Config, ConfigError, config, require, require_int
+from rxlm.recipes.corpus import Corpus
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.presets import preset_config
+from rxlm.training.config import TrainingConfig
+from rxlm.training.joint import JointConfig
+from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
+from rxlm.training.memory_aware import MemoryAwareConfig
+
+
+@config
+class Recipe(Config):
+    """A whole run: tokenizer, model, and stages 1 to 4.
+
+    Fields:
+        name: of the recipe.
+        vocab_size: of the tokenizer; a small corpus may fill fewer.
+        decoder, encoder, memory_attention: the model; the vocabulary takes the tokenizer's size.
+        language, interactions: stages 1 and 2 (None leaves a stage out), with their settings.
+        slots: stage 3, with its settings.
+        dialogues: stage 4, with its settings; its number of steps is that of the phases.
+        phases: the curriculum of stage 4.
+        seed: of everything.
+    """
+
+    name: str
+    vocab_size: int = 1024
+    decoder: RxTComponentConfig
+    encoder: RxTComponentConfig
+    memory_attention: MemoryAttentionConfig
+    language: TrainingConfig | None = None
+    language_settings: JointConfig = JointConfig(targets="all")
+    interactions: TrainingConfig | None = None
+    interactions_settings: JointConfig = JointConfig()
+    slots: TrainingConfig | None = None
+    slots_settings: MemoryAttentionTrainingConfig = MemoryAttentionTrainingConfig()
+    dialogues: TrainingConfig
+    dialogues_settings: MemoryAwareConfig = MemoryAwareConfig()
+    phases: tuple[DialoguePhase, ...]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_int(self, "vocab_size")
+        require_int(self, "seed", minimum=0)
+        steps = sum(phase.steps for phase in self.phases)
+        require(
+            steps == self.dialogues.steps,
+            f"The phases have {steps} steps in all and dialogues.steps is {self.dialogues.steps}: change both.",
+        )
+
+    def corpus(self) -> Corpus:
+        """Open the data that the recipe learns from; errors of the data come now, before any work."""
+        raise NotImplementedError
+
+    def override(self, changes: Sequence[str]) -> Self:
+        """Return a copy with fields changed as `name.field=value` says; values are JSON, or plain text."""
+        values = self.to_dict()
+        for change in changes:
+            path, separator, text = change.partition("=")
+            require(bool(separator), f"A change of the recipe has the form field=value, got {change!r}.")
+            place: Any = values
+            *parents, name = path.split(".")
+            for parent in parents:
+                place = place.get(parent, {}) if isinstance(place, dict) else {}
+            if not isinstance(place, dict) or name not in place:
+                raise ConfigError(f"The recipe has no field {path!r}; `--dry-run` prints all.")
+            try:
+                place[name] = json.loads(text)
+            except ValueError:
+                place[name] = text
+        return self.from_dict(values)
+
+
+def model_of_size(preset: str, **shape: Any) -> dict[str, Any]:
+    """Return a preset's components as the fields of a recipe, with some of their common fields changed.
+
+    `ff_dim` changes decoder and encoder only; all other names must be fields of all three components.
+    """
+    values = preset_config(preset)
+    width = {"ff_dim": shape.pop("ff_dim")} if "ff_dim" in shape else {}
+    return {
+        "decoder": values["decoder_config"].replace(**shape, **width),
+        "encoder": values["encoder_config"].replace(**shape, **width),
+        "memory_attention": values["memory_attention_config"].replace(**shape),
+    }

@@ -1,0 +1,142 @@
+"""The recipes of the RxT papers' models, `nano` to `alpha`: TinyStories, then the public RxT datasets, by hub id.
+
+They want a GPU. The settings that the papers give are kept (label weights of stage 3, gradual unfreezing in stage 4,
+noise as initial memory); steps and learning rates are ours. Every source can be a local file or folder instead, so that
+the same recipe trains on anybody's text, interactions and dialogues.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, islice
+
+from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
+from rxlm.data.packing import TextPacker
+from rxlm.data.records import Dialogue
+from rxlm.data.streams import DrawnConversations
+from rxlm.nn.config import Config, config, require, require_int
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results
+from rxlm.recipes.facts import converse
+from rxlm.recipes.perplexities import memory_perplexities, perplexity_table
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recipe import Recipe, model_of_size
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.memory_aware import MemoryAwareConfig
+from rxlm.training.trainer import Batches
+
+TOKENIZER_TEXTS = 200_000
+CHECKED_TEXTS = 1000
+WATCHED_DIALOGUES = 64
+
+
+@config
+class DataSource(Config):
+    """Where records come from: a file, folder or glob pattern, or the id of a hub dataset with its subset and split."""
+
+    source: str
+    name: str | None = None
+    split: str = "train"
+
+
+@config
+class ScaleRecipe(Recipe):
+    """A run on any text, interactions and dialogues.
+
+    Fields:
+        text_data, interaction_data, dialogue_data: what stages 1, 2, and 3 and 4 learn from.
+        validation_dialogues: the first dialogues, held out and measured.
+    """
+
+    text_data: DataSource
+    interaction_data: DataSource
+    dialogue_data: DataSource
+    validation_dialogues: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int(self, "validation_dialogues")
+
+    def corpus(self) -> "ScaleCorpus":
+        """Read interactions and dialogues, and the beginning of the text."""
+        return ScaleCorpus(self)
+
+
+class ScaleCorpus(Corpus):
+    """Text is read while it is needed; interactions and dialogues are held."""
+
+    def __init__(self, recipe: ScaleRecipe) -> None:
+        self.recipe = recipe
+        text, turns, talk = recipe.text_data, recipe.interaction_data, recipe.dialogue_data
+        self.stream = stream_texts(text.source, name=text.name, split=text.split)
+        self.stream.validate(limit=CHECKED_TEXTS)
+        self.turns = load_interactions(turns.source, name=turns.name, split=turns.split)
+        dialogues = load_dialogues(talk.source, name=talk.name, split=talk.split)
+        count = recipe.validation_dialogues
+        require(
+            len(dialogues) > count,
+            f"ScaleRecipe.validation_dialogues is {count} and {talk.source} has only {len(dialogues)} dialogues.",
+        )
+        self.validation: list[Dialogue] = dialogues[:count]
+        self.conversations: list[Dialogue] = dialogues[count:]
+
+    def texts(self) -> Iterable[str]:
+        """Return the first texts, and all interactions."""
+        spoken = (text for turn in self.turns for text in (turn.query, turn.answer))
+        return chain(islice(self.stream, TOKENIZER_TEXTS), spoken)
+
+    def language(self, make: BatchMaker) -> Batches:
+        """Return text, packed."""
+        packer = TextPacker(make.encoder.tokenizer, make.tokens, seq_len=make.encoder.max_tokens)
+        return make.streamed(lambda epoch: packer.pack(self.stream), packer.batch)
+
+    def interactions(self, make: BatchMaker) -> Batches:
+        """Return interactions."""
+        return make.shuffled(self.turns, make.encoder.interaction_batch)
+
+    def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
+        """Return dialogues, cut to the phase's number of turns but in streams."""
+        longest = None if phase.streams else phase.num_turns
+        return make.streams(DrawnConversations([self.conversations], seed=make.seed, max_turns=longest), phase)
+
+    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
+        """Return minus the perplexity with the true memory, and perplexities by memory."""
+        figures = memory_perplexities(model, self.validation[:WATCHED_DIALOGUES])
+        return {"score": -figures["true"]} | {f"perplexity/{memory}": value for memory, value in figures.items()}
+
+    def results(self, model: RxTAlpha) -> Results:
+        """Measure perplexities on the held-out dialogues, and let the model live through the first of them."""
+        table = perplexity_table({"held-out dialogues": memory_perplexities(model, self.validation)})
+        return Results((table,), converse(model, [turn.query for turn in self.validation[0].turns]))
+
+
+def scale_recipe(preset: str) -> Callable[[], ScaleRecipe]:
+    """Return the recipe of a preset's size."""
+
+    def recipe() -> ScaleRecipe:
+        steps = (4000, 4000, 8000)
+        phases = tuple(DialoguePhase(steps=n, num_turns=turns) for n, turns in zip(steps, (2, 4, 7), strict=True))
+        model = model_of_size(preset)
+        return ScaleRecipe(
+            name=preset,
+            vocab_size=model["decoder"].vocab_size,
+            **model,
+            text_data=DataSource(source="roneneldan/TinyStories"),
+            interaction_data=DataSource(source="ReactiveAI/TinyStories-Plus-Interaction-SFT"),
+            dialogue_data=DataSource(source="ReactiveAI/TinyStories-MRL", name="steps-6", split="supervised"),
+            language=_loop(steps=20_000, batch_size=128, learning_rate=1e-3),
+            interactions=_loop(steps=8000, batch_size=128, learning_rate=5e-4),
+            slots=_loop(steps=1000, batch_size=32, learning_rate=5e-4),
+            dialogues=_loop(steps=sum(steps), batch_size=32, learning_rate=3e-4, evaluate_every=1000),
+            dialogues_settings=MemoryAwareConfig(unroll=8, unfreeze_memory_at=1000, unfreeze_encoder_at=2000),
+            phases=phases,
+        )
+
+    recipe.__name__ = recipe.__qualname__ = preset
+    recipe.__doc__ = f"The preset `{preset}` as in the papers: TinyStories, then the public RxT datasets."
+    return recipe
+
+
+def _loop(*, steps: int, batch_size: int, learning_rate: float, evaluate_every: int | None = None) -> TrainingConfig:
+    optimizer = OptimizerConfig(learning_rate=learning_rate, warmup_steps=500)
+    return TrainingConfig(
+        steps=steps, batch_size=batch_size, optimizer=optimizer, evaluate_every=evaluate_every, checkpoint_every=500
+    )
