@@ -484,3 +484,10 @@ def test_names_of_the_papers_import():
     module = importlib.import_module("rxlm.training.tokenizer")
     assert module.load_tokenizer_from_hf_hub is load_tokenizer_from_hf_hub
     assert set(module.__all__) <= set(vars(module))
+
+
+def test_whole_words_are_the_same_tokens_wherever_they_stand():
+    tokenizer = train_tokenizer(["Where is Mary?", "mary went to the Kitchen."] * 9, 400, whole_words=True)
+
+    assert encode_text(tokenizer, "Mary") == encode_text(tokenizer, " mary") == encode_text(tokenizer, "is Mary")[-1:]
+    assert tokenizer.decode(encode_text(tokenizer, "Where is Mary?")) == " where is mary?"

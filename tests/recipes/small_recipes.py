@@ -25,5 +25,7 @@ def quick(recipe: R, **changes: Any) -> R:
         slots=recipe.slots and recipe.slots.replace(**FEW),
         dialogues=recipe.dialogues.replace(**FEW, evaluate_every=2),
         phases=PHASES,
+        streams=recipe.streams and recipe.streams.replace(**FEW),
+        stream_phases=recipe.stream_phases and (DialoguePhase(steps=3, num_turns=2, streams=True),),
         **changes,
     )

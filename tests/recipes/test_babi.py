@@ -30,7 +30,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> BabiRecipe:
 
 
 def batch_maker(run: Run) -> BatchMaker:
-    return BatchMaker(run.encoder, run.tokens, 4, seed=0)
+    return BatchMaker(run.encoder, run.tokens, batch_size=4, accumulation=1, seed=0)
 
 
 def test_the_run_asks_every_task_with_and_without_memory(recipe: BabiRecipe, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rxlm.cli.results import show
 from rxlm.nn.config import ConfigError
 from rxlm.recipes import RECIPES
 from rxlm.recipes.run import Run
+from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 
 OPTIONS = ("--output", "--set", "--dry-run", "--help")
@@ -34,7 +35,7 @@ def train(
 
     Args:
         recipe: tiny (the quickstart), retention, babi, stories, or nano, micro, mini, alpha.
-        stage: train up to this stage and stop: language, interactions, slots or dialogues.
+        stage: train up to this stage and stop: language, interactions, slots, dialogues or streams.
         output: folder of the run; runs/RECIPE if not given.
         set: fields of the recipe to change, as field=value.
         dry_run: print the whole recipe as JSON and stop.
@@ -51,11 +52,20 @@ def train(
     model = run.train(stage)
     if distributed.rank() != 0:
         return
-    if stage not in (None, "dialogues"):
+    if stage is not None and stage != run.stages()[-1].name:
         print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")
         return
-    show(run.results(model), Console(highlight=False))
-    print(f"The model is in {folder}: rxlm chat {folder}")
+    finish(run, model, Console(highlight=False))
+
+
+def finish(run: Run, model: RxTAlpha, console: Console) -> None:
+    """Show what a finished run was measured to do, write its report, and say how to go on."""
+    from rxlm.reporting.report import write_report  # slow to import, and only needed now
+
+    show(run.results(model), console)
+    page = write_report(run.folder)
+    console.rule()
+    console.print(f"Curves and tables: {page}\nGo on: [bold]rxlm chat {run.folder}[/bold]", soft_wrap=True)
 
 
 def rewrite(words: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Do texts for training hold texts for evaluation? Found by probes: runs of words that stand in both."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 PROBE_WORDS = 10
@@ -35,24 +35,27 @@ def contaminated(
     return [name for name, share in shares.items() if share >= threshold]
 
 
-def without(text: str, evaluation: Iterable[str], *, probe_words: int = PROBE_WORDS, gap: int = 12) -> str:
-    """Return a training text without the passages that texts for evaluation have, too.
+def without(
+    texts: Iterable[str], evaluation: Iterable[str], *, probe_words: int = PROBE_WORDS, gap: int = 12
+) -> Iterator[str]:
+    """Yield training texts without the passages that texts for evaluation have, too.
 
     A paragraph (between blank lines) goes if it shares a run of `probe_words` words with them, and so do up to `gap`
     paragraphs between two that go: short ones hold no run.
     """
     wanted = {run for other in evaluation for run in _runs(_words(other), probe_words)}
-    paragraphs = re.split(r"\n\s*\n", text)
-    shared = [
-        number
-        for number, paragraph in enumerate(paragraphs)
-        if any(run in wanted for run in _runs(_words(paragraph), probe_words))
-    ]
-    dropped = set(shared)
-    for first, second in pairwise(shared):
-        if second - first <= gap:
-            dropped.update(range(first, second))
-    return "\n\n".join(paragraph for number, paragraph in enumerate(paragraphs) if number not in dropped)
+    for text in texts:
+        paragraphs = re.split(r"\n\s*\n", text)
+        shared = [
+            number
+            for number, paragraph in enumerate(paragraphs)
+            if not wanted.isdisjoint(_runs(_words(paragraph), probe_words))
+        ]
+        dropped = set(shared)
+        for first, second in pairwise(shared):
+            if second - first <= gap:
+                dropped.update(range(first, second))
+        yield "\n\n".join(paragraph for number, paragraph in enumerate(paragraphs) if number not in dropped)
 
 
 def _words(text: str) -> list[str]:

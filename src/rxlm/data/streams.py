@@ -196,16 +196,17 @@ class DrawnConversations:
         return iter(group[int(rng.random() * len(group))].turns[: self.max_turns])
 
 
-def question_windows(dialogue: Dialogue, max_turns: int) -> list[Dialogue]:
-    """Return, for each question that needs fewer than `max_turns` turns, those turns and the question as a dialogue.
+def question_windows(dialogue: Dialogue, num_turns: int) -> list[Dialogue]:
+    """Return, for each question that needs fewer than `num_turns` turns, the last `num_turns` turns up to it.
 
-    The first turn is the oldest that the question needs: short dialogues in which all that was said so far matters.
+    What the question needs may stand anywhere in its window: were it always first, a model would learn just that.
     """
     windows = []
     for number, turn in enumerate(dialogue.turns):
         distance = None if turn.question is None else turn.question.distance
-        if distance is not None and distance < max_turns:
-            windows.append(Dialogue(dialogue.turns[number - distance : number + 1], dialogue.source, dialogue.details))
+        if distance is not None and distance < num_turns:
+            turns = dialogue.turns[max(0, number - num_turns + 1) : number + 1]
+            windows.append(Dialogue(turns, dialogue.source, dialogue.details))
     return windows
 
 

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 PAD, UNK, BOS, EOS, MASK = "[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]"
@@ -48,7 +48,12 @@ class SpecialTokenNames(TypedDict, total=False):
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, *, min_frequency: int = 2, show_progress: bool = False
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    min_frequency: int = 2,
+    whole_words: bool = False,
+    show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE with SPECIAL_TOKENS at the first ids and no token added around a text.
 
@@ -57,6 +62,10 @@ def train_tokenizer(
     `min_frequency` times are merged, so that a small corpus may fill less than `vocab_size` (a warning is
     logged). The result depends on the multiset of texts only, not on their order. ValueError for a vocabulary
     too small for its alphabet, an empty corpus, or texts that are no strings.
+
+    With `whole_words` a word is the same token wherever it stands: texts are read in lower case and with a space in
+    front, and come back like that. That spares a small model for a small vocabulary from learning that "Mary", " Mary"
+    and " mary" are one person.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(SPECIAL_TOKENS) + len(alphabet)
@@ -70,7 +79,9 @@ def train_tokenizer(
     if _are_file_names(texts):
         raise ValueError(f"{texts!r:.80} names files; to train on what they hold, pass read_texts(...)")
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if whole_words:
+        backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=whole_words)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

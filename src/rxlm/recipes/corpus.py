@@ -22,13 +22,15 @@ class BatchMaker:
     Fields:
         encoder: tokens and tensors of interactions.
         tokens: ids of the special tokens.
-        batch_size: rows a process.
+        batch_size: rows of a microbatch, a process.
+        accumulation: microbatches of a step.
         seed: of the order of records.
     """
 
     encoder: InteractionEncoder
     tokens: BatchTokens
     batch_size: int
+    accumulation: int
     seed: int
 
     def shuffled(self, records: Sequence[Any], collate: Callable[[list[Any]], Any], *, shuffle: bool = True) -> Batches:

@@ -8,7 +8,7 @@ from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
 from rxlm.data.records import Interaction, Question
 from rxlm.data.scoring import Grade, grade
 from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
-from rxlm.nn.config import config, require_choice, require_int
+from rxlm.nn.config import config, require, require_choice, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recipe import Recipe, model_of_size
@@ -20,7 +20,7 @@ from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
 TOKENIZER_DIALOGUES = 2000
-EVALUATION_TURNS, EVALUATION_DIALOGUES = 64, 32
+EVALUATION_DIALOGUES = 32
 MANY = 10_000_000
 MESSAGES = (
     "Hello!",
@@ -46,18 +46,26 @@ class FactsRecipe(Recipe):
     Fields:
         variety: of the dialogues, "small" or "full".
         stream_turns: longest distance between a fact and its question in streams.
-        test_dialogues: dialogues that the finished model is asked, by their number of turns.
+        test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
+        evaluation_turns: turns of the dialogues that it is asked while it trains.
     """
 
     variety: Literal["small", "full"] = "small"
     stream_turns: int = 64
     test_turns: tuple[int, ...] = (8, 16, 32, 64, 128)
     test_dialogues: tuple[int, ...] = (1000, 200, 100, 64, 32)
+    evaluation_turns: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice(self, "variety", ("small", "full"))
         require_int(self, "stream_turns")
+        require_int(self, "evaluation_turns", minimum=2)
+        require(
+            len(self.test_turns) == len(self.test_dialogues),
+            f"FactsRecipe.test_turns has {len(self.test_turns)} numbers and test_dialogues {len(self.test_dialogues)}: "
+            "each number of turns needs a number of dialogues.",
+        )
 
     def corpus(self) -> "FactsCorpus":
         """Return the generator's side of the recipe."""
@@ -109,7 +117,7 @@ class FactsCorpus(Corpus):
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Return exact recall by distance on other dialogues than the final test's, and its mean over distances."""
-        figures = self.retention(model, EVALUATION_TURNS, EVALUATION_DIALOGUES, seed=self.recipe.seed + 1)
+        figures = self.retention(model, self.recipe.evaluation_turns, EVALUATION_DIALOGUES, seed=self.recipe.seed + 1)
         return {"recall": sum(share for share, _ in figures.values()) / len(figures)} | {
             f"recall/{name}": share for name, (share, _) in figures.items()
         }
@@ -163,37 +171,39 @@ def tiny() -> FactsRecipe:
         DialoguePhase(steps=150, num_turns=4),
         DialoguePhase(steps=200, num_turns=6),
         DialoguePhase(steps=400, num_turns=8),
-        DialoguePhase(steps=150, num_turns=16),
-        DialoguePhase(steps=300, num_turns=8, streams=True),
+        DialoguePhase(steps=100, num_turns=16),
     )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
+    loop = TrainingConfig(steps=800, batch_size=64, optimizer=optimizer, evaluate_every=200)
     return FactsRecipe(
         name="tiny",
         **model_of_size("tiny"),
         language=TrainingConfig(steps=40, batch_size=128, optimizer=optimizer, checkpoint_every=None),
         interactions=TrainingConfig(steps=120, batch_size=256, optimizer=optimizer, checkpoint_every=None),
         slots=TrainingConfig(steps=20, batch_size=32, optimizer=optimizer, checkpoint_every=None),
-        dialogues=TrainingConfig(steps=sum(p.steps for p in phases), batch_size=64, optimizer=optimizer),
+        dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
         phases=phases,
+        streams=loop.replace(optimizer=optimizer.replace(learning_rate=1e-3, gate_scale=5.0)),
+        stream_phases=(DialoguePhase(steps=800, num_turns=8, streams=True),),
     )
 
 
 def retention() -> FactsRecipe:
     """An hour on two cores: the tiny model with twice the slots, and long streams, to hold facts for longer."""
     base = tiny()
-    phases = (
-        *base.phases[:5],
-        DialoguePhase(steps=200, num_turns=16),
-        DialoguePhase(steps=1200, num_turns=8, streams=True),
-        DialoguePhase(steps=2400, num_turns=16, streams=True, reset_probability=0.05),
+    stream_phases = (
+        DialoguePhase(steps=1000, num_turns=8, streams=True),
+        DialoguePhase(steps=2000, num_turns=16, streams=True, reset_probability=0.05),
     )
+    assert base.streams is not None
     return base.replace(
         name="retention",
         **model_of_size("tiny", num_slots=32),
-        dialogues=base.dialogues.replace(steps=sum(phase.steps for phase in phases), evaluate_every=250),
         dialogues_settings=MemoryAwareConfig(unroll=16),
-        phases=phases,
+        streams=base.streams.replace(steps=sum(phase.steps for phase in stream_phases), evaluate_every=500),
+        stream_phases=stream_phases,
         stream_turns=256,
+        evaluation_turns=128,
         test_turns=(8, 16, 32, 64, 128, 256),
         test_dialogues=(1000, 200, 100, 64, 64, 64),
     )

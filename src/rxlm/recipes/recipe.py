@@ -27,16 +27,20 @@ class Recipe(Config):
     Fields:
         name: of the recipe.
         vocab_size: of the tokenizer; a small corpus may fill fewer.
+        whole_words: whether the tokenizer reads a word as the same token wherever it stands; see `train_tokenizer`.
         decoder, encoder, memory_attention: the model; the vocabulary takes the tokenizer's size.
         language, interactions: stages 1 and 2 (None leaves a stage out), with their settings.
         slots: stage 3, with its settings.
-        dialogues: stage 4, with its settings; its number of steps is that of the phases.
+        dialogues: stage 4, with its settings; its number of steps is that of its phases.
         phases: the curriculum of stage 4.
+        streams: the second part of stage 4 (None leaves it out), which starts its schedule of learning rates anew: once
+            recall is firm, streams teach to hold on to it; stream_phases: its curriculum.
         seed: of everything.
     """
 
     name: str
     vocab_size: int = 1024
+    whole_words: bool = False
     decoder: RxTComponentConfig
     encoder: RxTComponentConfig
     memory_attention: MemoryAttentionConfig
@@ -49,16 +53,21 @@ class Recipe(Config):
     dialogues: TrainingConfig
     dialogues_settings: MemoryAwareConfig = MemoryAwareConfig()
     phases: tuple[DialoguePhase, ...]
+    streams: TrainingConfig | None = None
+    stream_phases: tuple[DialoguePhase, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_int(self, "vocab_size")
         require_int(self, "seed", minimum=0)
-        steps = sum(phase.steps for phase in self.phases)
-        require(
-            steps == self.dialogues.steps,
-            f"The phases have {steps} steps in all and dialogues.steps is {self.dialogues.steps}: change both.",
-        )
+        for stage, phases in (("dialogues", "phases"), ("streams", "stream_phases")):
+            training: TrainingConfig | None = getattr(self, stage)
+            given = 0 if training is None else training.steps
+            steps = sum(phase.steps for phase in getattr(self, phases))
+            require(
+                training is None or steps == given,
+                f"{type(self).__name__}.{phases} have {steps} steps in all and {stage}.steps is {given}: change both.",
+            )
 
     def corpus(self) -> Corpus:
         """Open the data that the recipe learns from; errors of the data come now, before any work."""

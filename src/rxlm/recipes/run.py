@@ -6,7 +6,7 @@ done, its `model/`; and at the top the finished model itself, which `rxlm chat` 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.text import token_ids_of
 from rxlm.training import distributed
 from rxlm.training.config import TrainingConfig
-from rxlm.training.joint import JointLanguageModelling
+from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining
 from rxlm.training.memory_aware import MemoryAware
 from rxlm.training.module import TrainModule
@@ -34,8 +34,18 @@ from rxlm.training.trainer import Batches, Trainer
 
 RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
-STAGES = ("language", "interactions", "slots", "dialogues")
+STAGES = {
+    "language": "1-language",
+    "interactions": "2-interactions",
+    "slots": "3-slots",
+    "dialogues": "4-dialogues",
+    "streams": "4b-streams",
+}
+"""Names of stages as they are typed, and as their folders are called."""
 SLOTS_TURNS = 8
+
+ModuleMaker = Callable[[RxTAlpha], TrainModule]
+BatchesMaker = Callable[[BatchMaker], Batches]
 
 
 class Stage(NamedTuple):
@@ -43,8 +53,13 @@ class Stage(NamedTuple):
 
     name: str
     training: TrainingConfig
-    module: Callable[[RxTAlpha], TrainModule]
-    batches: Callable[[BatchMaker], Batches]
+    module: ModuleMaker
+    batches: BatchesMaker
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the run's."""
+        return STAGES[self.name]
 
 
 class Run:
@@ -67,39 +82,43 @@ class Run:
         """Return the stages that the recipe has, in order."""
         recipe, corpus = self.recipe, self.corpus
         short = DialoguePhase(steps=1, num_turns=SLOTS_TURNS)
-        stages = [
-            (recipe.language, lambda model: JointLanguageModelling(model, recipe.language_settings), corpus.language),
-            (
-                recipe.interactions,
-                lambda model: JointLanguageModelling(model, recipe.interactions_settings),
-                corpus.interactions,
-            ),
-            (
+
+        def memory_aware(model: RxTAlpha) -> TrainModule:
+            return MemoryAware(model, recipe.dialogues_settings)
+
+        def joint(settings: JointConfig) -> ModuleMaker:
+            return lambda model: JointLanguageModelling(model, settings)
+
+        stages: dict[str, tuple[TrainingConfig | None, ModuleMaker, BatchesMaker]] = {
+            "language": (recipe.language, joint(recipe.language_settings), corpus.language),
+            "interactions": (recipe.interactions, joint(recipe.interactions_settings), corpus.interactions),
+            "slots": (
                 recipe.slots,
                 lambda model: MemoryAttentionPretraining(model, recipe.slots_settings),
                 lambda make: corpus.dialogues(make, short),
             ),
-            (recipe.dialogues, lambda model: MemoryAware(model, recipe.dialogues_settings), self._curriculum),
-        ]
+            "dialogues": (recipe.dialogues, memory_aware, lambda make: self._curriculum(make, recipe.phases)),
+            "streams": (recipe.streams, memory_aware, lambda make: self._curriculum(make, recipe.stream_phases)),
+        }
         return [
-            Stage(f"{number}-{name}", training, module, batches)
-            for number, (name, (training, module, batches)) in enumerate(zip(STAGES, stages, strict=True), 1)
+            Stage(name, training, module, batches)
+            for name, (training, module, batches) in stages.items()
             if training is not None
         ]
 
     def train(self, last_stage: str | None = None) -> RxTAlpha:
         """Train what is not trained yet, up to `last_stage` if given, and return the model.
 
-        ValueError where the recipe has no stage of that name ("language", "interactions", "slots", "dialogues").
+        ValueError where the recipe has no stage of that name (see `STAGES`).
         """
         stages = self.stages()
-        names = [stage.name.partition("-")[2] for stage in stages]
+        names = [stage.name for stage in stages]
         if last_stage is not None and last_stage not in names:
             raise ValueError(f"Recipe {self.recipe.name!r} has no stage {last_stage!r}; it has {', '.join(names)}.")
         model = self._new_model()
-        for name, stage in zip(names, stages, strict=True):
+        for stage in stages:
             model = self.train_stage(stage, model)
-            if name == last_stage:
+            if stage.name == last_stage and stage != stages[-1]:
                 return model
         if distributed.rank() == 0:
             model.save_pretrained(self.folder)
@@ -107,15 +126,15 @@ class Run:
 
     def train_stage(self, stage: Stage, model: RxTAlpha) -> RxTAlpha:
         """Train one stage from `model`, or load its result where it is done."""
-        result = self.folder / stage.name / "model"
+        result = self.folder / stage.folder / "model"
         if (result / "config.json").is_file():
             return RxTAlpha.from_pretrained(result).train()
         trainer = Trainer(
-            stage.name,
+            stage.folder,
             stage.module(model),
-            stage.batches(BatchMaker(self.encoder, self.tokens, stage.training.batch_size, self.recipe.seed)),
+            stage.batches(self._maker(stage.training)),
             stage.training,
-            self.folder / stage.name,
+            self.folder / stage.folder,
             evaluation=lambda: self.corpus.evaluate(model),
         )
         trainer.run()
@@ -139,14 +158,17 @@ class Run:
             tuple((query, answer) for query, answer in values["conversation"]),
         )
 
-    def _curriculum(self, make: BatchMaker) -> Batches:
-        """The phases of stage 4: longer and longer dialogues, then streams of them."""
-        phases = []
-        for number, phase in enumerate(self.recipe.phases, 1):
+    def _maker(self, training: TrainingConfig) -> BatchMaker:
+        return BatchMaker(self.encoder, self.tokens, training.batch_size, training.accumulation, self.recipe.seed)
+
+    def _curriculum(self, make: BatchMaker, phases: Sequence[DialoguePhase]) -> Batches:
+        """Longer and longer dialogues, then streams of them."""
+        sources = []
+        for number, phase in enumerate(phases, 1):
             size = phase.batch_size or make.batch_size
             batches = self.corpus.dialogues(replace(make, seed=make.seed + number, batch_size=size), phase)
-            phases.append(Phase(batches, phase.steps * self.recipe.dialogues.accumulation))
-        return PhasedBatches(phases)
+            sources.append(Phase(batches, phase.steps * make.accumulation))
+        return PhasedBatches(sources)
 
     def _new_model(self) -> RxTAlpha:
         torch.manual_seed(self.recipe.seed)
@@ -163,7 +185,9 @@ class Run:
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         folder = self.folder / "tokenizer"
         if not (folder / "tokenizer.json").is_file() and distributed.rank() == 0:
-            train_tokenizer(self.corpus.texts(), self.recipe.vocab_size).save_pretrained(folder)
+            recipe = self.recipe
+            trained = train_tokenizer(self.corpus.texts(), recipe.vocab_size, whole_words=recipe.whole_words)
+            trained.save_pretrained(folder)
         distributed.wait()
         return load_tokenizer_from_file(folder)
 
