@@ -61,7 +61,8 @@ def memory(
     if model is None:
         raise ValueError("Name a model: a folder or a hub id (or --audit, which needs none).")
     results, folder = _run(model, data, measuring, loading, embeddings, output, console)
-    console.print(_rich(distance_table(results), DISTANCE_TITLE))
+    if (distances := distance_table(results)).rows:
+        console.print(_rich(distances, DISTANCE_TITLE))
     console.print(_rich(summary_table([results]), "with 95 % intervals"))
     console.print(f"All figures, answers and plots: {folder}/report.html")
 

@@ -1,0 +1,102 @@
+"""What a run of the benchmark measures, and on what."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rxlm.data.babi import ALL_TASKS
+from rxlm.data.fact_kinds import Variety
+from rxlm.data.facts import Values
+from rxlm.mrq_bench.protocol import Control
+
+DataKind = Literal["facts", "babi", "sgd", "jsonl"]
+Report = Literal["retention", "capacity", "updates", "controls", "language", "cost"]
+ALL_REPORTS: tuple[Report, ...] = get_args(Report)
+
+_ONLY_FOR: dict[str, tuple[DataKind, ...]] = {
+    "turns": ("facts",),
+    "facts": ("facts",),
+    "variety": ("facts",),
+    "values": ("facts",),
+    "tasks": ("babi",),
+    "source": ("babi", "sgd", "jsonl"),
+    "held_out": ("babi", "sgd", "jsonl"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What to measure, and on what.
+
+    Args:
+        data: facts (generated test dialogues), babi, sgd, or jsonl (dialogues of your own).
+        source: file or folder of the data, for all but facts.
+        tasks: bAbI's tasks.
+        held_out: take only the tenth of the dialogues that `rxlm.data.babi.hold_out` keeps from training.
+        turns: lengths of the generated dialogues.
+        facts: how many kinds of fact a generated dialogue may hold; several give a set of dialogues each.
+        variety: of the generated dialogues: small (as in the quickstart) or full.
+        values: of the generated dialogues: shared with training, or disjoint from it.
+        dialogues: dialogues of each set: of each length and number of facts, of each task.
+        controls: what to measure beside the model itself: empty, shuffled, never-updated, full-history.
+        reports: retention, capacity, updates, controls, language, cost.
+        seed: of the generated dialogues and of the bootstrap.
+        batch_size: dialogues answered at once.
+    """
+
+    data: DataKind = "facts"
+    source: Path | None = None
+    tasks: tuple[int, ...] = (1,)
+    held_out: bool = False
+    turns: tuple[int, ...] = (8, 16, 32, 64)
+    facts: tuple[int, ...] = (6,)
+    variety: Variety = "small"
+    values: Values = "shared"
+    dialogues: int = 100
+    controls: tuple[Control, ...] = ("empty", "shuffled")
+    reports: tuple[Report, ...] = ALL_REPORTS
+    seed: int = 0
+    batch_size: int = 100
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            kinds = _ONLY_FOR.get(field.name, (self.data,))
+            if self.data not in kinds and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} means something for {' and '.join(kinds)} only, data is {self.data!r}.")
+        if self.data != "facts" and self.source is None:
+            raise ValueError(f"data {self.data!r} needs a source: the file or folder to read.")
+        for name, least in (("dialogues", 1), ("batch_size", 3 if "shuffled" in self.controls else 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        for name in ("tasks", "turns", "facts", "reports"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must name at least one.")
+        for task in self.tasks:
+            if task not in ALL_TASKS:
+                raise ValueError(f"tasks must be numbers from 1 to 20, got {task}.")
+
+    @property
+    def all_controls(self) -> tuple[Control, ...]:
+        """The model itself ("none") first, then the controls."""
+        return tuple(dict.fromkeys(("none", *self.controls)))
+
+
+def digest(values: Any) -> str:
+    """Return a short SHA-256 of plain values."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def difference(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Say which fields of two nested configurations differ."""
+    found = []
+    for name in dict.fromkeys([*saved, *present]):
+        there, here = saved.get(name), present.get(name)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            found += difference(there, here, f"{prefix}{name}.")
+        elif there != here:
+            found.append(f"{prefix}{name} is {there!r:.60} there and {here!r:.60} here")
+    return found

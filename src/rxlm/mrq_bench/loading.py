@@ -1,0 +1,84 @@
+"""From a name on the command line to something that answers: which kind of model it is, and its adapter."""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from rxlm.mrq_bench.prompts import History, TemplateName
+from rxlm.mrq_bench.protocol import LanguageRespondent
+
+Adapter = Literal["auto", "rxt", "transformers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model is loaded and asked.
+
+    Args:
+        adapter: rxt for a Reactive Transformer, transformers for a causal language model; auto asks its configuration.
+        history: what a stateless model is given of the conversation: full, none, turns:N (the last N), or tokens:N (as
+            many of the last turns as fit).
+        template: how a stateless model is shown the conversation: chat (its tokenizer's template), plain, or auto (chat
+            where there is one).
+        max_answer_tokens: an answer ends after so many tokens.
+        device: where to compute: cpu, cuda, cuda:1, ...
+    """
+
+    adapter: Adapter = "auto"
+    history: str = "full"
+    template: TemplateName = "auto"
+    max_answer_tokens: int = 64
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        History.parse(self.history)
+        if self.max_answer_tokens < 1:
+            raise ValueError(f"max_answer_tokens must be at least 1, got {self.max_answer_tokens}.")
+
+
+DEFAULT = ModelOptions()
+
+
+def load_respondent(name: str, options: ModelOptions = DEFAULT, *, strict: bool = True) -> LanguageRespondent:
+    """Load a model, from a folder or from the hub by its id, with the adapter that fits it.
+
+    `strict` refuses, with a ValueError, history and template for a Reactive Transformer, which they mean nothing for.
+    """
+    kind = kind_of(name) if options.adapter == "auto" else options.adapter
+    if kind == "transformers":
+        return _load_causal_lm(name, options)
+    if strict and (options.history, options.template) != (DEFAULT.history, DEFAULT.template):
+        raise ValueError(f"history and template are for stateless models; {name} has its memory alone.")
+    return _load_rxt(name, options)
+
+
+def kind_of(name: str) -> Literal["rxt", "transformers"]:
+    """Tell a checkpoint's kind: those of `transformers` say in their configuration of which `model_type` they are."""
+    from rxlm.rxt.hub import CheckpointFiles
+
+    return "transformers" if "model_type" in CheckpointFiles(name).config() else "rxt"
+
+
+def _load_rxt(name: str, options: ModelOptions) -> LanguageRespondent:
+    from rxlm.mrq_bench.rxt_model import RxTRespondent
+    from rxlm.rxt.models import RxTAlpha
+
+    model = RxTAlpha.from_pretrained(name, device=options.device)
+    return RxTRespondent(model, max_answer_tokens=options.max_answer_tokens)
+
+
+def _load_causal_lm(name: str, options: ModelOptions) -> LanguageRespondent:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+    from rxlm.mrq_bench.causal_lm import CausalLMRespondent
+
+    try:
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    except OSError as error:
+        raise ValueError(f"{name} cannot be loaded by transformers: {error}") from error
+    return CausalLMRespondent(
+        model.to(options.device),
+        cast(PreTrainedTokenizerBase, tokenizer),
+        history=History.parse(options.history),
+        template=options.template,
+        max_answer_tokens=options.max_answer_tokens,
+    )

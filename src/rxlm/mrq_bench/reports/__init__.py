@@ -1,0 +1,1 @@
+"""The six reports: what the answers, the probabilities and the clock say about a model."""
