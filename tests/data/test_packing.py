@@ -56,21 +56,6 @@ def test_whole_documents_stay_whole_and_what_is_cut_is_counted(tokenizer, tokens
     assert packer.counts.truncated == sum(len(ids) > seq_len for ids in wanted(packer, texts))
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_attention_stays_within_a_document_and_every_token_sees_something(tokenizer, tokens, causal):
-    packer = TextPacker(tokenizer, tokens, 16)
-    batch = packer.batch(list(packer.pack(["What is my name?", "Hello!", "Rex."])))
-    mask = batch.attention_mask(causal=causal)
-    rows, length = batch.ids.shape
-    assert mask.shape == (rows, 1, length, length)
-    for row in range(rows):
-        for query in range(length):
-            for key in range(length):
-                same = batch.segments[row, query] == batch.segments[row, key]
-                real = bool(batch.mask[row, query]) or query == key
-                assert bool(mask[row, 0, query, key]) == (bool(same) and real and (key <= query or not causal))
-
-
 def test_first_token_of_a_document_is_no_target(tokenizer, tokens):
     packer = TextPacker(tokenizer, tokens, 64)
     batch = packer.batch(list(packer.pack(["Hello!", "Rex."])))

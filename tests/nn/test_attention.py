@@ -1,6 +1,7 @@
 """Attention of every kind against softmax(q k^T / sqrt(d)) v written out head by head, query by query."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -13,13 +14,13 @@ from rxlm.nn.attention import (
     ATTENTION_VARIANTS,
     Attention,
     KeyValues,
-    causal_mask,
     check_head_counts,
     head_counts,
     padding_mask,
+    segment_mask,
 )
 from rxlm.nn.feed_forward import ACTIVATIONS
-from rxlm.nn.rope import RotaryEmbedding, rotate
+from rxlm.nn.rope import RotaryEmbedding, rotate, segment_positions
 
 DIM, HEADS = 16, 4
 COUNTS = [(4, 4), (4, 2), (4, 1), (2, 2), (2, 1), (3, 1), (1, 1), (2, 4), (1, 4), (1, 2), (1, 3)]
@@ -160,35 +161,37 @@ def test_masked_keys_are_not_seen(counts, data):
     assert_close(both, naive_attention(attention, x, y, (keys & other).expand(3, 5)))
 
 
-@given(data=st.data(), window=st.none() | st.integers(1, 6))
-def test_a_causal_mask_of_a_padded_batch_is_that_of_its_real_tokens(data, window):
-    real = torch.tensor([data.draw(st.lists(st.booleans(), min_size=7, max_size=7)) for _ in range(2)])
-    positions = (real.long().cumsum(1) - 1).clamp(min=0)
-    mask = causal_mask(positions, real, window)
+@given(data=st.data(), window=st.none() | st.integers(1, 6), causal=st.booleans())
+def test_a_segment_mask_lets_tokens_see_their_own_document(data, window, causal):
+    """Documents may be interleaved, as real tokens and padding are in a batch padded anywhere."""
+    numbers = st.lists(st.integers(0, 3), min_size=7, max_size=7)
+    segments = torch.tensor([data.draw(numbers) for _ in range(2)])
+    mask = segment_mask(segments, segment_positions(segments), causal=causal, sliding_window=window)
     assert mask.shape == (2, 1, 7, 7)
-    for row in range(2):
-        places = real[row].nonzero()[:, 0].tolist()
-        for query in range(7):
-            seen = {key for key in range(7) if mask[row, 0, query, key]}
-            assert seen, "an empty row of the softmax would not be a number"
-            if query in places:
-                before = [place for place in places if place <= query]
-                assert seen == set(before[-window:] if window else before)
+    for row, query in product(range(2), range(7)):
+        places = (segments[row] == segments[row, query]).nonzero()[:, 0].tolist()
+        rank = places.index(query)
+        near = [place for i, place in enumerate(places) if window is None or abs(i - rank) < window]
+        expected = [place for place in near if place <= query or not causal]
+        assert mask[row, 0, query].nonzero()[:, 0].tolist() == expected
 
 
-@given(data=st.data(), window=st.none() | st.integers(1, 6))
-def test_a_padding_mask_is_that_of_the_real_tokens(data, window):
+@given(data=st.data())
+def test_a_padding_mask_is_that_of_the_real_tokens(data):
     real = torch.tensor([data.draw(st.lists(st.booleans(), min_size=7, max_size=7)) for _ in range(2)])
-    positions = (real.long().cumsum(1) - 1).clamp(min=0)
-    mask = padding_mask(real, positions, window).expand(2, 1, 7, 7)
+    mask = padding_mask(real).expand(2, 1, 7, 7)
     for row in range(2):
-        places = real[row].nonzero()[:, 0].tolist()
-        for query in range(7):
-            seen = {key for key in range(7) if mask[row, 0, query, key]}
-            assert seen
-            if query in places:
-                rank = places.index(query)
-                assert seen == {place for i, place in enumerate(places) if window is None or abs(i - rank) < window}
+        assert (mask[row, 0] == (real[row] if real[row].any() else True)).all()
+
+
+@torch.no_grad()
+def test_each_query_may_have_keys_of_its_own():
+    attention, (x, y) = make((4, 4)), inputs(3, 5)
+    mask = torch.rand(2, 3, 5) < 0.5
+    mask[..., 0] = True
+    found = attention(x, attention.keys_values(y, mask=mask))
+    for row in range(2):
+        assert_close(found[row : row + 1], naive_attention(attention, x[row : row + 1], y[row : row + 1], mask[row]))
 
 
 @given(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import assert_close
-from rxlm.nn.rope import RotaryEmbedding, rotate, token_positions
+from rxlm.nn.rope import RotaryEmbedding, rotate, segment_positions, token_positions
 
 
 def naive_rotation(x: torch.Tensor, positions: torch.Tensor, base: float) -> torch.Tensor:
@@ -85,3 +85,8 @@ def test_positions_count_the_real_tokens_of_each_row():
     positions = token_positions(4, mask)
     assert positions[mask.bool()].tolist() == [0, 1, 2, 0, 1]
     assert positions.min() == 0
+
+
+def test_positions_start_again_in_every_document():
+    segments = torch.tensor([[1, 1, 1, 2, 3, 3, 0], [1, 2, 2, 1, 0, 2, 1]])
+    assert segment_positions(segments).tolist() == [[0, 1, 2, 0, 0, 1, 0], [0, 0, 1, 1, 0, 2, 2]]

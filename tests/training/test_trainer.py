@@ -3,16 +3,16 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
 from rxlm.training.trainer import NotFiniteError, Trainer
 from training_runs import STAGES, batches, model, stage, trainer
 
@@ -59,7 +59,7 @@ def _stop_after(run: Trainer, steps: int) -> None:
     run.config = run.config.replace(steps=6)
     train_step = run._train_step
 
-    def failing() -> dict[str, float]:
+    def failing() -> tuple[dict[str, float], Any]:
         if run.step == steps:
             raise KeyboardInterrupt
         return train_step()
@@ -69,12 +69,13 @@ def _stop_after(run: Trainer, steps: int) -> None:
         run.run()
 
 
-@pytest.mark.parametrize("name", ["memory_aware", "streams"])
+@pytest.mark.parametrize("name", ["memory_attention", "memory_aware"])
 def test_an_accumulated_step_equals_one_larger_batch(name: str, tmp_path: Path) -> None:
-    if name == "streams":
-        pytest.skip("a stream's rows are other conversations in a larger batch")
     large = trainer(name, tmp_path / "large", network=model().double(), batch_size=8, steps=3)
     small = trainer(name, tmp_path / "small", network=model().double(), batch_size=4, accumulation=2, steps=3)
+    if name == "memory_attention":  # noise would be other noise in other batches
+        for run in (large, small):
+            run.module.settings = MemoryAttentionTrainingConfig(noise=0.0, weight_noise=0.0)
     large.run()
     small.run()
 
@@ -96,32 +97,12 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "alone"), atol=1e-9, rtol=1e-9)
+    lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
+    assert all(1 < json.loads(line)["answer_loss_empty"] < 10 for line in lines)
     two = trainer("memory_aware", tmp_path / "two", network=model(seed=5).double(), batch_size=8, steps=3)
     two.run()  # loads the last checkpoint, and has nothing left to do
     for (key, one), other in zip(weights(alone.module).items(), weights(two.module).values(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9, msg=key)
-
-
-def test_a_killed_run_leaves_a_checkpoint_that_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    straight = trainer("streams", tmp_path / "straight", steps=40)
-    straight.run()
-    for patience in (0.0, 0.15, 0.4):
-        process = subprocess.Popen(
-            [sys.executable, str(HERE / "long_run.py"), str(tmp_path / "killed")],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
-            stdout=subprocess.DEVNULL,
-        )
-        checkpoints = tmp_path / "killed" / "checkpoints"
-        seen = len(list(checkpoints.glob("step-*")))
-        while process.poll() is None and len(list(checkpoints.glob("step-*"))) == seen < 2:
-            time.sleep(0.01)
-        time.sleep(patience)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    resumed = trainer("streams", tmp_path / "killed", network=model(seed=3), steps=40)
-    resumed.run()
-
-    assert_same(weights(resumed.module), weights(straight.module))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_learnt_from(tmp_path: Path) -> None:
@@ -164,16 +145,6 @@ def test_evaluation_does_not_change_what_training_draws(tmp_path: Path) -> None:
     watched.run()
 
     assert_same(weights(plain.module), weights(watched.module))
-
-
-def test_every_figure_is_in_the_log_and_on_the_board(tmp_path: Path) -> None:
-    trainer("memory_aware", tmp_path).run()
-    figures = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
-
-    names = {"loss", "answer_loss", "token_accuracy", "gradient_norm", "gradient_norm/gates", "learning_rate",
-             "seconds_per_step", "step", "stage", "memory_drift/layer_0"}  # fmt: skip
-    assert names <= figures.keys()
-    assert list((tmp_path / "tensorboard").iterdir())
 
 
 def test_the_gradient_flows_through_as_many_updates_as_the_unroll_says() -> None:

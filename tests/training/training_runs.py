@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.batches import InteractionEncoder
 from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.packing import TextPacker
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.streams import ConversationStreams
 from rxlm.data.tokenizer import train_tokenizer
@@ -23,7 +24,7 @@ from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.module import TrainModule
 from rxlm.training.trainer import Batches, Trainer
 
-STAGES = ("joint", "memory_attention", "memory_aware", "streams")
+STAGES = ("text", "joint", "memory_attention", "memory_aware", "streams")
 
 
 def facts(num_turns: int = 4) -> FactGenerator:
@@ -35,12 +36,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(texts_of(facts().dialogues(200)), 400)
 
 
-def model(seed: int = 0, **decoder: Any) -> RxTAlpha:
+def model(seed: int = 0, **memory: Any) -> RxTAlpha:
     torch.manual_seed(seed)
     shape = {"num_layers": 2, "dim": 16, "num_heads": 2, "num_slots": 4, "max_seq_len": 64}
     component = RxTComponentConfig(**shape, vocab_size=len(tokenizer()), ff_dim=24)
-    memory = MemoryAttentionConfig(**shape, variant="simple")
-    return RxTAlpha(component.replace(**decoder), component, memory, token_ids_of(tokenizer()), tokenizer())
+    attention = MemoryAttentionConfig(**{**shape, "variant": "simple", **memory})
+    return RxTAlpha(component, component, attention, token_ids_of(tokenizer()), tokenizer())
 
 
 def encoder() -> InteractionEncoder:
@@ -48,14 +49,18 @@ def encoder() -> InteractionEncoder:
 
 
 def stage(name: str, network: RxTAlpha) -> TrainModule:
-    if name == "joint":
-        return JointLanguageModelling(network, JointConfig())
+    if name in ("text", "joint"):
+        return JointLanguageModelling(network, JointConfig(targets="all" if name == "text" else "answer"))
     if name == "memory_attention":
         return MemoryAttentionPretraining(network, MemoryAttentionTrainingConfig())
     return MemoryAware(network, MemoryAwareConfig(unroll=2))
 
 
 def batches(name: str, batch_size: int = 4, **processes: int) -> Batches:
+    if name == "text":
+        packer = TextPacker(tokenizer(), token_ids_of(tokenizer()), 32)
+        rows = list(packer.pack(texts_of(facts().dialogues(40))))
+        return ShuffledBatches(rows, packer.batch, batch_size=batch_size, **processes)
     if name == "joint":
         turns = [turn for dialogue in facts().dialogues(20) for turn in dialogue.turns]
         return ShuffledBatches(turns, encoder().interaction_batch, batch_size=batch_size, **processes)

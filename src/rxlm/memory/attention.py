@@ -76,7 +76,7 @@ class MemoryAttention(nn.Module):
             shape = (config.num_layers, config.num_slots, config.dim)
             self.initial = nn.Parameter(torch.empty(shape))
             if not self.initial.is_meta:  # else a shape to load weights into
-                nn.init.normal_(self.initial, std=config.initial_std)
+                nn.init.normal_(self.initial, std=config.initial_scale)
 
     def forward(self, slots: Tensor, encoded: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the next slots (L, B, S, D).
@@ -90,12 +90,9 @@ class MemoryAttention(nn.Module):
         means = self._means(slots)
         key_mask = None if mask is None else padding_mask(mask)
         rotation = self.rope(token_positions(encoded.shape[2], mask, encoded.device))
-        updated = torch.stack(
-            [
-                layer(slots[index], means[index], encoded[index], key_mask, rotation)
-                for index, layer in enumerate(self.layers)
-            ]
-        )
+        # Unbound at once: the gradient of a single layer's slice would be as large as the whole memory.
+        each = zip(self.layers, slots.unbind(0), means, encoded.unbind(0), strict=True)
+        updated = torch.stack([layer(own, mean, seen, key_mask, rotation) for layer, own, mean, seen in each])
         return updated if mask is None else torch.where(mask.any(dim=1)[:, None, None], updated, slots)
 
     def _means(self, slots: Tensor) -> list[Tensor | None]:
@@ -123,7 +120,7 @@ class MemoryAttention(nn.Module):
         if config.initial_memory == "zeros":
             return reference.new_zeros(shape)[:, None].repeat(1, batch_size, 1, 1)
         rows = [torch.randn(shape, generator=generator) for generator in row_generators(batch_size, seed)]
-        return (torch.stack(rows, dim=1) * config.initial_std).to(reference)
+        return (torch.stack(rows, dim=1) * config.initial_scale).to(reference)
 
 
 def _norm(config: MemoryAttentionConfig) -> nn.Module:

@@ -45,8 +45,9 @@ class MemoryAttentionConfig(Config):
             the mean over one of `num_groups` groups of layers (`grouped-self-interlayer`).
         gate, gate_activation, gate_per_slot, gate_status, gate_init: the residual gate, see `memory/gate.py`.
         norm: norm of the slots, see `memory/norm.py`.
-        initial_memory: `learned` (a parameter), `zeros`, or `normal` noise; the last two scale with
-            `initial_std`, `learned` starts from such noise.
+        initial_memory: `learned` (a parameter, which starts from noise), `zeros`, or `normal` noise, drawn anew.
+        initial_std: scale of that noise. None: 0.02 for `normal`, as in the published models, and 1.0 for `learned`:
+            slots much smaller than what is written to them lose what tells them apart (see dev/LOG.md).
         attention_gate: activation of a gate on attention outputs, None for none.
         attention_bias: bias of the output projections.
         rope_base: base of the rotary embedding of the encoded data's positions.
@@ -72,7 +73,7 @@ class MemoryAttentionConfig(Config):
     norm: MemoryNormKind = "rms"
     norm_per_dim_scale: bool = True
     initial_memory: InitialMemory = "learned"
-    initial_std: float = 0.02
+    initial_std: float | None = None
     attention_gate: str | None = None
     attention_bias: bool = False
     rope_base: float = 10000.0
@@ -92,7 +93,7 @@ class MemoryAttentionConfig(Config):
         require_bool(self, "gate_per_slot", "norm_per_dim_scale", "attention_bias")
         require_number(self, "initial_std", "gate_init", "rope_base")
         require(self.rope_base > 0, f"MemoryAttentionConfig.rope_base must be positive, got {self.rope_base}.")
-        require(self.initial_std >= 0, f"initial_std must not be negative, got {self.initial_std}.")
+        require((self.initial_std or 0) >= 0, f"initial_std must not be negative, got {self.initial_std}.")
         self._check_gate()
         self._check_groups()
         for heads in (self.write_heads, self.consolidation_heads):
@@ -116,6 +117,13 @@ class MemoryAttentionConfig(Config):
         """Query and key/value heads of the attention among slots."""
         query, kv = self.write_heads
         return self.consolidation_query_heads or query, self.consolidation_kv_heads or kv
+
+    @property
+    def initial_scale(self) -> float:
+        """Standard deviation of the noise that the initial memory is, or starts from."""
+        if self.initial_std is not None:
+            return self.initial_std
+        return 1.0 if self.initial_memory == "learned" else 0.02
 
     def _check_gate(self) -> None:
         def only(field: str, default: object, gates: tuple[GateKind, ...]) -> None:

@@ -8,7 +8,6 @@ serves key/value head j. The output projection reads max(Hq, Hkv) heads.
 Shapes: B batch, T query tokens, S key tokens, D model dimension.
 """
 
-from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from rxlm.nn.cache import KeyValueCache
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.flash import flash_attention, flash_unavailable
+from rxlm.nn.half_attention import half_attention, half_attention_pays
 from rxlm.nn.rope import Rotation, rotate
 
 AttentionBackend = Literal["sdpa", "flash", "auto"]
@@ -76,7 +76,10 @@ def check_head_counts(dim: int, num_heads: int, num_query_heads: int, num_kv_hea
 
 
 class KeyValues(NamedTuple):
-    """Projected keys and values of one attention, (B, Hkv, S, d) each, with an optional key mask (B, S)."""
+    """Projected keys and values of one attention, (B, Hkv, S, d) each.
+
+    `mask` is True at keys that may be seen: by all queries, (B, S), or by each of T, (B, T, S); None: all keys.
+    """
 
     keys: Tensor
     values: Tensor
@@ -165,7 +168,7 @@ class Attention(nn.Module):
             queries = rotate(queries, query_rotation)
         keys, values = y.keys, y.values
         if y.mask is not None:
-            key_mask = y.mask[:, None, None, :]
+            key_mask = y.mask[:, None, None, :] if y.mask.dim() == 2 else y.mask[:, None]
             mask = key_mask if mask is None else mask & key_mask
         if cache is not None:
             keys, values = cache.append(layer, keys, values)
@@ -176,7 +179,7 @@ class Attention(nn.Module):
         return self.out_proj(heads)
 
     def keys_values(self, y: Tensor, rotation: Rotation | None = None, mask: Tensor | None = None) -> KeyValues:
-        """Project `y` (B, S, D) once, for as many calls as wanted; `mask` (B, S) is True where a key is real."""
+        """Project `y` (B, S, D) once, for as many calls as wanted; `mask` as in `KeyValues`."""
         keys = self._heads(self.k_proj(y), self.num_kv_heads, self.k_norm)
         if rotation is not None:
             keys = rotate(keys, rotation)
@@ -213,14 +216,33 @@ def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, ca
         # A group's query heads take the place of query tokens: its keys and values are read once, not once a head.
         heads = _sdpa(queries.reshape(len(keys), keys.shape[1], -1, keys.shape[3]), keys, values, mask)
         return heads.reshape(queries.shape)
-    attend = partial(
-        F.scaled_dot_product_attention, attn_mask=mask, is_causal=causal and mask is None, enable_gqa=grouped
-    )
-    if queries.requires_grad and queries.device.type == "cpu" and queries.dtype in (torch.bfloat16, torch.float16):
-        # A CPU takes 18 times as long for the backward pass in half precision as in float32 (see dev/LOG.md).
-        with torch.autocast("cpu", enabled=False):
-            return attend(queries.float(), keys.float(), values.float()).to(queries.dtype)
-    return attend(queries, keys, values)
+    if queries.device.type == "cpu" and (queries.requires_grad or keys.requires_grad or values.requires_grad):
+        return _sdpa_that_learns(queries, keys, values, mask, causal)
+    causal = causal and mask is None
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+
+
+def _sdpa_that_learns(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """On a CPU, where PyTorch turns a mask into a bias slowly, and is slow backward in half precision."""
+    half = queries.dtype in (torch.bfloat16, torch.float16)
+    dtype = torch.float32 if half else queries.dtype
+    by_products = half and half_attention_pays(queries, keys)
+    if by_products and causal and mask is None:
+        mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
+    # As low as numbers go where the mask is False: behind the softmax that is 0.
+    bias = None if mask is None else (mask.to(dtype) - 1) * torch.finfo(dtype).max
+    with torch.autocast("cpu", enabled=False):
+        if by_products:
+            return half_attention(queries, keys, values, bias)
+        attended = F.scaled_dot_product_attention(
+            queries.to(dtype),
+            keys.to(dtype),
+            values.to(dtype),
+            attn_mask=bias,
+            is_causal=causal and mask is None,
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        )
+        return attended.to(queries.dtype)
 
 
 def _windowed_attention(queries: Tensor, keys: Tensor, values: Tensor, window: int, causal: bool) -> Tensor:
@@ -237,39 +259,32 @@ def _windowed_attention(queries: Tensor, keys: Tensor, values: Tensor, window: i
     return torch.cat(blocks, dim=2)
 
 
-def padding_mask(mask: Tensor, positions: Tensor | None = None, sliding_window: int | None = None) -> Tensor:
+def padding_mask(mask: Tensor) -> Tensor:
     """Mask of attention in both directions over a padded batch, from a mask (B, S) of real tokens.
 
-    Args:
-        mask: True at tokens that are not padding, (B, S).
-        positions: position of each token, (B, S), counted among the real ones; needed for a sliding window.
-        sliding_window: a query sees only keys less than this many positions away; None for all.
-
-    Returns: (B, 1, 1, S), or (B, 1, S, S) with a window. A row without any token sees everything, for a softmax
-        over nothing is not a number; its result means nothing.
+    Returns: (B, 1, 1, S). A row without any token sees everything, for a softmax over nothing is not a number; its
+        result means nothing.
     """
     real = mask | ~mask.any(dim=1, keepdim=True)
-    if sliding_window is None or positions is None:
-        return real[:, None, None, :]
-    near = (positions[:, None, :] - positions[:, :, None]).abs() < sliding_window
-    return (real[:, None, :] & near)[:, None]
+    return real[:, None, None, :]
 
 
-def causal_mask(positions: Tensor, key_mask: Tensor, sliding_window: int | None = None) -> Tensor:
-    """Mask of causal attention over a padded batch, without a cache.
+def segment_mask(segments: Tensor, positions: Tensor, *, causal: bool, sliding_window: int | None = None) -> Tensor:
+    """Mask of self-attention that keeps to the documents of a row, without a cache.
 
     Args:
-        positions: position of each token, (B, T), growing along the tokens that are not padding.
-        key_mask: True at tokens that are not padding, (B, T).
-        sliding_window: how many positions a query sees, itself included; None for all.
+        segments: which document of its row a token belongs to, (B, T), any number or none of it padding; a mask of
+            real tokens makes one document of them, and one of the padding.
+        positions: position of each token in its document, (B, T), growing along the row.
+        causal: a query sees no key behind it.
+        sliding_window: a query sees only keys less than this many positions away; None for all.
 
-    Returns: (B, 1, T, T), True where query t may attend to key s. A padded query sees itself, so that no row of
-        the softmax is empty.
+    Returns: (B, 1, T, T), True where query t may attend to key s. Every query sees itself, so that no row of the
+        softmax is empty.
     """
-    num_tokens = positions.shape[1]
-    order = torch.arange(num_tokens, device=positions.device)
-    mask = (order <= order[:, None]) & key_mask[:, None, :]
+    mask = segments[:, :, None] == segments[:, None, :]
+    if causal:
+        mask = mask.tril()
     if sliding_window is not None:
-        mask &= positions[:, None, :] > positions[:, :, None] - sliding_window
-    mask |= torch.eye(num_tokens, dtype=torch.bool, device=positions.device)
+        mask &= (positions[:, :, None] - positions[:, None, :]).abs() < sliding_window
     return mask[:, None]

@@ -66,6 +66,6 @@ class TransformerLayer(nn.Module):
         return x + self.feed_forward(self.feed_forward_norm(x), routing)
 
     def read_memory(self, slots: Tensor, mask: Tensor | None = None) -> KeyValues:
-        """Project this layer's memory slots (B, S, D) to keys and values; `mask` (B, S) hides slots where False."""
+        """Project this layer's memory slots (B, S, D) to keys and values; `mask` as in `KeyValues`."""
         assert self.memory_attention is not None
         return self.memory_attention.keys_values(self.slot_norm(slots), mask=mask)

@@ -58,9 +58,12 @@ class Experts(nn.Module):
 
     def one(self, x: Tensor, expert: int) -> Tensor:
         """Run one expert on all of `x` (N, D)."""
-        hidden = _affine(x, self.w_in[expert], None if self.b_in is None else self.b_in[expert])
-        hidden = activate(hidden, self.activation, self.gated)
-        return _affine(hidden, self.w_out[expert], None if self.b_out is None else self.b_out[expert])
+        weights = (self.w_in, self.b_in, self.w_out, self.b_out)
+        return self._run(x, *(None if weight is None else weight[expert] for weight in weights))
+
+    def _run(self, x: Tensor, w_in: Tensor, b_in: Tensor | None, w_out: Tensor, b_out: Tensor | None) -> Tensor:
+        hidden = activate(_affine(x, w_in, b_in), self.activation, self.gated)
+        return _affine(hidden, w_out, b_out)
 
     def each(self, x: Tensor, experts: Tensor) -> Tensor:
         """Run expert `experts[n]` on row n of `x` (N, D) by gathering its weights: for few rows, without a sync."""
@@ -81,8 +84,11 @@ class Experts(nn.Module):
 
     def looped(self, x: Tensor, counts: list[int]) -> Tensor:
         """Run the experts on `x` (N, D) sorted by expert, one after the other; `counts` lives on the host."""
-        parts = x.split(counts)
-        return torch.cat([self.one(part, expert) for expert, part in enumerate(parts) if counts[expert]])
+        # Unbound at once: the gradient of a single slice would be as large as all experts' weights, mostly zeros.
+        weights = (self.w_in, self.b_in, self.w_out, self.b_out)
+        slices = zip(*([None] * len(counts) if weight is None else weight.unbind() for weight in weights), strict=True)
+        runs = zip(x.split(counts), slices, strict=True)
+        return torch.cat([self._run(part, *weights) for part, weights in runs if len(part)])
 
     def all(self, x: Tensor, experts: slice = slice(None)) -> Tensor:
         """Run a slice of the experts on all of `x` (N, D), or each on rows of its own of `x` (E, N, D): (E, N, D)."""
@@ -212,7 +218,7 @@ class MixtureOfExperts(nn.Module):
     def _sorted(self, tokens: Tensor, flat: Tensor, k: int) -> Tensor:
         """Outputs of each token-expert pair, (N * k, D), computed expert by expert."""
         order = flat.argsort(stable=True)
-        grouped = tokens[order // k]
+        grouped = tokens.index_select(0, order // k)
         experts = torch.arange(self.router.out_features, device=flat.device)
         counts = (flat[:, None] == experts).sum(0)
         if _has_grouped_kernel(tokens, self.experts):

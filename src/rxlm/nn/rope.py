@@ -68,3 +68,11 @@ def token_positions(num_tokens: int, mask: Tensor | None = None, device: torch.d
     if mask is None:
         return torch.arange(num_tokens, device=device)
     return (mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+def segment_positions(segments: Tensor) -> Tensor:
+    """Positions that start again in every document of a row: how many of its tokens stand before, (B, T).
+
+    `segments` (B, T) numbers the document that a token belongs to.
+    """
+    return (segments[:, :, None] == segments[:, None, :]).tril(-1).sum(-1)

@@ -151,12 +151,12 @@ def accuracy_by_task(
 def babi() -> BabiRecipe:
     """All tasks in one model, in an hour on one core."""
     phases = (
-        DialoguePhase(steps=100, num_turns=2, batch_size=256),
-        DialoguePhase(steps=300, num_turns=3, batch_size=160),
-        DialoguePhase(steps=400, num_turns=5, batch_size=100),
-        DialoguePhase(steps=500, num_turns=8, batch_size=64),
-        DialoguePhase(steps=600, num_turns=12, batch_size=40),
-        DialoguePhase(steps=1600, num_turns=16, batch_size=32, streams=True, reset_probability=0.02),
+        DialoguePhase(steps=50, num_turns=2, batch_size=192),
+        DialoguePhase(steps=600, num_turns=3, batch_size=128),
+        DialoguePhase(steps=600, num_turns=5, batch_size=76),
+        DialoguePhase(steps=400, num_turns=8, batch_size=48),
+        DialoguePhase(steps=300, num_turns=12, batch_size=32),
+        DialoguePhase(steps=600, num_turns=16, batch_size=24, streams=True, reset_probability=0.02),
     )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
     return BabiRecipe(
@@ -167,11 +167,11 @@ def babi() -> BabiRecipe:
         interactions=TrainingConfig(steps=120, batch_size=256, optimizer=optimizer, checkpoint_every=None),
         dialogues=TrainingConfig(
             steps=sum(phase.steps for phase in phases),
-            batch_size=32,
+            batch_size=24,
             optimizer=optimizer,
-            evaluate_every=350,
+            evaluate_every=300,
             checkpoint_every=200,
         ),
-        dialogues_settings=MemoryAwareConfig(unroll=16),
+        dialogues_settings=MemoryAwareConfig(unroll=16, recall=0.5, recall_share=0.7),
         phases=phases,
     )

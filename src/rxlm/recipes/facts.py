@@ -171,10 +171,9 @@ def tiny() -> FactsRecipe:
         DialoguePhase(steps=150, num_turns=4),
         DialoguePhase(steps=200, num_turns=6),
         DialoguePhase(steps=400, num_turns=8),
-        DialoguePhase(steps=100, num_turns=16),
     )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
-    loop = TrainingConfig(steps=800, batch_size=64, optimizer=optimizer, evaluate_every=200)
+    loop = TrainingConfig(steps=300, batch_size=64, optimizer=optimizer, evaluate_every=150)
     return FactsRecipe(
         name="tiny",
         **model_of_size("tiny"),
@@ -184,23 +183,22 @@ def tiny() -> FactsRecipe:
         dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
         phases=phases,
         streams=loop.replace(optimizer=optimizer.replace(learning_rate=1e-3, gate_scale=5.0)),
-        stream_phases=(DialoguePhase(steps=800, num_turns=8, streams=True),),
+        stream_phases=(DialoguePhase(steps=300, num_turns=8, streams=True),),
     )
 
 
 def retention() -> FactsRecipe:
-    """An hour on two cores: the tiny model with twice the slots, and long streams, to hold facts for longer."""
+    """Half an hour on two cores: `tiny` with longer streams, to hold facts for hundreds of turns."""
     base = tiny()
     stream_phases = (
-        DialoguePhase(steps=1000, num_turns=8, streams=True),
-        DialoguePhase(steps=2000, num_turns=16, streams=True, reset_probability=0.05),
+        DialoguePhase(steps=400, num_turns=8, streams=True),
+        DialoguePhase(steps=800, num_turns=16, streams=True, reset_probability=0.05),
     )
     assert base.streams is not None
     return base.replace(
         name="retention",
-        **model_of_size("tiny", num_slots=32),
         dialogues_settings=MemoryAwareConfig(unroll=16),
-        streams=base.streams.replace(steps=sum(phase.steps for phase in stream_phases), evaluate_every=500),
+        streams=base.streams.replace(steps=sum(phase.steps for phase in stream_phases), evaluate_every=200),
         stream_phases=stream_phases,
         stream_turns=256,
         evaluation_turns=128,

@@ -10,13 +10,13 @@ from typing import Any, Self, cast
 from torch import Tensor, nn
 
 from rxlm.memory.state import MemoryState
-from rxlm.nn.attention import KeyValues, causal_mask
+from rxlm.nn.attention import KeyValues, segment_mask
 from rxlm.nn.cache import KeyValueCache
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.linear import Linear
 from rxlm.nn.moe import Routing
 from rxlm.nn.norm import make_norm
-from rxlm.nn.rope import RotaryEmbedding, token_positions
+from rxlm.nn.rope import RotaryEmbedding, segment_positions, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.layers import build_layer, check_shape, embed, initialise, new_embedding
@@ -85,11 +85,16 @@ class RxTDecoder(HubModule):
         memory: MemoryState | MemoryReading,
         mask: Tensor | None = None,
         *,
+        segments: Tensor | None = None,
         cache: KeyValueCache | None = None,
         routing: Routing | None = None,
     ) -> Tensor:
-        """Return what the head reads, (B, T, D); with a cache the tokens follow those it holds, and no mask is due."""
-        check_shape(ids, mask, self.config)
+        """Return what the head reads, (B, T, D).
+
+        With `segments`, as in `RxTEncoder.forward`, tokens see only earlier ones of their own document; which slots
+        of the memory they see, the reading says. With a cache the tokens follow those it holds, and no mask is due.
+        """
+        check_shape(ids, mask, self.config, segments)
         reading = memory if isinstance(memory, MemoryReading) else self.read_memory(memory)
         if reading.layers and reading.batch_size != ids.shape[0]:
             raise ValueError(
@@ -101,11 +106,10 @@ class RxTDecoder(HubModule):
             positions = cache.new_positions(num_tokens)
             if cache.extent:
                 attention_mask, causal = cache.visible(num_tokens, self.config.sliding_window), False
+        elif segments is None and mask is None:
+            positions = token_positions(num_tokens, device=ids.device)
         else:
-            mask = None if mask is None else mask.bool()
-            positions = token_positions(num_tokens, mask, ids.device)
-            if mask is not None:
-                attention_mask = causal_mask(positions, mask, self.config.sliding_window)
+            positions, attention_mask = self._documents(mask, segments)
         rotation = self.rope(positions)
         readings = iter(reading.layers)
         x = embed(self.embedding, ids)
@@ -123,7 +127,10 @@ class RxTDecoder(HubModule):
         return self.final_norm(x)
 
     def read_memory(self, memory: MemoryState, slot_mask: Tensor | None = None) -> MemoryReading:
-        """Project the memory once for a turn; `slot_mask` (B, S) hides slots where it is False."""
+        """Project the memory once for a turn.
+
+        `slot_mask` hides slots where it is False, from all tokens, (B, S), or from each of T, (B, T, S).
+        """
         layers = cast(list[TransformerLayer], list(self.layers))
         readers = [layer for layer in layers if layer.memory_attention is not None]
         if readers and (memory.num_layers, memory.slots.shape[3]) != (len(readers), self.config.dim):
@@ -131,9 +138,24 @@ class RxTDecoder(HubModule):
                 f"The memory has {memory.num_layers} layers of dim {memory.slots.shape[3]}; "
                 f"this decoder reads {len(readers)} of dim {self.config.dim}."
             )
+        if not readers:
+            return MemoryReading(())
+        # Unbound at once: the gradient of a single layer's slice would be as large as the whole memory.
+        slots = memory.slots.unbind(0)
         return MemoryReading(
-            tuple(layer.read_memory(memory.slots[index], slot_mask) for index, layer in enumerate(readers))
+            tuple(layer.read_memory(own, slot_mask) for layer, own in zip(readers, slots, strict=True))
         )
+
+    def _documents(self, mask: Tensor | None, segments: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the tokens' positions (B, T) and the mask of causal attention within documents (B, 1, T, T)."""
+        if segments is not None:
+            positions = segment_positions(segments)
+        else:
+            assert mask is not None
+            segments = mask.bool()
+            positions = token_positions(segments.shape[1], segments)
+        window = self.config.sliding_window
+        return positions, segment_mask(segments, positions, causal=True, sliding_window=window)
 
     def new_cache(self, batch_size: int, capacity: int | None = None) -> KeyValueCache:
         """Return an empty key/value cache for `batch_size` rows of up to `capacity` tokens (max_seq_len when None)."""

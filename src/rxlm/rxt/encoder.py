@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rxlm.memory.state import MemoryState
-from rxlm.nn.attention import padding_mask
+from rxlm.nn.attention import padding_mask, segment_mask
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
-from rxlm.nn.rope import RotaryEmbedding, token_positions
+from rxlm.nn.rope import RotaryEmbedding, Rotation, segment_positions, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.layers import build_layer, check_shape, embed, initialise, new_embedding
@@ -39,6 +39,8 @@ class RxTEncoder(HubModule):
         mask: Tensor | None = None,
         memory: MemoryState | None = None,
         routing: Routing | None = None,
+        *,
+        segments: Tensor | None = None,
     ) -> Tensor:
         """Return the encoded data, (L, B, T, D).
 
@@ -48,14 +50,13 @@ class RxTEncoder(HubModule):
                 tokens of a row; what comes out at padding means nothing.
             memory: the memory, for an encoder that reads it.
             routing: collects the load-balancing losses of expert layers.
+            segments: which of its row's documents a token belongs to, from 1, and 0 for padding, (B, T), instead of a
+                mask: tokens see their own document only, and positions start again in each.
         """
-        check_shape(ids, mask, self.config)
+        check_shape(ids, mask, self.config, segments)
         if self.config.reads_memory and memory is None:
             raise ValueError("This encoder reads the memory: give it one.")
-        mask = None if mask is None else mask.bool()
-        positions = token_positions(ids.shape[1], mask, ids.device)
-        rotation = self.rope(positions)
-        key_mask = None if mask is None else padding_mask(mask, positions, self.config.sliding_window)
+        rotation, key_mask = self._layout(ids, None if mask is None else mask.bool(), segments)
         x = embed(self.embedding, ids)
         states = []
         readers = memory if self.config.reads_memory else None
@@ -64,6 +65,18 @@ class RxTEncoder(HubModule):
             x = layer(x, rotation=rotation, memory=reading, mask=key_mask, routing=routing)
             states.append(x)
         return torch.stack(states)
+
+    def _layout(self, ids: Tensor, mask: Tensor | None, segments: Tensor | None) -> tuple[Rotation, Tensor | None]:
+        """Return the rotation of the tokens' positions, and the mask of attention where one is due."""
+        window = self.config.sliding_window
+        if segments is not None:
+            positions = segment_positions(segments)
+        else:
+            positions = token_positions(ids.shape[1], mask, ids.device)
+            if mask is None or window is None:
+                return self.rope(positions), None if mask is None else padding_mask(mask)
+            segments = mask
+        return self.rope(positions), segment_mask(segments, positions, causal=False, sliding_window=window)
 
     def config_dict(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""

@@ -101,8 +101,8 @@ def check_tokens(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -
     check_range(ids, config.vocab_size)
 
 
-def check_shape(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -> None:
-    """Raise ValueError unless `ids` (B, T) are of a type and length that the model can read, and `mask` fits them."""
+def check_shape(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig, segments: Tensor | None = None) -> None:
+    """Raise ValueError unless `ids` (B, T) are of a type and length that the model can read, and the others fit."""
     if ids.dim() != 2 or ids.dtype not in (torch.long, torch.int):
         raise ValueError(f"Token ids are whole numbers of shape (B, T), got {tuple(ids.shape)} of {ids.dtype}.")
     if ids.shape[1] == 0:
@@ -111,6 +111,10 @@ def check_shape(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) ->
         raise ValueError(f"The interaction has {ids.shape[1]} tokens; the model reads at most {config.max_seq_len}.")
     if mask is not None and mask.shape != ids.shape:
         raise ValueError(f"The attention mask has shape {tuple(mask.shape)}, the token ids {tuple(ids.shape)}.")
+    if segments is not None and segments.shape != ids.shape:
+        raise ValueError(f"The segments have shape {tuple(segments.shape)}, the token ids {tuple(ids.shape)}.")
+    if segments is not None and mask is not None:
+        raise ValueError("Segments already say what is padding (0): give them or an attention mask, not both.")
 
 
 def check_range(ids: Tensor, vocab_size: int) -> None:

@@ -9,7 +9,7 @@ Shapes: B rows, T tokens, L memory layers, D model dimension, V vocabulary.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,11 +17,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rxlm.data.batches import InteractionBatch
+from rxlm.data.packing import PackedBatch
 from rxlm.memory.state import MemoryState
 from rxlm.nn.config import Config, config, require, require_choice, require_int
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
-from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, full_precision
+from rxlm.training.cross_entropy import TokenLoss, token_loss
+from rxlm.training.module import (
+    Counts,
+    Losses,
+    TrainModule,
+    answer_loss,
+    empty_memory_loss,
+    part_of,
+)
 
 
 @config
@@ -34,7 +43,7 @@ class JointConfig(Config):
             stay (Devlin et al., 2018).
         noise: scale of the Gaussian noise on the decoder's memory.
         mask_token_id: id of [MASK].
-        targets: which tokens the decoder's loss counts: those of "answer", or "all" (stage 1).
+        targets: which tokens the decoder's loss counts: those of "answer", or "all" (always for text, stage 1).
         load_balancing: weight of the experts' load-balancing loss.
     """
 
@@ -56,11 +65,28 @@ class JointConfig(Config):
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """A batch with its masked view: `masked_ids` (B, T), and `chosen` (B, T), True at tokens to be predicted."""
+    """A batch in its two views.
 
-    batch: InteractionBatch
+    Fields, (B, T) each:
+        ids: the tokens, as the decoder sees them. masked_ids: as the encoder does.
+        chosen: True at tokens that the encoder must predict. targets: at those that count in the decoder's loss.
+        mask: True at tokens that are not padding.
+        segments: which of its row's documents a token belongs to, in packed text; None for one interaction a row.
+    """
+
+    ids: Tensor
     masked_ids: Tensor
     chosen: Tensor
+    targets: Tensor
+    mask: Tensor
+    segments: Tensor | None = None
+
+    @property
+    def slot_mask(self) -> Tensor:
+        """True where a token may read what the encoder made of others: (B, T), or each for itself (B, T, T)."""
+        if self.segments is None:
+            return self.mask
+        return self.segments[:, :, None] == self.segments[:, None, :]
 
 
 class MaskedTokenHead(nn.Module):
@@ -71,9 +97,9 @@ class MaskedTokenHead(nn.Module):
         self.norm = nn.RMSNorm(embedding.embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
 
-    def forward(self, hidden: Tensor, embedding: nn.Embedding) -> Tensor:
-        """Return logits (..., V) of `hidden` (..., D)."""
-        return F.linear(self.norm(hidden), embedding.weight, self.bias)
+    def forward(self, hidden: Tensor, embedding: nn.Embedding, targets: Tensor) -> TokenLoss:
+        """Return the summed loss of `targets` (N,) given the encoder's `hidden` (N, D) at their places."""
+        return token_loss(self.norm(hidden), embedding.weight, self.bias, targets)
 
 
 class JointLanguageModelling(TrainModule):
@@ -84,36 +110,44 @@ class JointLanguageModelling(TrainModule):
         self.settings = settings
         self.mlm_head = MaskedTokenHead(model.encoder.embedding)
 
-    def prepare(self, batch: InteractionBatch, generator: torch.Generator) -> MaskedBatch:
+    def prepare(self, batch: InteractionBatch | PackedBatch, generator: torch.Generator) -> MaskedBatch:
         """Choose the tokens that the encoder must predict, and hide them."""
         batch = super().prepare(batch, generator)
-        if self.settings.targets == "all":
-            follows = F.pad(batch.mask[:, :-1], (1, 0))
-            batch = replace(batch, answer_mask=batch.mask & follows)
         draw = torch.rand(2, *batch.ids.shape, generator=generator).to(batch.ids.device)
         random_ids = torch.randint(self.model.decoder.config.vocab_size, batch.ids.shape, generator=generator)
         chosen = (draw[0] < self.settings.mask_rate) & batch.mask
         masked = batch.ids.masked_fill(chosen & (draw[1] < 0.8), self.settings.mask_token_id)
         masked = torch.where(chosen & (draw[1] >= 0.9), random_ids.to(masked), masked)
-        return MaskedBatch(batch, masked, chosen)
+        segments = batch.segments if isinstance(batch, PackedBatch) else None
+        return MaskedBatch(batch.ids, masked, chosen, self._targets(batch), batch.mask, segments)
+
+    def _targets(self, batch: InteractionBatch | PackedBatch) -> Tensor:
+        if isinstance(batch, PackedBatch):
+            if self.settings.targets != "all":
+                raise ValueError(
+                    f"Text has no answers: JointConfig.targets must be 'all', got {self.settings.targets!r}."
+                )
+            return batch.target_mask
+        return batch.mask & F.pad(batch.mask[:, :-1], (1, 0)) if self.settings.targets == "all" else batch.answer_mask
 
     def counts(self, batch: MaskedBatch) -> Counts:
         """Count the tokens of either loss."""
-        return {"answer": float(batch.batch.answer_mask.sum()), "masked": max(1.0, float(batch.chosen.sum()))}
+        return {"answer": float(batch.targets.sum()), "masked": max(1.0, float(batch.chosen.sum()))}
 
     def forward(self, batch: MaskedBatch, totals: Mapping[str, float]) -> Losses:
         """Return both losses of a batch."""
-        rows, settings = batch.batch, self.settings
-        routing = Routing(mask=rows.mask)
-        encoded = self.model.encoder(batch.masked_ids, rows.mask, routing=routing)
-        logits = self.mlm_head(encoded[-1][batch.chosen], self.model.encoder.embedding)
-        masked = F.cross_entropy(full_precision(logits), rows.ids[batch.chosen], reduction="sum") / totals["masked"]
+        settings, segments = self.settings, batch.segments
+        routing = Routing(mask=batch.mask)
+        mask = batch.mask if segments is None else None
+        encoded = self.model.encoder(batch.masked_ids, mask, routing=routing, segments=segments)
+        hidden, truth = encoded[-1][batch.chosen], batch.ids[batch.chosen]
+        masked = self.mlm_head(hidden, self.model.encoder.embedding, truth).loss / totals["masked"]
 
         memory = encoded.detach()
         memory = MemoryState(memory + settings.noise * torch.randn_like(memory))
-        reading = self.model.decoder.read_memory(memory, slot_mask=rows.mask)
-        hidden = self.model.decoder.hidden_states(rows.ids, reading, routing=routing)
-        loss, correct = answer_loss(self.model, hidden, rows.ids, rows.answer_mask)
+        reading = self.model.decoder.read_memory(memory, batch.slot_mask)
+        hidden = self.model.decoder.hidden_states(batch.ids, reading, segments=segments, routing=routing)
+        loss, correct = answer_loss(self.model, hidden, batch.ids, batch.targets)
         answer = loss / totals["answer"]
 
         total = settings.alpha * answer + settings.beta * masked
@@ -128,3 +162,9 @@ class JointLanguageModelling(TrainModule):
             total = total + settings.load_balancing * balance * share
             figures["load_balancing_loss"] = balance.detach() * share
         return Losses(total, figures)
+
+    def diagnose(self, batch: MaskedBatch) -> dict[str, float]:
+        """Measure the decoder's loss where it has nothing to copy from."""
+        count = part_of(len(batch.ids))
+        segments = None if batch.segments is None else batch.segments[:count]
+        return empty_memory_loss(self.model, batch.ids[:count], batch.targets[:count], segments)

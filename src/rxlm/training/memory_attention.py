@@ -17,7 +17,8 @@ from rxlm.data.batches import DialogueBatch
 from rxlm.data.streams import StreamBatch
 from rxlm.nn.config import Config, config, require
 from rxlm.rxt.core import RxTModel
-from rxlm.training.module import Counts, Losses, TrainModule
+from rxlm.training.diagnosis import MemoryWatch
+from rxlm.training.module import Counts, Losses, TrainModule, part_of
 from rxlm.training.turns import Turns
 
 
@@ -86,6 +87,13 @@ class MemoryAttentionPretraining(TrainModule):
             memory = new.detach()
         loss = -similarity / totals["turns"]
         return Losses(loss, {"cosine_similarity": -loss.detach()})
+
+    def diagnose(self, batch: Turns) -> dict[str, float]:
+        """Measure how far gates open and memory moves."""
+        part = batch.first(part_of(batch.batch_size))
+        with MemoryWatch(self.model.memory_attention) as watch:
+            self(part, self.counts(part))
+        return watch.figures()
 
     def _target(self, memory: Tensor, encoded: Tensor, mask: Tensor, turn: int) -> Tensor:
         weight = self.settings.weight(turn)

@@ -4,6 +4,7 @@ Shapes: N turns, B dialogues, T tokens of a turn, L memory layers, S slots, D mo
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from torch import Tensor
 from rxlm.data.batches import DialogueBatch
 from rxlm.data.streams import StreamBatch
 from rxlm.memory.state import MemoryState
-from rxlm.nn.config import Config, config, require_int
+from rxlm.nn.config import Config, config, require, require_int
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
+from rxlm.training.recall import draw_recalls, recall_targets
 from rxlm.training.turns import Turns
 
 
@@ -28,16 +30,23 @@ class MemoryAwareConfig(Config):
     Fields:
         unroll: memory updates that a gradient flows through; the memory is detached every so many turns.
         unfreeze_memory_at, unfreeze_encoder_at: steps at which memory attention, and the encoder, begin to learn.
+        recall: weight of the loss of telling earlier turns from memory (see `rxlm.training.recall`); 0 leaves it out.
+        recall_share: share of the turns at which an earlier one is told.
         load_balancing: weight of the experts' load-balancing loss.
     """
 
     unroll: int = 8
     unfreeze_memory_at: int = 0
     unfreeze_encoder_at: int = 0
+    recall: float = 0.0
+    recall_share: float = 0.5
     load_balancing: float = 0.01
 
     def __post_init__(self) -> None:
         require_int(self, "unroll")
+        for name in ("recall", "load_balancing"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
+        require(0 < self.recall_share <= 1, f"recall_share must be above 0 and at most 1, got {self.recall_share}.")
         require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", minimum=0)
 
 
@@ -62,32 +71,53 @@ class MemoryAware(TrainModule):
         self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
     def prepare(self, batch: DialogueBatch | StreamBatch, generator: torch.Generator) -> Turns:
-        """Lay the turns of a batch out in one tensor."""
-        return super().prepare(Turns.of(batch), generator)
+        """Lay the turns of a batch out in one tensor, and draw those that are told from memory."""
+        turns = super().prepare(Turns.of(batch), generator)
+        if not self.settings.recall:
+            return turns
+        return replace(turns, recalls=draw_recalls(turns, self.settings.recall_share, generator))
 
     def counts(self, batch: Turns) -> Counts:
-        """Count the answer tokens."""
-        return {"answer": float(batch.answer_mask.sum())}
+        """Count the answer tokens, and those of recalled turns."""
+        counts = {"answer": float(batch.answer_mask.sum())}
+        if batch.recalls is not None:
+            counts["recalled"] = float(recall_targets(batch.mask.flatten(0, 1)[batch.recalls.sources]).sum())
+        return counts
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
-        """Return the mean cross-entropy of the answers' tokens."""
+        """Return the mean cross-entropy of the answers' tokens, and of recalled turns."""
         memories = self.memories(batch, self.carried).slots
         ids, mask, targets = (rows.flatten(0, 1) for rows in (batch.ids, batch.mask, batch.answer_mask))
         routing = Routing(mask=mask)
+        loss, correct = self._token_losses(ids, mask, targets, memories, routing)
+        total = loss / totals["answer"]
+        figures = {"answer_loss": total.detach(), "token_accuracy": correct / totals["answer"]}
+        if batch.recalls is not None and len(batch.recalls.sources):
+            readers, sources = batch.recalls
+            told = mask[sources]
+            recalled, _ = self._token_losses(ids[sources], told, recall_targets(told), memories[:, readers])
+            recalled = recalled / totals["recalled"]
+            figures["recall_loss"] = recalled.detach()
+            total = total + self.settings.recall * recalled
+        balance = routing.loss()
+        if balance is not None:
+            share = self.counts(batch)["answer"] / totals["answer"]
+            figures["load_balancing_loss"] = balance.detach() * share
+            total = total + self.settings.load_balancing * balance * share
+        return Losses(total, figures)
+
+    def _token_losses(
+        self, ids: Tensor, mask: Tensor, targets: Tensor, memories: Tensor, routing: Routing | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of the tokens at `targets` of rows (R, T), each read with its memory (L, R, S, D)."""
         loss, correct = memories.new_zeros(()), memories.new_zeros(())
         for rows, width in self._groups(mask):
             part = ids[rows, :width]
-            hidden = self.model.decoder.hidden_states(part, MemoryState(memories[:, rows]), routing=routing)
+            memory = MemoryState(memories if len(rows) == len(ids) else memories[:, rows])
+            hidden = self.model.decoder.hidden_states(part, memory, routing=routing)
             sums = answer_loss(self.model, hidden, part, targets[rows, :width])
             loss, correct = loss + sums[0], correct + sums[1]
-        answer = loss / totals["answer"]
-        figures = {"answer_loss": answer.detach(), "token_accuracy": correct / totals["answer"]}
-        balance = routing.loss()
-        if balance is None:
-            return Losses(answer, figures)
-        share = self.counts(batch)["answer"] / totals["answer"]
-        figures["load_balancing_loss"] = balance.detach() * share
-        return Losses(answer + self.settings.load_balancing * balance * share, figures)
+        return loss, correct
 
     def _groups(self, mask: Tensor) -> list[RowGroup]:
         """Rows to decode together; all at once where there are experts, whose load is balanced over all tokens."""
@@ -103,7 +133,7 @@ class MemoryAware(TrainModule):
         if batch.fresh is not None and carried is not None and carried.batch_size == batch.batch_size:
             slots = carried.slots
         encoded = encode_by_length(self.model.encode, batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
-        encoded = encoded.unflatten(1, (batch.num_turns, batch.batch_size))
+        encoded = encoded.unflatten(1, (batch.num_turns, batch.batch_size)).unbind(1)
         before = []
         for turn in range(batch.num_turns):
             if batch.fresh is not None:
@@ -111,7 +141,7 @@ class MemoryAware(TrainModule):
             before.append(slots)
             if turn and turn % self.settings.unroll == 0:
                 slots = slots.detach()
-            slots = self.model.memory_attention(slots, encoded[:, turn], batch.mask[turn])
+            slots = self.model.memory_attention(slots, encoded[turn], batch.mask[turn])
         if self.training:
             self.carried = MemoryState(slots.detach())
         return MemoryState(torch.stack(before, dim=1).flatten(1, 2))

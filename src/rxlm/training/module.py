@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rxlm.rxt.core import RxTModel
+from rxlm.training.cross_entropy import TokenLoss, token_loss
 
 Counts = dict[str, float]
 
@@ -47,8 +47,12 @@ class TrainModule(nn.Module):
         """Return the losses of a prepared batch, as its share of a step whose counts are `totals`."""
         raise NotImplementedError
 
-    def figures(self) -> dict[str, float]:
-        """Return figures of the last step for the log that are no losses."""
+    def diagnose(self, batch: Any) -> dict[str, float]:
+        """Return figures for the log that training itself does not need, from a part of a prepared batch.
+
+        The loop calls it on steps that are logged, in evaluation mode, without gradients, and puts the random state
+        back after it.
+        """
         return {}
 
     def carried_state(self) -> dict[str, Any]:
@@ -59,7 +63,7 @@ class TrainModule(nn.Module):
         """Go on from what `carried_state` returned."""
 
 
-def answer_loss(model: RxTModel, hidden: Tensor, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def answer_loss(model: RxTModel, hidden: Tensor, ids: Tensor, targets: Tensor) -> TokenLoss:
     """Return the summed cross-entropy of the tokens at `targets`, and how many of them the model would have chosen.
 
     Args:
@@ -67,12 +71,19 @@ def answer_loss(model: RxTModel, hidden: Tensor, ids: Tensor, targets: Tensor) -
         ids: the tokens themselves, (B, T).
         targets: True at tokens whose prediction counts, (B, T); never the first of a row.
     """
-    wanted = targets[:, 1:]
-    logits = full_precision(model.decoder.head(hidden[:, :-1][wanted]))
-    truth = ids[:, 1:][wanted]
-    return F.cross_entropy(logits, truth, reduction="sum"), (logits.detach().argmax(-1) == truth).sum()
+    wanted, head = targets[:, 1:], model.decoder.head
+    return token_loss(hidden[:, :-1][wanted], head.weight, head.bias, ids[:, 1:][wanted])
 
 
-def full_precision(logits: Tensor) -> Tensor:
-    """Return logits in at least float32, in which losses are computed."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def empty_memory_loss(
+    model: RxTModel, ids: Tensor, targets: Tensor, segments: Tensor | None = None
+) -> dict[str, float]:
+    """Return `answer_loss_empty`: the mean loss of the tokens at `targets` (B, T), answered from the initial memory."""
+    memory = model.init_memory(ids.shape[0])
+    loss, _ = answer_loss(model, model.decoder.hidden_states(ids, memory, segments=segments), ids, targets)
+    return {"answer_loss_empty": float(loss / targets.sum().clamp(min=1))}
+
+
+def part_of(batch_size: int) -> int:
+    """Return how many of a batch's rows are diagnosed: few enough to cost next to nothing."""
+    return max(1, batch_size // 8)

@@ -1,15 +1,19 @@
-"""Figures of a run: JSONL and TensorBoard always, and a line or a bar to look at."""
+"""Figures of a run: JSONL and TensorBoard always, trackio where asked for, and a line or a bar to look at."""
 
 import json
+import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 METRICS_FILE = "metrics.jsonl"
+TRACKIO_PROJECT = "RXLM_TRACKIO"
+"""Environment variable that names the trackio project which follows a run, too."""
 
 
 class Tracker:
@@ -18,13 +22,16 @@ class Tracker:
     Args:
         folder: of the stage; figures go to `metrics.jsonl` and to TensorBoard files beside it.
         stage: name of the stage.
+
+    Raises ValueError where the environment asks for trackio and it is not installed.
     """
 
     def __init__(self, folder: Path, stage: str) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
-        folder.mkdir(parents=True, exist_ok=True)
         self.stage = stage
+        self.trackio = _trackio_run(f"{folder.resolve().parent.name}-{folder.name}")
+        folder.mkdir(parents=True, exist_ok=True)
         self.file: TextIO = (folder / METRICS_FILE).open("a", encoding="utf-8")
         self.board = SummaryWriter(str(folder / "tensorboard"))
 
@@ -34,11 +41,57 @@ class Tracker:
         self.file.flush()
         for name, value in figures.items():
             self.board.add_scalar(name, value, step)
+        if self.trackio is not None:
+            self.trackio.log(figures, step=step)
 
     def close(self) -> None:
         """Finish the files."""
         self.file.close()
         self.board.close()
+        if self.trackio is not None:
+            self.trackio.finish()
+
+
+def _trackio_run(name: str) -> Any:
+    """Return the trackio run of a stage, the one of that name where it exists; None where nobody asks for it."""
+    project = os.environ.get(TRACKIO_PROJECT)
+    if not project:
+        return None
+    try:
+        trackio = import_module("trackio")
+    except ImportError:
+        raise ValueError(
+            f"{TRACKIO_PROJECT}={project} asks for trackio, which is not installed: "
+            f"pip install 'reactive-lm[track]', or unset {TRACKIO_PROJECT}."
+        ) from None
+    return trackio.init(project=project, name=name, resume="allow", embed=False)
+
+
+class Pace:
+    """How fast a stage goes.
+
+    Args:
+        first_step: from which this process trains. steps: of the whole stage.
+    """
+
+    def __init__(self, first_step: int, steps: int) -> None:
+        self.first_step, self.steps = first_step, steps
+        self.started = time.monotonic()
+        self.tokens, self.seconds, self.count = 0.0, 0.0, 0
+
+    def add(self, tokens: float, seconds: float) -> None:
+        """Count a step of so many tokens."""
+        self.tokens, self.seconds, self.count = self.tokens + tokens, self.seconds + seconds, self.count + 1
+
+    def figures(self, step: int) -> dict[str, float]:
+        """Return the speed of the steps since the last call, and the seconds left after `step` steps.
+
+        Evaluation and checkpoints take no part in the speed, but do in what is left.
+        """
+        speed = {"tokens_per_second": self.tokens / self.seconds, "seconds_per_step": self.seconds / self.count}
+        self.tokens, self.seconds, self.count = 0.0, 0.0, 0
+        a_step = (time.monotonic() - self.started) / (step - self.first_step)
+        return speed | {"seconds_left": a_step * (self.steps - step)}
 
 
 class ProgressView:
@@ -46,8 +99,7 @@ class ProgressView:
 
     def __init__(self, stage: str, first_step: int, steps: int) -> None:
         self.stage, self.steps = stage, steps
-        self.started = self.last_line = time.monotonic()
-        self.first_step = first_step
+        self.last_line = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         if sys.stdout.isatty():
@@ -57,16 +109,16 @@ class ProgressView:
             self.bar.start()
 
     def update(self, step: int, figures: dict[str, float]) -> None:
-        """Show the figures after `step` steps."""
-        text = "  ".join(f"{name} {value:,.4g}" for name, value in figures.items())
+        """Show loss, speed and time left after `step` steps."""
+        text = f"loss {figures['loss']:.4g}  {figures['tokens_per_second']:,.0f} tokens/s"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=step, figures=text)
             return
         now = time.monotonic()
         if now - self.last_line > 10 or step == self.steps:
             self.last_line = now
-            left = (now - self.started) / max(1, step - self.first_step) * (self.steps - step)
-            print(f"{self.stage}: step {step}/{self.steps}  {text}  {left:.0f} s left", flush=True)  # noqa: T201
+            left = f"{figures['seconds_left']:.0f} s left"
+            print(f"{self.stage}: step {step}/{self.steps}  {text}  {left}", flush=True)  # noqa: T201
 
     def close(self) -> None:
         """Leave the terminal in order."""

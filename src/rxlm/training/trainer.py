@@ -1,8 +1,8 @@
 """The loop. It does not know which stage it runs."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.config import TrainingConfig
 from rxlm.training.module import Counts, TrainModule
 from rxlm.training.optimizer import build_optimizer, gradient_norms, scale_gradients, set_rate
-from rxlm.training.tracking import ProgressView, Tracker
+from rxlm.training.tracking import Pace, ProgressView, Tracker
 
 Evaluation = Callable[[], Mapping[str, float]]
 """Measures the model and returns figures; the first is the one that decides which checkpoint is best (higher is)."""
@@ -24,7 +24,7 @@ class Batches(Protocol):
     """An endless source of microbatches that can be put back where it was."""
 
     def __next__(self) -> Any:
-        """Return the next microbatch."""
+        """Return the next microbatch; `num_tokens` of it are not padding."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the source stands."""
@@ -76,16 +76,18 @@ class Trainer:
         leads = distributed.rank() == 0
         tracker = Tracker(self.folder, self.stage) if leads else None
         view = ProgressView(self.stage, self.step, self.config.steps) if leads else None
+        pace = Pace(self.step, self.config.steps)
         try:
             while self.step < self.config.steps and not self._is_stale():
                 started = time.perf_counter()
-                figures = self._train_step()
+                figures, batch = self._train_step()
                 self.step += 1
-                if tracker is not None and view is not None and self._is_due(self.config.log_every):
-                    figures["seconds_per_step"] = time.perf_counter() - started
-                    figures["steps_per_second"] = 1 / figures["seconds_per_step"]
-                    tracker.log(self.step, figures | self.module.figures())
-                    view.update(self.step, {"loss": figures["loss"], "steps/s": figures["steps_per_second"]})
+                pace.add(figures.pop("tokens"), time.perf_counter() - started)
+                if self._is_due(self.config.log_every):
+                    figures |= self._diagnose(batch) | pace.figures(self.step)
+                    if tracker is not None and view is not None:
+                        tracker.log(self.step, figures)
+                        view.update(self.step, figures)
                 if self._is_due(self.config.evaluate_every):
                     self._evaluate(tracker)
                 if self._is_due(self.config.checkpoint_every):
@@ -96,15 +98,15 @@ class Trainer:
                 tracker.close()
                 view.close()
 
-    def _train_step(self) -> dict[str, float]:
+    def _train_step(self) -> tuple[dict[str, float], Any]:
+        """Train one step; return its figures, and the last of its microbatches."""
         self.module.train()
         self.module.start_step(self.step)
         set_rate(self.optimizer, self.config.optimizer.rate(self.step, self.config.steps))
-        microbatches = [
-            self.module.prepare(next(self.batches), self.generator) for _ in range(self.config.accumulation)
-        ]
+        taken = [next(self.batches) for _ in range(self.config.accumulation)]
+        microbatches = [self.module.prepare(batch, self.generator) for batch in taken]
         totals = self._totals([self.module.counts(batch) for batch in microbatches])
-        figures: dict[str, float] = {"loss": 0.0}
+        figures: dict[str, float] = {"loss": 0.0, "tokens": sum(batch.num_tokens for batch in taken)}
         for batch in microbatches:
             with self.autocast():
                 losses = self.module(batch, totals)
@@ -117,7 +119,23 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         rate = self.optimizer.param_groups[0]["lr"]
-        return distributed.sum_over_processes(figures) | norms | {"learning_rate": rate}
+        return distributed.sum_over_processes(figures) | norms | {"learning_rate": rate}, microbatches[-1]
+
+    def _diagnose(self, batch: Any) -> dict[str, float]:
+        """Return the stage's figures for the log, means over the processes."""
+        with self._measuring(), self.autocast():
+            figures = self.module.diagnose(batch)
+        return {
+            name: value / distributed.world_size() for name, value in distributed.sum_over_processes(figures).items()
+        }
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """Measure without a trace: what is drawn here must not change what training draws."""
+        self.module.eval()
+        device = self.module.model.device
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
 
     def _totals(self, counts: list[Counts]) -> Counts:
         totals = {name: sum(count[name] for count in counts) for name in counts[0]}
@@ -140,11 +158,8 @@ class Trainer:
     def _evaluate(self, tracker: Tracker | None) -> None:
         if self.evaluation is None:
             return
-        self.module.eval()
-        state = torch.get_rng_state()  # what evaluation draws must not change what training draws
-        with torch.no_grad():
+        with self._measuring():
             figures = dict(self.evaluation())
-        torch.set_rng_state(state)
         if tracker is not None:
             tracker.log(self.step, {f"evaluation/{name}": value for name, value in figures.items()})
         score = next(iter(figures.values()))
@@ -194,12 +209,12 @@ class Trainer:
     def _autocast(self) -> Callable[[], Any]:
         device = next(self.module.parameters()).device
         wanted = self.config.precision
-        if wanted == "bfloat16" or (wanted == "auto" and _computes_bfloat16(device)):
+        if wanted == "bfloat16" or (wanted == "auto" and computes_bfloat16(device)):
             return lambda: torch.autocast(device.type, torch.bfloat16)
         return nullcontext
 
 
-def _computes_bfloat16(device: torch.device) -> bool:
+def computes_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices, rather than only storing them."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,10 +1,10 @@
 """The turns of a batch of dialogues in one tensor.
 
-Shapes: N turns, B dialogues, T tokens of the longest turn.
+Shapes: N turns, B dialogues, T tokens of the longest turn, K recalled turns.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,18 @@ from rxlm.data.batches import DialogueBatch
 from rxlm.data.streams import StreamBatch
 
 
+class Recalls(NamedTuple):
+    """Turns to be told from memory, as numbers n * B + b of turn n of dialogue b.
+
+    Fields:
+        readers: from whose memory, the one before that turn, (K,).
+        sources: which turn is told, (K,): an earlier one of the same conversation.
+    """
+
+    readers: Tensor
+    sources: Tensor
+
+
 @dataclass(frozen=True)
 class Turns:
     """All turns of a batch, padded to the longest.
@@ -21,12 +33,14 @@ class Turns:
     Fields:
         ids, mask, answer_mask: (N, B, T), as in `TurnBatch`.
         fresh: True at the turns that begin a conversation, (N, B); None where only the first ones do.
+        recalls: turns to be told from memory, if any are.
     """
 
     ids: Tensor
     mask: Tensor
     answer_mask: Tensor
     fresh: Tensor | None = None
+    recalls: Recalls | None = None
 
     @classmethod
     def of(cls, batch: DialogueBatch | StreamBatch) -> Self:
@@ -49,6 +63,11 @@ class Turns:
     def batch_size(self) -> int:
         """Dialogues B."""
         return self.ids.shape[1]
+
+    def first(self, count: int) -> Self:
+        """Return the first `count` dialogues."""
+        fresh = None if self.fresh is None else self.fresh[:, :count]
+        return type(self)(self.ids[:, :count], self.mask[:, :count], self.answer_mask[:, :count], fresh)
 
     def to(self, device: torch.device | str) -> Self:
         """Return the turns on a device."""

@@ -1,0 +1,59 @@
+"""Training attention in half precision on a CPU.
+
+PyTorch's kernel takes 18 times as long backward in bfloat16 as in float32 there (see dev/LOG.md). These few batched
+products take half as long as its float32 kernel: the scores are computed in float32, as in flash attention, and their
+softmax is rounded and kept for the way back.
+
+Shapes: B batch, H query heads, K key/value heads, T query tokens, S key tokens, d head dimension.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SMALLEST, LARGEST = 2**11, 2**18
+"""T * S between which this is faster, and the scores that are kept are few enough."""
+
+
+def half_attention_pays(queries: Tensor, keys: Tensor) -> bool:
+    """Whether `half_attention` is the fastest way to attend."""
+    return SMALLEST <= queries.shape[2] * keys.shape[2] <= LARGEST
+
+
+def half_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Attend from `queries` (B, H, T, d) to `keys` and `values` (B, K, S, d), H a multiple of K; return (B, H, T, d).
+
+    `bias` is added to the scores, (T, S) or (B or 1, 1, T or 1, S) of float32.
+    """
+    if bias is not None and bias.dim() == 2:
+        bias = bias[None, None]
+    return _HalfAttention.apply(queries, keys, values, bias)
+
+
+class _HalfAttention(torch.autograd.Function):
+    """Query heads that share keys are one long list of queries."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        num_rows, num_heads, num_keys, head_dim = keys.shape
+        ctx.scale = head_dim**-0.5
+        q, k, v = (x.reshape(num_rows * num_heads, -1, head_dim) for x in (queries, keys, values))
+        scores = torch.bmm(q.float().mul_(ctx.scale), k.float().transpose(1, 2))
+        if bias is not None:
+            scores.view(num_rows, num_heads, -1, queries.shape[2], num_keys).add_(bias[:, :, None])
+        weights = scores.softmax(-1).to(v.dtype)
+        ctx.save_for_backward(q, k, v, weights)
+        ctx.shapes = queries.shape, keys.shape
+        return torch.bmm(weights, v).view(queries.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, weights = ctx.saved_tensors
+        grad = grad_outputs[0].reshape(q.shape)
+        grad_values = torch.bmm(weights.transpose(1, 2), grad)
+        slope = torch._softmax_backward_data(torch.bmm(grad, v.transpose(1, 2)), weights, -1, weights.dtype)
+        grad_queries = torch.bmm(slope, k).mul_(ctx.scale)
+        grad_keys = torch.bmm(slope.transpose(1, 2), q).mul_(ctx.scale)
+        query_shape, key_shape = ctx.shapes
+        return grad_queries.view(query_shape), grad_keys.view(key_shape), grad_values.view(key_shape), None
