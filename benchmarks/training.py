@@ -2,18 +2,19 @@
 
     python benchmarks/training.py --preset micro
 
-trains a preset with random weights on random tokens through the real loop, in stage 1 (packed text) and stage 4 (dialogues),
-in float32 and, where the hardware multiplies it, bfloat16. The arithmetic of a step is counted with PyTorch's
-`FlopCounterMode`: every matrix product forward and backward of the parts that train, attention in full whether masked or
-not, each token with its own experts only. The machine's rate is that of one large product of the same type, measured around
-each stage in the same run; the best of all counts. A step's time is the median. Evaluation and checkpoints take no part.
+trains a preset with random weights on random tokens through the real loop, in stage 1 (packed text) and stage 4
+(dialogues), in float32 and, where the hardware multiplies it, bfloat16. The arithmetic of a step is counted with
+PyTorch's `FlopCounterMode`: every matrix product, forward and backward, of the parts that train; attention in full
+whether masked or not; each token with its own experts only. The machine's rate is that of one large product of the same
+type, measured around each stage in the same run; the best of all counts. A step's time is the median. Evaluation and
+checkpoints take no part.
 """
 
 import json
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,8 +122,10 @@ def measure(settings: Settings, console: Console) -> list[Result]:
                 seconds = seconds_per_step(module, batch, precision, settings.steps)
                 rate = max(rate, product_rate(getattr(torch, precision)))
             results.append(Result(name, precision, batch.num_tokens, seconds, operations, rate))
-    best = {precision: max(result.rate for result in results if result.precision == precision) for precision in precisions}
-    return [Result(r.stage, r.precision, r.tokens, r.seconds, r.operations, best[r.precision]) for r in results]
+    best = {result.precision: 0.0 for result in results}
+    for result in results:
+        best[result.precision] = max(best[result.precision], result.rate)
+    return [replace(result, rate=best[result.precision]) for result in results]
 
 
 def count_operations(module: TrainModule, batch: Any) -> float:
@@ -160,7 +163,8 @@ def product_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> floa
 def report(results: list[Result], settings: Settings, console: Console) -> None:
     """Print a line for each stage."""
     table = Table(title=f"{settings.preset}, {torch.get_num_threads()} threads")
-    for column in ("stage", "precision", "tokens/s", "ms a step", "Mflop/token", "Gflop/s", "machine, Gflop/s", "share"):
+    columns = ("stage", "precision", "tokens/s", "ms a step", "Mflop/token", "Gflop/s", "machine's Gflop/s", "share")
+    for column in columns:
         table.add_column(column, justify="right")
     for result in results:
         table.add_row(
@@ -185,7 +189,7 @@ def main(settings: Settings) -> None:
     report(results, settings, console)
     if settings.output is not None:
         settings.output.parent.mkdir(parents=True, exist_ok=True)
-        figures = [{**vars(result), "share": result.share} for result in results]
+        figures = [{**asdict(result), "share": result.share} for result in results]
         settings.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nltk.translate.bleu_score import corpus_bleu
 
 from bleu_oracles import REFUSES, TOLERANCE, Pair, batches, nltk_corpus, nltk_sentence, split
 from rxlm.metrics.tensorbleu import tensor_corpus_bleu, tensor_sentence_bleu
@@ -164,6 +165,9 @@ def test_a_sentence_without_references_scores_0_where_nltk_raises() -> None:
 
 
 def test_an_empty_corpus_scores_0_where_nltk_raises() -> None:
+    with pytest.raises(ZeroDivisionError):
+        corpus_bleu([], [])
+
     assert tensor_corpus_bleu([], []).item() == 0.0
     assert tensor_sentence_bleu([], []).shape == (0,)
 

@@ -1,5 +1,8 @@
 """What TensorBLEU takes, that all forms of the same sentences score the same, and what it says about bad input."""
 
+import ast
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bleu_oracles import Ids, Pair, batches, nltk_sentence, split
+from rxlm.metrics import tensorbleu
 from rxlm.metrics.tensorbleu import bleu_signature, functions, tensor_corpus_bleu, tensor_sentence_bleu
 
 CANDIDATES = torch.tensor([[5, 6, 7, 8], [5, 6, 9, 9]])
@@ -204,3 +208,15 @@ def test_a_signature_names_all_that_a_score_depends_on() -> None:
     )
     with pytest.raises(ValueError, match="level is 'document'"):
         bleu_signature(level="document")
+
+
+def test_the_folder_can_be_copied_into_any_program() -> None:
+    for file in Path(tensorbleu.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported = [str(node.module)]
+            else:
+                continue
+            assert {name.split(".")[0] for name in imported} <= {"numpy", "torch", *sys.stdlib_module_names}, file

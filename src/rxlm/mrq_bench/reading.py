@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from rxlm.data.batches import InteractionEncoder, TurnBatch
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.memory.state import MemoryState
+from rxlm.mrq_bench.walking import batches_of
 from rxlm.rxt.models import RxTAlpha
 
 ReadingMemory = Literal["true", "empty", "shuffled"]
@@ -55,9 +56,11 @@ def read_dialogues(
     if memory not in get_args(ReadingMemory):
         raise ValueError(f"memory must be one of {', '.join(get_args(ReadingMemory))}, got {memory!r}.")
     encoder = InteractionEncoder(model.needed_tokenizer(), model.tokenizer_config, max_tokens=model.max_seq_len)
+    if memory == "shuffled" and len(dialogues) < 2:
+        raise ValueError("memory='shuffled' needs two dialogues at least: one has no other's memory to read with.")
     ordered = sorted(dialogues, key=len)
-    for start in range(0, len(ordered), batch_size):
-        yield from _read_batch(model, ordered[start : start + batch_size], encoder, memory)
+    for batch in batches_of(len(ordered), batch_size):
+        yield from _read_batch(model, [ordered[number] for number in batch], encoder, memory)
 
 
 def perplexity(read: Iterable[ReadTurn], counts: Callable[[ReadTurn], bool] = lambda turn: True) -> float:

@@ -88,6 +88,6 @@ def _add_gradients(gradients: list[Tensor | None], part: slice, slope: Tensor, r
     if weight is None:
         return
     if weight.dtype == low.dtype:
-        weight.addmm_(low.T, read)
+        torch.addmm(weight, low.T, read, out=weight)
     else:
         weight += low.T @ read
