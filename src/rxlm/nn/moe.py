@@ -58,8 +58,9 @@ class Experts(nn.Module):
 
     def one(self, x: Tensor, expert: int) -> Tensor:
         """Run one expert on all of `x` (N, D)."""
-        weights = (self.w_in, self.b_in, self.w_out, self.b_out)
-        return self._run(x, *(None if weight is None else weight[expert] for weight in weights))
+        b_in = None if self.b_in is None else self.b_in[expert]
+        b_out = None if self.b_out is None else self.b_out[expert]
+        return self._run(x, self.w_in[expert], b_in, self.w_out[expert], b_out)
 
     def _run(self, x: Tensor, w_in: Tensor, b_in: Tensor | None, w_out: Tensor, b_out: Tensor | None) -> Tensor:
         hidden = activate(_affine(x, w_in, b_in), self.activation, self.gated)

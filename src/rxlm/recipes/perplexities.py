@@ -1,5 +1,6 @@
 """How well reference answers are predicted with the true, an empty, and another dialogue's memory, as figures."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
@@ -29,12 +30,16 @@ def is_question(read: ReadTurn) -> bool:
 def memory_perplexities(
     model: RxTAlpha, dialogues: Sequence[Dialogue], counts: Counts = is_follow_up
 ) -> Mapping[str, float]:
-    """Return the perplexity of the turns that count, by the memory they are read with."""
+    """Return the perplexity of the turns that count, by the memory they are read with.
+
+    A single dialogue has no other's memory to be read with: NaN.
+    """
     model.eval()
-    return {
-        memory: perplexity(read_dialogues(model, dialogues, memory=memory), counts)
-        for memory in get_args(ReadingMemory)
-    }
+    figures = dict.fromkeys(get_args(ReadingMemory), math.nan)
+    for memory in get_args(ReadingMemory):
+        if memory != "shuffled" or len(dialogues) > 1:
+            figures[memory] = perplexity(read_dialogues(model, dialogues, memory=memory), counts)
+    return figures
 
 
 def perplexity_table(figures: Mapping[str, Mapping[str, float]]) -> ResultTable:
