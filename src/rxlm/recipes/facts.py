@@ -173,7 +173,7 @@ def tiny() -> FactsRecipe:
         DialoguePhase(steps=400, num_turns=8),
     )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
-    loop = TrainingConfig(steps=300, batch_size=64, optimizer=optimizer, evaluate_every=150)
+    loop = TrainingConfig(steps=300, batch_size=64, optimizer=optimizer, evaluate_every=300)
     return FactsRecipe(
         name="tiny",
         **model_of_size("tiny"),
