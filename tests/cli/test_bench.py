@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rxlm.cli import main
+from rxlm.cli.bench import _is_run
 from text_models import tiny_text_model, tiny_tokenizer
 
 SMALL = ["--turns", "4", "10", "--dialogues", "6", "--max-answer-tokens", "6", "--batch-size", "6"]
@@ -152,3 +153,11 @@ def test_one_model_is_not_a_comparison(rxt: Path, capsys: pytest.CaptureFixture[
 def test_half_a_command_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench"]) == 2
     assert "rxlm bench memory" in capsys.readouterr().err
+
+
+def test_a_folder_of_training_is_a_model_and_one_of_the_benchmark_a_run(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")  # `rxlm train` writes one, too
+    assert not _is_run(str(tmp_path))
+
+    (tmp_path / "answers.jsonl").write_text("")
+    assert _is_run(str(tmp_path))

@@ -9,8 +9,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
 
+from rxlm.cli.results import rich_table
 from rxlm.mrq_bench.answers import AnswerLog
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, load_data
 from rxlm.mrq_bench.compare import PLOT_FILE, write_comparison
@@ -22,9 +22,10 @@ from rxlm.mrq_bench.results import RESULTS_FILE, Results, measure, read_results
 from rxlm.mrq_bench.runner import ANSWERS_FILE, run_identity, stamp_of
 from rxlm.mrq_bench.runner import Progress as Report
 from rxlm.mrq_bench.scoring import audit as audit_scorer
-from rxlm.mrq_bench.tables import DISTANCE_TITLE, Table, distance_table, summary_table
+from rxlm.mrq_bench.tables import DISTANCE_TITLE, distance_table, summary_table
 
 RUNS = Path("runs/bench")
+SUMMARY_TITLE = "with 95 % intervals"
 FACTS = BenchmarkConfig()
 OPTIONS = ModelOptions()
 
@@ -62,8 +63,9 @@ def memory(
         raise ValueError("Name a model: a folder or a hub id (or --audit, which needs none).")
     results, folder = _run(model, data, measuring, loading, embeddings, output, console)
     if (distances := distance_table(results)).rows:
-        console.print(_rich(distances, DISTANCE_TITLE))
-    console.print(_rich(summary_table([results]), "with 95 % intervals"))
+        console.print(rich_table(DISTANCE_TITLE, distances.header, distances.rows))
+    summary = summary_table([results])
+    console.print(rich_table(SUMMARY_TITLE, summary.header, summary.rows))
     console.print(f"All figures, answers and plots: {folder}/report.html")
 
 
@@ -99,7 +101,8 @@ def compare(
             results.append(_run(name, data, measuring, loading, embeddings, output, console, is_one_of_many=True)[0])
     results = _with_own_names(results)
     page = write_comparison(results, output)
-    console.print(_rich(summary_table(results), "with 95 % intervals"))
+    summary = summary_table(results)
+    console.print(rich_table(SUMMARY_TITLE, summary.header, summary.rows))
     console.print(f"The plot: {output / PLOT_FILE}; with the table: {page}")
 
 
@@ -139,7 +142,8 @@ def _audit(data: BenchmarkData, console: Console) -> None:
 
 
 def _is_run(name: str) -> bool:
-    return (Path(name) / RESULTS_FILE).is_file()
+    # A folder of `rxlm train` has a results.json, too, and is a model to be measured.
+    return all((Path(name) / file).is_file() for file in (RESULTS_FILE, ANSWERS_FILE))
 
 
 def _label(name: str, respondent: LanguageRespondent) -> str:
@@ -155,15 +159,6 @@ def _with_own_names(results: list[Results]) -> list[Results]:
         {**result, "name": f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name}
         for place, (result, name) in enumerate(zip(results, names, strict=True))
     ]
-
-
-def _rich(table: Table, title: str) -> RichTable:
-    drawn = RichTable(title=title, title_justify="left")
-    for number, name in enumerate(table.header):
-        drawn.add_column(escape(name), justify="right" if number else "left")
-    for row in table.rows:
-        drawn.add_row(*map(escape, row))
-    return drawn
 
 
 @contextmanager

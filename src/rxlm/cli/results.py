@@ -1,10 +1,12 @@
 """Shows what a finished run was measured to do."""
 
+from collections.abc import Iterable, Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rxlm.recipes.corpus import Results, ResultTable
+from rxlm.recipes.corpus import Results
 
 
 def show(results: Results, console: Console) -> None:
@@ -16,15 +18,16 @@ def show(results: Results, console: Console) -> None:
     if results.tables:
         console.rule("Results")
     for table in results.tables:
-        console.print(_table(table))
+        console.print(rich_table(table.title, table.header, table.rows))
         if table.note:
             console.print(escape(table.note))
 
 
-def _table(results: ResultTable) -> Table:
-    table = Table(title=results.title, title_justify="left")
-    for number, name in enumerate(results.header):
-        table.add_column(name, justify="right" if number else "left")
-    for row in results.rows:
-        table.add_row(*row)
+def rich_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table for the terminal: the first column to the left, figures to the right."""
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(header):
+        table.add_column(escape(name), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table

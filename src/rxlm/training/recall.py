@@ -1,9 +1,9 @@
 """Recalling: telling an earlier turn from the memory, as a second task of stage 4.
 
 A question teaches the memory one word in many turns. Asked to tell any earlier turn of the conversation word by word,
-each turn teaches all that was said, and what belongs to what ("mary went to" ... "the kitchen"): without it a small
-model takes very long to learn to bind. In-context autoencoders are trained like this (Ge et al., 2023), for memories
-that are written once.
+each turn teaches all that was said, and what belongs to what ("mary went to" ... "the kitchen"). On bAbI that saved
+steps and no time (see dev/LOG.md). In-context autoencoders are trained like this (Ge et al., 2023), for memories that
+are written once.
 
 Shapes: N turns, B dialogues, T tokens, K recalled turns.
 """
