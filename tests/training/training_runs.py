@@ -71,7 +71,9 @@ def batches(name: str, batch_size: int = 4, **processes: int) -> Batches:
     return ShuffledBatches(facts().dialogues(40), encoder().dialogue_batch, batch_size=batch_size, **processes)
 
 
-def trainer(name: str, folder: Path, network: RxTAlpha | None = None, **changes: Any) -> Trainer:
+def trainer(
+    name: str, folder: Path, network: RxTAlpha | None = None, module: TrainModule | None = None, **changes: Any
+) -> Trainer:
     config = TrainingConfig(
         steps=6,
         precision="float32",
@@ -80,4 +82,5 @@ def trainer(name: str, folder: Path, network: RxTAlpha | None = None, **changes:
         checkpoint_every=2,
         optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=2),
     ).replace(**changes)
-    return Trainer(name, stage(name, network or model()), batches(name, config.batch_size), config, folder)
+    module = module or stage(name, network or model())
+    return Trainer(name, module, batches(name, config.batch_size), config, folder)

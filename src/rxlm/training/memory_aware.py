@@ -18,6 +18,7 @@ from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
 from rxlm.training.diagnosis import MemoryWatch
+from rxlm.training.direct_reading import Memories, encoded_turns_as_memory
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
 from rxlm.training.recall import draw_recalls, recall_targets
 from rxlm.training.turns import Turns
@@ -32,6 +33,8 @@ class MemoryAwareConfig(Config):
         unfreeze_memory_at, unfreeze_encoder_at: steps at which memory attention, and the encoder, begin to learn.
         recall: weight of the loss of telling earlier turns from memory (see `rxlm.training.recall`); 0 leaves it out.
         recall_share: share of the turns at which an earlier one is told.
+        read_encoded_until: step up to which turns are answered from the encoded turns before them instead of from slots
+            (see `rxlm.training.direct_reading`).
         load_balancing: weight of the experts' load-balancing loss.
     """
 
@@ -40,6 +43,7 @@ class MemoryAwareConfig(Config):
     unfreeze_encoder_at: int = 0
     recall: float = 0.0
     recall_share: float = 0.5
+    read_encoded_until: int = 0
     load_balancing: float = 0.01
 
     def __post_init__(self) -> None:
@@ -47,7 +51,7 @@ class MemoryAwareConfig(Config):
         for name in ("recall", "load_balancing"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
         require(0 < self.recall_share <= 1, f"recall_share must be above 0 and at most 1, got {self.recall_share}.")
-        require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", minimum=0)
+        require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", "read_encoded_until", minimum=0)
 
 
 class MemoryAware(TrainModule):
@@ -64,9 +68,11 @@ class MemoryAware(TrainModule):
         super().__init__(model)
         self.settings = settings
         self.carried: MemoryState | None = None
+        self.reads_encoded = False
 
     def start_step(self, step: int) -> None:
-        """Unfreeze memory attention and encoder when it is their time."""
+        """Unfreeze memory attention and encoder when it is their time, and go over from reading to slots."""
+        self.reads_encoded = step < self.settings.read_encoded_until
         self.model.memory_attention.requires_grad_(step >= self.settings.unfreeze_memory_at)
         self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
@@ -86,7 +92,7 @@ class MemoryAware(TrainModule):
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
         """Return the mean cross-entropy of the answers' tokens, and of recalled turns."""
-        memories = self.memories(batch, self.carried).slots
+        memories = self._memories(batch)
         ids, mask, targets = (rows.flatten(0, 1) for rows in (batch.ids, batch.mask, batch.answer_mask))
         routing = Routing(mask=mask)
         loss, correct = self._token_losses(ids, mask, targets, memories, routing)
@@ -95,7 +101,7 @@ class MemoryAware(TrainModule):
         if batch.recalls is not None and len(batch.recalls.sources):
             readers, sources = batch.recalls
             told = mask[sources]
-            recalled, _ = self._token_losses(ids[sources], told, recall_targets(told), memories[:, readers])
+            recalled, _ = self._token_losses(ids[sources], told, recall_targets(told), memories.of(readers))
             recalled = recalled / totals["recalled"]
             figures["recall_loss"] = recalled.detach()
             total = total + self.settings.recall * recalled
@@ -107,14 +113,15 @@ class MemoryAware(TrainModule):
         return Losses(total, figures)
 
     def _token_losses(
-        self, ids: Tensor, mask: Tensor, targets: Tensor, memories: Tensor, routing: Routing | None = None
+        self, ids: Tensor, mask: Tensor, targets: Tensor, memories: Memories, routing: Routing | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of the tokens at `targets` of rows (R, T), each read with its memory (L, R, S, D)."""
-        loss, correct = memories.new_zeros(()), memories.new_zeros(())
+        """Return the summed loss of the tokens at `targets` of rows (R, T), each read with its memory."""
+        loss, correct = memories.slots.new_zeros(()), memories.slots.new_zeros(())
         for rows, width in self._groups(mask):
             part = ids[rows, :width]
-            memory = MemoryState(memories if len(rows) == len(ids) else memories[:, rows])
-            hidden = self.model.decoder.hidden_states(part, memory, routing=routing)
+            memory = memories if len(rows) == len(ids) else memories.of(rows)
+            reading = self.model.decoder.read_memory(MemoryState(memory.slots), memory.visible)
+            hidden = self.model.decoder.hidden_states(part, reading, routing=routing)
             sums = answer_loss(self.model, hidden, part, targets[rows, :width])
             loss, correct = loss + sums[0], correct + sums[1]
         return loss, correct
@@ -132,8 +139,7 @@ class MemoryAware(TrainModule):
         slots = initial
         if batch.fresh is not None and carried is not None and carried.batch_size == batch.batch_size:
             slots = carried.slots
-        encoded = encode_by_length(self.model.encode, batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
-        encoded = encoded.unflatten(1, (batch.num_turns, batch.batch_size)).unbind(1)
+        encoded = self._encoded(batch).unbind(1)
         before = []
         for turn in range(batch.num_turns):
             if batch.fresh is not None:
@@ -145,6 +151,18 @@ class MemoryAware(TrainModule):
         if self.training:
             self.carried = MemoryState(slots.detach())
         return MemoryState(torch.stack(before, dim=1).flatten(1, 2))
+
+    def _memories(self, batch: Turns) -> Memories:
+        """Return what each turn is answered from in training."""
+        if not self.reads_encoded:
+            return Memories(self.memories(batch, self.carried).slots)
+        initial = self.model.init_memory(batch.batch_size).slots
+        return encoded_turns_as_memory(batch, initial, self._encoded(batch))
+
+    def _encoded(self, batch: Turns) -> Tensor:
+        """Return the encoded data of all turns, (L, N, B, T, D)."""
+        encoded = encode_by_length(self.model.encode, batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
+        return encoded.unflatten(1, (batch.num_turns, batch.batch_size))
 
     def diagnose(self, batch: Turns) -> dict[str, float]:
         """Measure the loss with an empty memory, and how far gates open and memory moves."""
