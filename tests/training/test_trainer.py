@@ -129,13 +129,23 @@ def test_old_checkpoints_go_and_the_best_stays(tmp_path: Path) -> None:
     assert run.checkpoints.steps() == [2, 9, 10]
 
 
-def test_a_run_that_no_longer_improves_stops(tmp_path: Path) -> None:
+def test_a_run_that_no_longer_improves_stops_with_its_best_weights(tmp_path: Path) -> None:
     run = trainer("memory_aware", tmp_path, steps=10, evaluate_every=1, patience=3)
     scores = iter([1, 2, 2, 1, 2, 9])
-    run.evaluation = lambda: {"score": float(next(scores))}
+    seen = []
+
+    def evaluation() -> dict[str, float]:
+        seen.append(weights(run.module))
+        return {"score": float(next(scores))}
+
+    run.evaluation = evaluation
     run.run()
 
     assert run.step == 5
+    assert_same(weights(run.module), seen[1])
+    again = trainer("memory_aware", tmp_path, network=model(seed=9), steps=10, evaluate_every=1, patience=3)
+    again.run()
+    assert_same(weights(again.module), seen[1])
 
 
 def test_evaluation_does_not_change_what_training_draws(tmp_path: Path) -> None:

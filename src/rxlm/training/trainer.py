@@ -70,7 +70,7 @@ class Trainer:
         self.autocast = self._autocast()
 
     def run(self) -> None:
-        """Train to the last step, or until evaluation no longer improves."""
+        """Train to the last step, or until evaluation no longer improves; then the best weights are back in place."""
         torch.manual_seed(self.config.seed + distributed.rank())
         self._resume()
         leads = distributed.rank() == 0
@@ -93,6 +93,7 @@ class Trainer:
                 if self._is_due(self.config.checkpoint_every):
                     self._save()
             self._save()
+            self._go_back_to_best()
         finally:
             if tracker is not None and view is not None:
                 tracker.close()
@@ -168,6 +169,12 @@ class Trainer:
             self._save()
         else:
             self.evaluations_since_best += 1
+
+    def _go_back_to_best(self) -> None:
+        """After an early stop, take the weights that evaluation liked best."""
+        if self._is_stale() and self.best is not None:
+            distributed.wait()  # for the one that writes checkpoints
+            self.checkpoints.load(self.best[0], self.module)
 
     def _is_due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0
