@@ -5,7 +5,7 @@ memory attention must keep the two together: while one of them is missing, nothi
 encoded turns directly leaves memory attention out at first; what is left is learnt in some hundred steps, and slots
 are then filled for a reader that knows what to look for (see dev/LOG.md, bAbI).
 
-Shapes: L memory layers, N turns, B dialogues, T tokens of a turn, S slots, D model dimension.
+Shapes: L memory layers, N turns, B dialogues, T tokens of a turn, S slots, K slots that are read, D model dimension.
 """
 
 from typing import NamedTuple
@@ -13,37 +13,62 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rxlm.memory.state import MemoryState
+from rxlm.nn.attention import KeyValues
+from rxlm.rxt.decoder import MemoryReading, RxTDecoder
 from rxlm.training.turns import Turns
 
 
 class Memories(NamedTuple):
-    """What rows are answered from: slots (L, R, K, D), and True at those that a row may see, (R, K); None: at all."""
+    """What turns are answered from.
+
+    Fields:
+        slots: of M memories, (L, M, K, D).
+        owners: which of them each turn reads, (N * B,).
+        visible: True at the slots that the turn may see, (N * B, K); None: at all.
+    """
 
     slots: Tensor
+    owners: Tensor
     visible: Tensor | None = None
 
-    def of(self, rows: Tensor) -> "Memories":
-        """Return those of some rows."""
-        return Memories(self.slots[:, rows], None if self.visible is None else self.visible[rows])
+    @classmethod
+    def one_a_turn(cls, slots: Tensor) -> "Memories":
+        """Give each turn the memory (L, N * B, S, D) that has its number."""
+        return cls(slots, torch.arange(slots.shape[1], device=slots.device))
+
+
+class Readings:
+    """Memories, projected to what a decoder reads, each once."""
+
+    def __init__(self, decoder: RxTDecoder, memories: Memories) -> None:
+        self.all = decoder.read_memory(MemoryState(memories.slots))
+        self.owners, self.visible = memories.owners, memories.visible
+
+    def of(self, turns: Tensor) -> MemoryReading:
+        """Return what turns (R,), given by their numbers, read."""
+        owners = self.owners[turns]
+        mask = None if self.visible is None else self.visible[turns]
+        return MemoryReading(tuple(KeyValues(own.keys[owners], own.values[owners], mask) for own in self.all.layers))
 
 
 def encoded_turns_as_memory(turns: Turns, initial: Tensor, encoded: Tensor) -> Memories:
-    """Return, for each turn of each dialogue, the initial slots and all tokens of its conversation's earlier turns.
+    """Return a memory a dialogue, its initial slots and the tokens of all its turns; a turn sees only earlier ones.
 
     Args:
-        turns: the batch; turn n of dialogue b is row n * B + b of the result.
-        initial: slots that conversations start from, (L, B, S, D).
+        turns: the batch; turn n of dialogue b has the number n * B + b.
+        initial: slots that conversations start from, (L, B, S, D); all turns see them.
         encoded: encoded data of all turns, (L, N, B, T, D).
     """
     num_turns, size, _ = turns.ids.shape
-    earlier = encoded[:, :-1].transpose(1, 2).flatten(2, 3)
-    slots = torch.cat((initial, earlier), dim=2)
-    conversation = torch.zeros(num_turns, size, dtype=torch.long, device=turns.ids.device)
+    device = turns.ids.device
+    slots = torch.cat((initial, encoded[:, :-1].transpose(1, 2).flatten(2, 3)), dim=2)
+    conversation = torch.zeros(num_turns, size, dtype=torch.long, device=device)
     if turns.fresh is not None:
         conversation = turns.fresh.long().cumsum(0)
-    number = torch.arange(num_turns, device=turns.ids.device)
+    number = torch.arange(num_turns, device=device)
     is_before = (number[:, None] > number[:-1])[..., None] & (conversation[:, None] == conversation[:-1])  # (N, N-1, B)
     tokens = is_before.transpose(1, 2)[..., None] & turns.mask[:-1].transpose(0, 1)  # (N, B, N-1, T)
-    always = torch.ones(num_turns, size, initial.shape[2], dtype=torch.bool, device=turns.ids.device)
+    always = torch.ones(num_turns, size, initial.shape[2], dtype=torch.bool, device=device)
     visible = torch.cat((always, tokens.flatten(2)), dim=2).flatten(0, 1)
-    return Memories(slots[:, None].expand(-1, num_turns, -1, -1, -1).flatten(1, 2), visible)
+    return Memories(slots, torch.arange(size, device=device).repeat(num_turns), visible)

@@ -18,7 +18,7 @@ from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
 from rxlm.training.diagnosis import MemoryWatch
-from rxlm.training.direct_reading import Memories, encoded_turns_as_memory
+from rxlm.training.direct_reading import Memories, Readings, encoded_turns_as_memory
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
 from rxlm.training.recall import draw_recalls, recall_targets
 from rxlm.training.turns import Turns
@@ -92,16 +92,17 @@ class MemoryAware(TrainModule):
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
         """Return the mean cross-entropy of the answers' tokens, and of recalled turns."""
-        memories = self._memories(batch)
+        readings = Readings(self.model.decoder, self._memories(batch))
         ids, mask, targets = (rows.flatten(0, 1) for rows in (batch.ids, batch.mask, batch.answer_mask))
         routing = Routing(mask=mask)
-        loss, correct = self._token_losses(ids, mask, targets, memories, routing)
+        turns = torch.arange(len(ids), device=ids.device)
+        loss, correct = self._token_losses(ids, mask, targets, readings, turns, routing)
         total = loss / totals["answer"]
         figures = {"answer_loss": total.detach(), "token_accuracy": correct / totals["answer"]}
         if batch.recalls is not None and len(batch.recalls.sources):
             readers, sources = batch.recalls
             told = mask[sources]
-            recalled, _ = self._token_losses(ids[sources], told, recall_targets(told), memories.of(readers))
+            recalled, _ = self._token_losses(ids[sources], told, recall_targets(told), readings, readers)
             recalled = recalled / totals["recalled"]
             figures["recall_loss"] = recalled.detach()
             total = total + self.settings.recall * recalled
@@ -113,15 +114,19 @@ class MemoryAware(TrainModule):
         return Losses(total, figures)
 
     def _token_losses(
-        self, ids: Tensor, mask: Tensor, targets: Tensor, memories: Memories, routing: Routing | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        targets: Tensor,
+        readings: Readings,
+        readers: Tensor,
+        routing: Routing | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of the tokens at `targets` of rows (R, T), each read with its memory."""
-        loss, correct = memories.slots.new_zeros(()), memories.slots.new_zeros(())
+        """Return the summed loss of the tokens at `targets` of rows (R, T), read with the memory of turns `readers`."""
+        loss, correct = torch.zeros((), device=ids.device), torch.zeros((), device=ids.device)
         for rows, width in self._groups(mask):
             part = ids[rows, :width]
-            memory = memories if len(rows) == len(ids) else memories.of(rows)
-            reading = self.model.decoder.read_memory(MemoryState(memory.slots), memory.visible)
-            hidden = self.model.decoder.hidden_states(part, reading, routing=routing)
+            hidden = self.model.decoder.hidden_states(part, readings.of(readers[rows]), routing=routing)
             sums = answer_loss(self.model, hidden, part, targets[rows, :width])
             loss, correct = loss + sums[0], correct + sums[1]
         return loss, correct
@@ -155,7 +160,7 @@ class MemoryAware(TrainModule):
     def _memories(self, batch: Turns) -> Memories:
         """Return what each turn is answered from in training."""
         if not self.reads_encoded:
-            return Memories(self.memories(batch, self.carried).slots)
+            return Memories.one_a_turn(self.memories(batch, self.carried).slots)
         initial = self.model.init_memory(batch.batch_size).slots
         return encoded_turns_as_memory(batch, initial, self._encoded(batch))
 
