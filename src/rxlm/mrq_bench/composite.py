@@ -1,40 +1,22 @@
-"""A reward of 0 to 10 for every turn of a dialogue: how good an answer is, in words and meaning, in its conversation.
+"""The composite score (`rxlm.metrics.composite`) of a dialogue as the model has led it, over words.
 
-The papers report such a score, its mean, least and greatest, over dialogues of one turn and eight that follow; they do
-not print its formula. This is ours. Shapes: T turns, D embedding dimension.
+Shapes: T turns, D embedding dimension.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from rxlm.data.scoring import normalise
+from rxlm.metrics.composite import cosine, likeness
 
-WEIGHTS: Mapping[str, float] = {
-    "exact": 0.40,
-    "bleu_reference": 0.20,
-    "cosine_reference": 0.15,
-    "length": 0.10,
-    "cosine_previous": 0.05,
-    "cosine_history": 0.05,
-    "bleu_previous": 0.05,
-}
-"""Weight of each term, each from 0 to 1; terms that do not apply are left out and the others weigh more.
-
-exact: the answer to a question is right (for turns with a question). bleu_reference, cosine_reference: against the
-reference answer. length: the shorter of answer and reference over the longer, in words. cosine_previous,
-bleu_previous: against the turn before. cosine_history: against the mean embedding of all turns before. Exact answers
-weigh most, because the others hardly see a wrong value in a right sentence.
-"""
-
-SCALE = 10.0
 TURNS_AFTER_THE_FIRST = 8
 
 SentenceBleu = Callable[[Sequence[str], Sequence[str]], list[float]]
 Embed = Callable[[Sequence[str]], Tensor]
 
-Terms = dict[str, float]
+Terms = dict[str, Tensor]
 
 
 def turn_terms(
@@ -45,8 +27,8 @@ def turn_terms(
     *,
     bleu: SentenceBleu,
     embed: Embed,
-) -> list[Terms]:
-    """Return the terms of each turn after the first, from a dialogue as the model has led it.
+) -> Terms:
+    """Return the terms of the turns after the first, (T - 1,) each, NaN for "exact" where nothing is asked.
 
     Args:
         queries, answers, references: of the turns, T of each.
@@ -58,32 +40,16 @@ def turn_terms(
     embedded = embed([*answers, *references, *turns])
     said, wanted, before = embedded.split(len(turns))
     history = before.cumsum(0) / torch.arange(1, len(turns) + 1)[:, None]
-    bleu_reference, bleu_previous = bleu(answers[1:], references[1:]), bleu(answers[1:], turns[:-1])
-    columns = {
-        "bleu_reference": bleu_reference,
-        "bleu_previous": bleu_previous,
-        "cosine_reference": _cosines(said[1:], wanted[1:]),
-        "cosine_previous": _cosines(said[1:], before[:-1]),
-        "cosine_history": _cosines(said[1:], history[:-1]),
-        "length": [_likeness(*pair) for pair in zip(answers[1:], references[1:], strict=True)],
+    return {
+        "exact": torch.tensor([float("nan") if right is None else float(right) for right in are_right[1:]]),
+        "bleu_reference": torch.tensor(bleu(answers[1:], references[1:])),
+        "bleu_previous": torch.tensor(bleu(answers[1:], turns[:-1])),
+        "cosine_reference": cosine(said[1:], wanted[1:]),
+        "cosine_previous": cosine(said[1:], before[:-1]),
+        "cosine_history": cosine(said[1:], history[:-1]),
+        "length": likeness(_words(answers[1:]), _words(references[1:])),
     }
-    terms = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    for row, right in zip(terms, are_right[1:], strict=True):
-        if right is not None:
-            row["exact"] = float(right)
-    return terms
 
 
-def score(terms: Terms) -> float:
-    """Return the weighted mean of the terms that apply, on a scale of 0 to 10."""
-    weight = sum(WEIGHTS[name] for name in terms)
-    return SCALE * sum(WEIGHTS[name] * value for name, value in terms.items()) / weight
-
-
-def _cosines(one: Tensor, other: Tensor) -> list[float]:
-    return torch.cosine_similarity(one, other, dim=-1).clamp(0, 1).tolist()
-
-
-def _likeness(answer: str, reference: str) -> float:
-    lengths = [len(normalise(text).split()) for text in (answer, reference)]
-    return min(lengths) / max(lengths) if max(lengths) else 1.0
+def _words(texts: Sequence[str]) -> list[int]:
+    return [len(normalise(text).split()) for text in texts]

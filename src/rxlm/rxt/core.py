@@ -126,6 +126,7 @@ class RxTModel(HubModule):
         max_seq_len: int | None = None,
         ignore_eos: bool = False,
         first_tokens: Sequence[int] | None = None,
+        with_log_probs: bool = False,
         seed: Seed = None,
     ) -> Iterator[Column]:
         """Yield the answers to a batch of prompts, a column of tokens a step; memory does not change.
@@ -142,6 +143,7 @@ class RxTModel(HubModule):
             pad_token_id=self.tokenizer_config.pad_token_id,
             stop_tokens=() if ignore_eos else (self.tokenizer_config.eos_token_id,),
             first_tokens=first_tokens,
+            with_log_probs=with_log_probs,
             seed=seed,
         )
 

@@ -51,10 +51,18 @@ class SamplingConfig(Config):
 
 
 class Column(NamedTuple):
-    """One decoding step: `tokens` (B,), and `active` (B,), False at rows that had finished before (pad there)."""
+    """One decoding step.
+
+    Fields:
+        tokens: (B,).
+        active: False at rows that had finished before, whose token is padding, (B,).
+        log_probs: log-probability of each token under the whole distribution at the sampling temperature, (B,), where
+            it was asked for; it means nothing at rows that had finished.
+    """
 
     tokens: Tensor
     active: Tensor
+    log_probs: Tensor | None = None
 
 
 class Prompt(NamedTuple):
@@ -157,6 +165,7 @@ def generate(
     pad_token_id: int,
     stop_tokens: Sequence[int] = (),
     first_tokens: Sequence[int] | None = None,
+    with_log_probs: bool = False,
     seed: Seed = None,
 ) -> Iterator[Column]:
     """Continue each prompt token by token, all rows at once, from the memory.
@@ -167,6 +176,7 @@ def generate(
         max_length: tokens of prompt and answer together after which a row ends.
         stop_tokens: a row ends with the first of these that it produces (they are yielded).
         first_tokens: the only tokens that an answer may begin with; None for all.
+        with_log_probs: whether to yield log-probabilities, too.
         seed: see `nn.random.row_generators`.
 
     Yields a `Column` a step, until every row has ended; a row that ended is padded. Rows do not see each other:
@@ -199,7 +209,7 @@ def generate(
         if step == 0 and first_tokens is not None:
             logits = _only(logits, first_tokens)
         tokens = torch.where(active, sampler(logits, step), pad_token_id)
-        yield Column(tokens, active)
+        yield Column(tokens, active, _log_probs(logits, tokens, sampling) if with_log_probs else None)
         active = active & (room > step + 1) & ~torch.isin(tokens, stops)
         if (device.type == "cpu" or (step + 1) % STEPS_BETWEEN_CHECKS == 0) and not active.any():
             return
@@ -207,6 +217,12 @@ def generate(
             with torch.inference_mode():
                 last = decoder.hidden_states(tokens[:, None], reading, cache=cache)[:, 0]
                 cache.advance_active(active)
+
+
+def _log_probs(logits: Tensor, tokens: Tensor, sampling: SamplingConfig) -> Tensor:
+    """Return the log-probabilities (B,) of tokens (B,) given logits (B, V), unfiltered."""
+    scores = (logits.float() / (sampling.temperature or 1.0)).log_softmax(-1)
+    return scores.gather(1, tokens[:, None])[:, 0]
 
 
 def _only(logits: Tensor, tokens: Sequence[int]) -> Tensor:

@@ -5,11 +5,13 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from rxlm.metrics.composite import WEIGHTS, score
 from rxlm.mrq_bench.answers import Answer
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
 from rxlm.mrq_bench.bleu import SIGNATURE, corpus_bleu, sentence_bleu
-from rxlm.mrq_bench.composite import TURNS_AFTER_THE_FIRST, WEIGHTS, Embed, Terms, score, turn_terms
+from rxlm.mrq_bench.composite import TURNS_AFTER_THE_FIRST, Embed, Terms, turn_terms
 from rxlm.mrq_bench.protocol import Control, LanguageRespondent
 from rxlm.mrq_bench.reports.recall import Findings, dialogue_of, plain
 from rxlm.mrq_bench.walking import batches_of
@@ -127,7 +129,7 @@ def _composite(findings: Findings, group: DialogueSet, embed: Embed) -> dict[str
     }
     if not terms:
         return None
-    scores = {dialogue: [score(of_turn) for of_turn in turns] for dialogue, turns in terms.items()}
+    scores = {dialogue: score(columns).tolist() for dialogue, columns in terms.items()}
     mean = findings.bootstrap.mean
     longest = max(map(len, scores.values()))
     return {
@@ -139,14 +141,14 @@ def _composite(findings: Findings, group: DialogueSet, embed: Embed) -> dict[str
             for turn in range(longest)
         ],
         "terms": {
-            name: plain(mean([(d, turn[name]) for d, turns in terms.items() for turn in turns if name in turn]))
+            name: plain(mean([(d, value) for d, columns in terms.items() for value in _applying(columns[name])]))
             for name in WEIGHTS
         },
         "weights": dict(WEIGHTS),
     }
 
 
-def _terms(answers: Sequence[Answer], embed: Embed) -> list[Terms]:
+def _terms(answers: Sequence[Answer], embed: Embed) -> Terms:
     return turn_terms(
         [answer.query for answer in answers],
         [answer.answer for answer in answers],
@@ -155,3 +157,7 @@ def _terms(answers: Sequence[Answer], embed: Embed) -> list[Terms]:
         bleu=sentence_bleu,
         embed=embed,
     )
+
+
+def _applying(term: Tensor) -> list[float]:
+    return term[~term.isnan()].tolist()
