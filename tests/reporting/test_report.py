@@ -70,12 +70,25 @@ def test_a_total_that_is_its_only_part_is_drawn_once(tmp_path: Path) -> None:
 
 
 def test_figures_nobody_foresaw_are_drawn_too(tmp_path: Path) -> None:
-    records = [record(step) | {"reward/bleu": 0.1, "reward/length": 3.0, "kl": 0.01} for step in (1, 2)]
+    records = [record(step) | {"novelty/bleu": 0.1, "novelty/length": 3.0, "surprise": 0.01} for step in (1, 2)]
     folder = write_run(tmp_path / "run", {"5-rewards": records})
     (image,) = read(write_report(folder)).attributes("img")
 
     assert (folder / "report" / "other.png").is_file()
-    assert str(image["alt"]).endswith("5-rewards: reward: bleu, length; 5-rewards: shares: kl.")
+    assert str(image["alt"]).endswith("5-rewards: novelty: bleu, length; 5-rewards: shares: surprise.")
+
+
+def test_figures_of_reinforcement_learning_have_their_charts(tmp_path: Path) -> None:
+    names = ("reward", "rewards/exact/mean", "rewards/exact/std", "frac_reward_zero_std", "clip_ratio/low_mean",
+             "completions/clipped_ratio", "completions/mean_length", "kl", "policy_consistency", "memory_change",
+             "entropy", "value_loss", "explained_variance")  # fmt: skip
+    folder = write_run(tmp_path / "run", {"5-mrl": [record(step) | dict.fromkeys(names, 2.0) for step in (1, 2)]})
+    alts = [str(image["alt"]) for image in read(write_report(folder)).attributes("img")]
+
+    assert {path.stem for path in (folder / "report").iterdir()} == {
+        "rewards", "policy_shares", "policy_change", "entropy", "critic", "lengths",
+    }  # fmt: skip
+    assert alts[0].endswith("5-mrl: reward: reward; 5-mrl: rewards/exact: mean, std.")
 
 
 def test_the_stages_are_summed_up(tmp_path: Path) -> None:

@@ -82,6 +82,63 @@ CHARTS = (
         scale="share",
     ),
     Chart(
+        "rewards",
+        "Rewards",
+        r"reward|rewards/.+",
+        "reward",
+        "What answers earn in reinforcement learning: the total, from 0 to 10 by default, and mean and standard "
+        "deviation of each reward by name, before weights. Right: the total and the exact reward rise together. Wrong: "
+        "the total rises by BLEU, cosines or length alone while the exact reward stays (the cheap rewards are gamed); "
+        "a standard deviation near zero (nothing to learn from).",
+        split=True,
+    ),
+    Chart(
+        "policy_shares",
+        "Shares of clipped ratios, of answers cut off, and of groups of one reward",
+        r"clip_ratio/.+|completions/clipped_ratio|frac_reward_zero_std",
+        "share",
+        "Right: few ratios are clipped (below about 0.2), few answers reach their longest length, and the rewards of "
+        "most groups differ. Wrong: most ratios are clipped (learning rate too high, or too many updates of one "
+        "rollout); answers cut off more and more often; groups of one reward near 1 (nothing to learn from).",
+        scale="share",
+    ),
+    Chart(
+        "policy_change",
+        "Changes of policy and memory",
+        r"kl|policy_consistency|memory_change",
+        "nats, or change",
+        "How far the policy has gone from the reference policy (kl), how much it differs from one turn to the next, "
+        "and how far the memory moves. Right: kl rises slowly and levels off. Wrong: kl shoots up (the language is "
+        "lost: read the trajectories), or stays at zero (nothing is learnt).",
+        scale="log",
+    ),
+    Chart(
+        "entropy",
+        "Entropy",
+        r"entropy",
+        "nats a token",
+        "Entropy of the policy's next-token distribution in its answers. Right: a slow fall. Wrong: to zero within few "
+        "steps (it has stopped trying anything else), or a rise without end (its answers become noise).",
+        scale="zero",
+    ),
+    Chart(
+        "critic",
+        "Critic",
+        r"value_loss|explained_variance",
+        "value",
+        "Right: the loss falls and the explained variance rises above zero, towards 1. Wrong: an explained variance "
+        "below zero for long (the critic is worse than a constant, and makes the advantages noisier).",
+        split=True,
+    ),
+    Chart(
+        "lengths",
+        "Lengths of answers",
+        r"completions/\w+_length",
+        "tokens",
+        "Right: near the lengths of the references. Wrong: a drift in one direction while the exact reward stays.",
+        scale="zero",
+    ),
+    Chart(
         "evaluation",
         "Evaluation",
         r"evaluation/.*",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from rxlm.reporting.files import write_whole
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MANY_HEADINGS = 4
+LONG_CELL = 20
 NUMBER = re.compile(
     r"[-+±<>~]? ?[\d.,]+(e[-+]?\d+)?( ?%| (ms|s|min|h \d+ min))?( (of|±) [\d.,]+%?)?( [(\[].*[)\]])?|nan|-?inf"
 )
@@ -42,6 +44,7 @@ caption { padding-bottom: 0.4rem; }
 th, td { padding: 0.3rem 0.75rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { background: var(--tint); white-space: nowrap; }
 td:first-child { min-width: 8rem; }
+.text { min-width: 10rem; }
 .number { text-align: right; white-space: nowrap; }
 pre { overflow: auto; max-height: 32rem; padding: 0.75rem 1rem; background: var(--tint); border-radius: 4px;
   font: 0.85rem/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
@@ -97,6 +100,10 @@ class Page:
         """Add a paragraph."""
         self._parts.append(f"<p>{escape(paragraph)}</p>")
 
+    def link(self, text: str, target: str) -> None:
+        """Add a link to another page, in a paragraph of its own."""
+        self._parts.append(f'<p><a href="{escape(quote(target))}">{escape(text)}</a></p>')
+
     def table(self, header: Sequence[Any], rows: Sequence[Sequence[Any]], caption: str | None = None) -> None:
         """Add a table; columns of numbers stand right, None is an empty cell, and long fractions are rounded.
 
@@ -106,10 +113,10 @@ class Page:
             if len(row) != len(header):
                 raise ValueError(f"Row {number} of the table has {len(row)} cells, its header {len(header)}: {row!r}.")
         texts = [[_cell_text(cell) for cell in row] for row in rows]
-        numeric = [_is_numeric([row[column] for row in texts]) for column in range(len(header))]
+        kinds = [_kind([row[column] for row in texts]) for column in range(len(header))]
         lines = ["<table>", f"<caption>{escape(caption)}</caption>" if caption else ""]
-        lines += ["<thead>", _row("th", [_cell_text(cell) for cell in header], numeric), "</thead>", "<tbody>"]
-        lines += [_row("td", row, numeric) for row in texts]
+        lines += ["<thead>", _row("th", [_cell_text(cell) for cell in header], kinds), "</thead>", "<tbody>"]
+        lines += [_row("td", row, kinds) for row in texts]
         lines += ["</tbody>", "</table>"]
         body = "\n".join(filter(None, lines))
         self._parts.append(f'<div class="wide" tabindex="0">\n{body}\n</div>')
@@ -151,11 +158,18 @@ class Page:
         write_whole(path, self.html().encode("utf-8"))
 
 
-def _row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
+def _row(tag: str, cells: Sequence[str], kinds: Sequence[str]) -> str:
     scope = ' scope="col"' if tag == "th" else ""
-    openings = (f'<{tag}{scope} class="number">' if right else f"<{tag}{scope}>" for right in numeric)
+    openings = (f'<{tag}{scope} class="{kind}">' if kind else f"<{tag}{scope}>" for kind in kinds)
     texts = (f"{opening}{escape(cell)}</{tag}>" for opening, cell in zip(openings, cells, strict=True))
     return "<tr>" + "".join(texts) + "</tr>"
+
+
+def _kind(cells: Sequence[str]) -> str:
+    """Return the class of a column: "number", "text" where it needs room to be read, or none."""
+    if _is_numeric(cells):
+        return "number"
+    return "text" if any(len(cell) > LONG_CELL for cell in cells) else ""
 
 
 def _cell_text(cell: Any) -> str:

@@ -9,7 +9,7 @@ from rxlm.reporting.catalogue import CHARTS, Chart, beside_training, chart_of, l
 from rxlm.reporting.charts import Line, Panel, draw
 from rxlm.reporting.page import Page
 from rxlm.reporting.plots import PALETTE, shades
-from rxlm.reporting.runs import Run, Series, read_run
+from rxlm.reporting.runs import Run, Series, read_run, stage_order
 from rxlm.reporting.sections import (
     STAGE_CAPTION,
     STAGE_HEADER,
@@ -21,6 +21,7 @@ from rxlm.reporting.sections import (
     remarks,
     stage_row,
 )
+from rxlm.reporting.trajectories import TRAJECTORIES_FILE, write_trajectories
 
 PAGE_FILE = "report.html"
 
@@ -41,6 +42,7 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     _add_results(page, run)
     if run.stages:
         _add_stages(page, run)
+    _add_trajectories(page, run, path)
     for chart in CHARTS:
         panels = _panels(chart, run)
         if panels:
@@ -85,6 +87,15 @@ def _add_stages(page: Page, run: Run) -> None:
             page.text(f"Phases of {stage.name}: {ends}.")
     for remark in remarks(run):
         page.text(remark)
+
+
+def _add_trajectories(page: Page, run: Run, path: Path) -> None:
+    """Write a page of the episodes of each stage that logged some, and link to it."""
+    logs = sorted(run.folder.glob(f"*/{TRAJECTORIES_FILE}"), key=lambda log: stage_order(log.parent.name))
+    for log in logs:
+        beside = path.with_suffix("") / f"{log.parent.name}-trajectories.html"
+        write_trajectories(log, beside)
+        page.link(f"Episodes of {log.parent.name}, turn by turn", f"{beside.parent.name}/{beside.name}")
 
 
 def _panels(chart: Chart, run: Run) -> list[Panel]:

@@ -16,9 +16,9 @@ from rxlm.memory.state import MemoryState
 from rxlm.nn.config import Config, config, require, require_int
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
-from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.direct_reading import Memories, Readings, encoded_turns_as_memory
+from rxlm.training.memory_chain import decoding_groups, encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
 from rxlm.training.recall import draw_recalls, recall_targets
 from rxlm.training.turns import Turns
@@ -124,50 +124,30 @@ class MemoryAware(TrainModule):
     ) -> tuple[Tensor, Tensor]:
         """Return the summed loss of the tokens at `targets` of rows (R, T), read with the memory of turns `readers`."""
         loss, correct = torch.zeros((), device=ids.device), torch.zeros((), device=ids.device)
-        for rows, width in self._groups(mask):
+        for rows, width in decoding_groups(self.model, mask):
             part = ids[rows, :width]
             hidden = self.model.decoder.hidden_states(part, readings.of(readers[rows]), routing=routing)
             sums = answer_loss(self.model, hidden, part, targets[rows, :width])
             loss, correct = loss + sums[0], correct + sums[1]
         return loss, correct
 
-    def _groups(self, mask: Tensor) -> list[RowGroup]:
-        """Rows to decode together; all at once where there are experts, whose load is balanced over all tokens."""
-        return [all_rows(mask)] if self.model.decoder.config.num_experts else by_length(mask)
-
     def memories(self, batch: Turns, carried: MemoryState | None = None) -> MemoryState:
         """Return the memory that each turn is answered from, (L, N * B, S, D); in training, keep the one after them.
 
         `carried` is what rows of streams go on from.
         """
-        initial = self.model.init_memory(batch.batch_size).slots
-        slots = initial
-        if batch.fresh is not None and carried is not None and carried.batch_size == batch.batch_size:
-            slots = carried.slots
-        encoded = self._encoded(batch).unbind(1)
-        before = []
-        for turn in range(batch.num_turns):
-            if batch.fresh is not None:
-                slots = torch.where(batch.fresh[turn, :, None, None], initial, slots)
-            before.append(slots)
-            if turn and turn % self.settings.unroll == 0:
-                slots = slots.detach()
-            slots = self.model.memory_attention(slots, encoded[turn], batch.mask[turn])
+        encoded = encode_turns(self.model, batch)
+        before, after = memory_chain(self.model, batch, encoded, unroll=self.settings.unroll, carried=carried)
         if self.training:
-            self.carried = MemoryState(slots.detach())
-        return MemoryState(torch.stack(before, dim=1).flatten(1, 2))
+            self.carried = after.detach()
+        return before
 
     def _memories(self, batch: Turns) -> Memories:
         """Return what each turn is answered from in training."""
         if not self.reads_encoded:
             return Memories.one_a_turn(self.memories(batch, self.carried).slots)
         initial = self.model.init_memory(batch.batch_size).slots
-        return encoded_turns_as_memory(batch, initial, self._encoded(batch))
-
-    def _encoded(self, batch: Turns) -> Tensor:
-        """Return the encoded data of all turns, (L, N, B, T, D)."""
-        encoded = encode_by_length(self.model.encode, batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
-        return encoded.unflatten(1, (batch.num_turns, batch.batch_size))
+        return encoded_turns_as_memory(batch, initial, encode_turns(self.model, batch))
 
     def diagnose(self, batch: Turns) -> dict[str, float]:
         """Measure the loss with an empty memory, and how far gates open and memory moves."""

@@ -1,4 +1,4 @@
-"""AdamW with a learning rate for each of four groups of parameters."""
+"""AdamW with a learning rate for each group of parameters."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,13 @@ from torch import nn
 
 from rxlm.training.config import OptimizerConfig
 
-GROUPS = ("embeddings", "body", "memory", "gates")
+GROUPS = ("embeddings", "body", "memory", "gates", "critic")
 
 
 def parameter_group(name: str) -> str:
     """Return the group of a parameter, by its name in a train module."""
+    if name.startswith("critic."):
+        return "critic"
     if "embedding" in name or ".head." in name or "mlm_head" in name:
         return "embeddings"
     if "memory_attention." in name and name.startswith("model.memory_attention."):
@@ -26,6 +28,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
         "body": 1.0,
         "memory": config.memory_scale,
         "gates": config.gate_scale,
+        "critic": config.critic_scale,
     }
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():

@@ -1,0 +1,55 @@
+"""The memories that the turns of a batch are answered from, as stages 4 and 5 compute them.
+
+What an update reads of a turn does not depend on the memory, nor does one turn's decoding on another's: all turns are
+encoded in one batch and decoded in one batch, and only the chain of updates runs turn after turn.
+
+Shapes: N turns, B dialogues, T tokens of a turn, L memory layers, S slots, D model dimension.
+"""
+
+import torch
+from torch import Tensor
+
+from rxlm.memory.state import MemoryState
+from rxlm.rxt.core import RxTModel
+from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
+from rxlm.training.turns import Turns
+
+
+def encode_turns(model: RxTModel, turns: Turns) -> Tensor:
+    """Return the encoded data of all turns, (L, N, B, T, D)."""
+    encoded = encode_by_length(model.encode, turns.ids.flatten(0, 1), turns.mask.flatten(0, 1))
+    return encoded.unflatten(1, (turns.num_turns, turns.batch_size))
+
+
+def memory_chain(
+    model: RxTModel, turns: Turns, encoded: Tensor, *, unroll: int, carried: MemoryState | None = None
+) -> tuple[MemoryState, MemoryState]:
+    """Fold turn after turn into the memory.
+
+    Args:
+        model: the model.
+        turns: the batch; where `turns.fresh` is True a conversation begins, from the initial memory.
+        encoded: what `encode_turns` returned.
+        unroll: updates that a gradient flows through; the memory is detached every so many turns.
+        carried: the memory that rows go on from where their first turn is not fresh.
+
+    Returns: the memory before each turn, (L, N * B, S, D), and the one after the last, (L, B, S, D).
+    """
+    initial = model.init_memory(turns.batch_size).slots
+    slots = initial
+    if turns.fresh is not None and carried is not None and carried.batch_size == turns.batch_size:
+        slots = carried.slots
+    before = []
+    for turn, seen in enumerate(encoded.unbind(1)):
+        if turns.fresh is not None:
+            slots = torch.where(turns.fresh[turn, :, None, None], initial, slots)
+        before.append(slots)
+        if turn and turn % unroll == 0:
+            slots = slots.detach()
+        slots = model.memory_attention(slots, seen, turns.mask[turn])
+    return MemoryState(torch.stack(before, dim=1).flatten(1, 2)), MemoryState(slots)
+
+
+def decoding_groups(model: RxTModel, mask: Tensor) -> list[RowGroup]:
+    """Divide rows to be decoded; all at once where there are experts, whose load is balanced over all tokens."""
+    return [all_rows(mask)] if model.decoder.config.num_experts else by_length(mask)

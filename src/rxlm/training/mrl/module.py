@@ -1,0 +1,282 @@
+"""Stage 5: make answers that earned more than expected likelier, through the memories that they were given from.
+
+Shapes: N turns, B episodes, T tokens of a turn, K tokens that answers were made of, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rxlm.memory.state import MemoryState
+from rxlm.rxt.core import RxTModel
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.memory_chain import encode_turns, memory_chain
+from rxlm.training.module import Counts, Losses, TrainModule
+from rxlm.training.mrl.advantages import generalised, group_relative, normalise, one_step
+from rxlm.training.mrl.config import MRLConfig
+from rxlm.training.mrl.critic import Critic
+from rxlm.training.mrl.objective import (
+    AnswerStates,
+    answer_states,
+    clipped_objective,
+    memory_movement,
+    reference_divergence,
+    turn_divergence,
+    value_objective,
+)
+from rxlm.training.mrl.rollout import Rollout
+from rxlm.training.mrl.watch import Watch
+from rxlm.training.turns import Turns
+
+
+class MemoryReinforcement(TrainModule):
+    """IMPO, PPO and GRPO: one update, with more or fewer terms (see `MRLConfig`).
+
+    Memories are computed anew from the turns of a rollout, with gradients: what was written into the memory is judged
+    by the answers that were read from it.
+
+    Args:
+        model: the policy, as the stage begins with it: the reference policy is a copy of it.
+        settings: see `MRLConfig`.
+    """
+
+    def __init__(self, model: RxTAlpha, settings: MRLConfig) -> None:
+        super().__init__(model)
+        self.settings = settings
+        self.critic = Critic(model.encoder) if settings.has_critic else None
+        # In a list, so that it is no part of what is trained and saved with the weights.
+        self.reference = [deepcopy(model).eval().requires_grad_(False)] if settings.kl_weight else []
+        self.watch = Watch()
+        self.step = 0
+        self.last: dict[str, float] = {}
+
+    @property
+    def policy(self) -> RxTAlpha:
+        """The model, with its tokenizer."""
+        assert isinstance(self.model, RxTAlpha)
+        return self.model
+
+    def start_step(self, step: int) -> None:
+        """Unfreeze memory attention and encoder when it is their time."""
+        self.step = step
+        self.model.memory_attention.requires_grad_(step >= self.settings.unfreeze_memory_at)
+        self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
+
+    # --- what is known once a rollout is played ------------------------------------------------------------------
+
+    @torch.no_grad()
+    def annotate(self, rollout: Rollout) -> Rollout:
+        """Return the rollout with values, advantages and the reference policy's log-probabilities."""
+        was_training = self.training
+        self.eval()
+        rollout = rollout.to(self.model.device)
+        settings = self.settings
+        rewards = rollout.rewards / settings.reward_scale
+        values = torch.zeros_like(rewards)
+        if self.critic is not None:
+            states, _, _ = self._states(self.model, rollout)
+            values = self._values(rollout, states).where(rollout.earns, 0)
+        if settings.algorithm == "grpo":
+            advantages, returns = group_relative(rewards, rollout.earns, rollout.groups), rewards
+        elif settings.use_gae:
+            present = rollout.answered.any(dim=2)
+            advantages, returns = generalised(
+                rewards, values, present, discount=settings.discount, gae_lambda=settings.gae_lambda
+            )
+        else:
+            advantages, returns = one_step(rewards, values)
+        reference = None
+        if self.reference:
+            states, _, _ = self._states(self.reference[0].to(self.model.device), rollout)
+            reference = torch.zeros_like(rollout.log_probs)
+            scores = self._scores(self.reference[0], states)
+            reference[rollout.answered] = _chosen(scores, rollout.ids[rollout.answered]).to(reference.dtype)
+        self.train(was_training)
+        return replace(
+            rollout,
+            values=values,
+            returns=returns,
+            advantages=normalise(advantages, rollout.earns, settings.normalise),
+            reference_log_probs=reference,
+        )
+
+    # --- the update ----------------------------------------------------------------------------------------------
+
+    def counts(self, batch: Rollout) -> Counts:
+        """Count tokens, turns, memory updates, rewards by name, and the microbatch itself."""
+        return {
+            "answer": float(batch.learnt.sum()),
+            "consistency": float(batch.answered[1:].sum()),
+            "turns": float(batch.earns.sum()),
+            "updates": float(batch.mask.any(dim=2).sum()),
+            "parts": 1.0,
+        } | {f"rewards/{name}": float((~values.isnan()).sum()) for name, values in batch.by_name.items()}
+
+    def forward(self, batch: Rollout, totals: Mapping[str, float]) -> Losses:
+        """Return the loss of a rollout: policy, critic, entropy, divergences and memory change."""
+        if batch.advantages is None or batch.values is None or batch.returns is None:
+            raise ValueError("The rollout has no advantages: MemoryReinforcement.annotate gives it some.")
+        settings = self.settings
+        states, before, after = self._states(self.model, batch)
+        scores = self._scores(self.model, states)
+        log_probs = _chosen(scores, batch.ids[batch.answered])
+        learnt = batch.learnt[batch.answered]
+        advantages = batch.advantages[..., None].expand_as(batch.log_probs)[batch.answered]
+        clipped = clipped_objective(
+            log_probs[learnt],
+            batch.log_probs[batch.answered][learnt],
+            advantages[learnt],
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
+        )
+        entropy = -(scores.exp() * scores).sum(-1)[learnt].sum() / totals["answer"]
+        policy = clipped.loss / totals["answer"]
+        learns = self.critic is None or self.step >= settings.critic_warmup
+        total = policy - settings.entropy_weight * entropy if learns else torch.zeros_like(policy)
+        figures = {
+            "policy_loss": policy.detach(),
+            "entropy": entropy.detach(),
+            "clip_ratio/low_mean": clipped.low / totals["answer"],
+            "clip_ratio/high_mean": clipped.high / totals["answer"],
+            "clip_ratio/region_mean": (clipped.low + clipped.high) / totals["answer"],
+        }
+        for name, weight, value in self._other_terms(batch, states, scores, log_probs, learnt, before, after, totals):
+            figures[name] = value.detach()
+            if learns or name == "value_loss":
+                total = total + weight * value
+        figures |= rollout_figures(batch, totals)
+        self.last = {name: float(value) for name, value in figures.items()}
+        return Losses(total, figures)
+
+    def _other_terms(
+        self,
+        batch: Rollout,
+        states: AnswerStates,
+        scores: Tensor,
+        log_probs: Tensor,
+        learnt: Tensor,
+        before: MemoryState,
+        after: MemoryState,
+        totals: Mapping[str, float],
+    ) -> list[tuple[str, float, Tensor]]:
+        """Return name, weight and value of the terms that the settings ask for."""
+        settings = self.settings
+        terms: list[tuple[str, float, Tensor]] = []
+        if self.critic is not None:
+            assert batch.values is not None
+            assert batch.returns is not None
+            values = self._values(batch, states)[batch.earns]
+            loss = value_objective(values, batch.values[batch.earns], batch.returns[batch.earns], settings.value_clip)
+            terms.append(("value_loss", settings.value_weight, loss / totals["turns"]))
+        if batch.reference_log_probs is not None:
+            reference = batch.reference_log_probs[batch.answered]
+            divergence = reference_divergence(log_probs[learnt], reference[learnt])
+            terms.append(("kl", settings.kl_weight, divergence / totals["answer"]))
+        if settings.consistency_weight:
+            has_earlier = states.rows >= batch.batch_size
+            with torch.no_grad():
+                earlier = self._scores(self.model, self._states_a_turn_before(batch, before))
+            divergence = turn_divergence(scores[has_earlier], earlier) / totals["consistency"]
+            terms.append(("policy_consistency", settings.consistency_weight, divergence))
+        if settings.memory_change_weight:
+            present = batch.memory_turns.mask.any(dim=2)
+            movement = memory_movement(before, after, present, settings.memory_change) / totals["updates"]
+            terms.append(("memory_change", settings.memory_change_weight, movement))
+        return terms
+
+    def _states(self, model: RxTModel, rollout: Rollout) -> tuple[AnswerStates, MemoryState, MemoryState]:
+        """Return a model's states before the tokens of answers, the memories before each turn, and the last one."""
+        turns = rollout.memory_turns
+        carried = None if rollout.start is None else MemoryState(rollout.start)
+        encoded = encode_turns(model, turns)
+        before, after = memory_chain(model, turns, encoded, unroll=self.settings.unroll, carried=carried)
+        return answer_states(model, rollout.turns, before), before, after
+
+    def _states_a_turn_before(self, rollout: Rollout, before: MemoryState) -> AnswerStates:
+        """Return the states of all turns but the first, each from the memory of the turn before it."""
+        turns, size = rollout.turns, rollout.batch_size
+        later = Turns(turns.ids[1:], turns.mask[1:], turns.answer_mask[1:])
+        return answer_states(self.model, later, MemoryState(before.slots[:, :-size]))
+
+    def _scores(self, model: RxTModel, states: AnswerStates) -> Tensor:
+        """Return the log-probabilities (K, V) of all tokens, at the temperature of the rollout."""
+        logits = model.decoder.head(states.hidden)
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return (exact / self.settings.temperature).log_softmax(-1)
+
+    def _values(self, rollout: Rollout, states: AnswerStates) -> Tensor:
+        """Return the critic's values (N, B); 0 at turns that earned nothing."""
+        assert self.critic is not None
+        rows = rollout.earns.flatten().nonzero()[:, 0]
+        queries = states.first_of(rollout.earns.numel())[rows]
+        blank = torch.zeros_like(rollout.mask[:1])
+        ids = torch.cat((rollout.ids[:1], rollout.ids[:-1])).flatten(0, 1)[rows]
+        mask = torch.cat((blank, rollout.mask[:-1])).flatten(0, 1)[rows]
+        values = rollout.rewards.new_zeros(rollout.earns.numel())
+        return values.index_put((rows,), self.critic(ids, mask, queries).to(values.dtype)).view_as(rollout.rewards)
+
+    # --- logging and checkpoints ---------------------------------------------------------------------------------
+
+    def diagnose(self, batch: Rollout) -> dict[str, float]:
+        """Warn where the figures of the last step show what commonly goes wrong; nothing more is measured."""
+        self.watch(self.step + 1, self.last)
+        return {}
+
+    def carried_state(self) -> dict[str, Any]:
+        """Return the reference policy."""
+        return {"reference": self.reference[0].state_dict()} if self.reference else {}
+
+    def load_carried_state(self, state: Mapping[str, Any]) -> None:
+        """Take that reference policy."""
+        if self.reference:
+            self.reference[0].load_state_dict(state["reference"])
+
+
+def rollout_figures(batch: Rollout, totals: Mapping[str, float]) -> dict[str, Tensor]:
+    """Return what a rollout earned and said, as its share of the step; names as in TRL where it has them."""
+    part = 1 / totals["parts"]
+    earned = batch.rewards[batch.earns]
+    lengths = batch.answered.sum(2)[batch.answered.any(dim=2)].float()
+    figures = {
+        "reward": earned.sum() / totals["turns"],
+        "reward_std": part * _std(earned),
+        "frac_reward_zero_std": part * _still_share(batch),
+        "completions/mean_length": part * lengths.mean(),
+        "completions/min_length": part * lengths.min(),
+        "completions/max_length": part * lengths.max(),
+        "memory_drift": part * batch.drift[batch.mask.any(dim=2)].mean(),
+    }
+    for name, values in batch.by_name.items():
+        known = values[~values.isnan()]
+        figures[f"rewards/{name}/mean"] = known.sum() / totals[f"rewards/{name}"]
+        figures[f"rewards/{name}/std"] = part * _std(known)
+    if batch.values is not None and batch.returns is not None:
+        returns, values = batch.returns[batch.earns], batch.values[batch.earns]
+        unexplained = (returns - values).var(correction=0) / returns.var(correction=0).clamp(min=1e-8)
+        figures["explained_variance"] = part * (1 - unexplained)
+    for name, seconds in batch.seconds.items():
+        figures[f"time/{name}"] = part * torch.tensor(seconds)
+    return figures
+
+
+def _still_share(batch: Rollout) -> Tensor:
+    """Return the share of groups whose rewards do not vary: groups of one dialogue, or else the turns of one number."""
+    size = batch.groups if batch.groups > 1 else batch.batch_size
+    rewards, earns = (part.unflatten(1, (-1, size)) for part in (batch.rewards, batch.earns))
+    high = rewards.masked_fill(~earns, -torch.inf).amax(-1)
+    low = rewards.masked_fill(~earns, torch.inf).amin(-1)
+    counted = earns.any(dim=-1)
+    return ((high - low) < 1e-6)[counted].float().mean()
+
+
+def _std(values: Tensor) -> Tensor:
+    return values.std(correction=0) if values.numel() else values.new_zeros(())
+
+
+def _chosen(scores: Tensor, tokens: Tensor) -> Tensor:
+    """Return the log-probabilities of tokens (K,) among those of all, (K, V)."""
+    return scores.gather(1, tokens[:, None])[:, 0]

@@ -1,0 +1,236 @@
+"""Plays episodes: the policy answers, the memory takes the turn in, the answer earns its reward.
+
+Shapes: N turns, B episodes, T tokens of a turn.
+"""
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rxlm.data.batches import InteractionEncoder
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.memory.state import MemoryState
+from rxlm.rxt.generation import Prompt, SamplingConfig
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.mrl.config import MRLConfig
+from rxlm.training.mrl.rewards import Rewards, Scores, TurnAnswers
+from rxlm.training.mrl.rollout import Rollout, Words
+from rxlm.training.turns import Turns
+
+
+class _Said(NamedTuple):
+    """One turn of one episode: its tokens, how many the policy chose at its end, their log-probabilities, its text."""
+
+    ids: Sequence[int]
+    chosen: int
+    log_probs: Sequence[float]
+    text: str
+
+
+_NOTHING = _Said((), 0, (), "")
+
+
+class _Turn(NamedTuple):
+    """One turn of all episodes: as it was played, as it was remembered, what it earned, and how the memory moved."""
+
+    played: list[_Said]
+    remembered: list[_Said]
+    scores: Scores | None
+    asked: list[int]
+    drift: Tensor
+
+
+class EpisodePlayer:
+    """Lets a model live through dialogues, with its own answers.
+
+    Args:
+        model: the policy, with its tokenizer.
+        encoder: encodes queries and references.
+        rewards: what answers earn.
+        settings: temperature, longest answer, which turns are played, and what the memory takes in.
+    """
+
+    def __init__(self, model: RxTAlpha, encoder: InteractionEncoder, rewards: Rewards, settings: MRLConfig) -> None:
+        self.model, self.encoder, self.rewards, self.settings = model, encoder, rewards, settings
+        self.sampling = SamplingConfig(temperature=settings.temperature)
+        self.tokens = model.tokenizer_config
+
+    @torch.no_grad()
+    def play(
+        self,
+        dialogues: Sequence[Dialogue],
+        *,
+        seed: int,
+        carried: MemoryState | None = None,
+        fresh: Tensor | None = None,
+    ) -> tuple[Rollout, MemoryState]:
+        """Play episodes side by side; return them, and the memories that they end with.
+
+        Args:
+            dialogues: their queries are asked, their answers are the references; B.
+            seed: of the answers.
+            carried, fresh: memories to go on from, and True at the rows that begin anew all the same, (B,).
+
+        Raises:
+            RewardError: where a reward fails; it says which.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        self.seconds = {"generation": 0.0, "reward": 0.0}
+        memory = self.model.init_memory(len(dialogues))
+        start = None
+        if carried is not None and fresh is not None:
+            start = memory = MemoryState(torch.where(fresh[:, None, None], memory.slots, carried.slots))
+        history: list[list[tuple[str, str]]] = [[] for _ in dialogues]
+        turns = []
+        for number in range(max(map(len, dialogues))):
+            present = {row: each.turns[number] for row, each in enumerate(dialogues) if number < len(each)}
+            turn, memory = self._turn(number, present, memory, history, seed)
+            turns.append(turn)
+            for row, interaction in present.items():
+                history[row].append((interaction.query, turn.remembered[row].text))
+        self.model.train(was_training)
+        words = tuple(
+            tuple(
+                Words(each.query, turn.played[row].text, each.answer)
+                for turn, each in zip(turns, dialogue.turns, strict=False)
+            )
+            for row, dialogue in enumerate(dialogues)
+        )
+        return self._rollout(turns, words, start, None if start is None else fresh), memory
+
+    def _turn(
+        self,
+        number: int,
+        present: dict[int, Interaction],
+        memory: MemoryState,
+        history: list[list[tuple[str, str]]],
+        seed: int,
+    ) -> tuple[_Turn, MemoryState]:
+        """Play a turn of the episodes that have it."""
+        started = time.perf_counter()
+        references = [self._told(present[row]) if row in present else _NOTHING for row in range(memory.batch_size)]
+        played = list(references)
+        asked = [row for row, turn in present.items() if self._is_played(number, turn)]
+        if asked:
+            first = (seed * 10_007 + number) * 1_000_003
+            queries = [present[row].query for row in asked]
+            answers = self._answer(queries, memory.select(asked), [first + row for row in asked])
+            for row, answer in zip(asked, answers, strict=True):
+                played[row] = answer
+        remembered = references if self.settings.memory_from == "reference" else played
+        after = self.model.update_memory(memory, *self._padded(remembered))
+        self.seconds["generation"] += time.perf_counter() - started
+        started = time.perf_counter()
+        scores = self._score(number, present, asked, played, history) if asked else None
+        self.seconds["reward"] += time.perf_counter() - started
+        return _Turn(played, remembered, scores, asked, after.drift(memory).square().mean(0).sqrt()), after
+
+    def _is_played(self, number: int, turn: Interaction) -> bool:
+        behind_warmup = number >= self.settings.warmup_turns
+        return behind_warmup and (self.settings.plays == "all" or turn.question is not None)
+
+    def _told(self, turn: Interaction) -> _Said:
+        """Return a turn with its reference answer, of which the policy chose nothing."""
+        return _Said(self.encoder.encode(turn).ids, 0, (), turn.answer)
+
+    def _answer(self, queries: list[str], memory: MemoryState, seeds: list[int]) -> list[_Said]:
+        """Sample an answer to each query."""
+        pad, end = self.tokens.pad_token_id, self.tokens.eos_token_id
+        batch = self.encoder.query_batch(queries, room=self.settings.max_answer_tokens)
+        prompt = Prompt.of(batch.ids, batch.mask, pad).append(self.tokens.answer_token_id, pad)
+        prompt = Prompt(prompt.ids.to(self.model.device), prompt.lengths)
+        columns = self.model.generate(prompt, memory, sampling=self.sampling, with_log_probs=True, seed=seeds)
+        taken = list(islice(columns, self.settings.max_answer_tokens))
+        found = [column.log_probs for column in taken if column.log_probs is not None]
+        parts = ([column.tokens for column in taken], [column.active for column in taken], found)
+        tokens, active, log_probs = (torch.stack(part, dim=1).tolist() for part in parts)
+        counts = [sum(row) for row in active]
+        texts = self.model.stringify_batch(
+            [[token for token in row[:count] if token != end] for row, count in zip(tokens, counts, strict=True)]
+        )
+        starts = [row[:length] for row, length in zip(prompt.ids.tolist(), prompt.lengths, strict=True)]
+        rows = zip(starts, tokens, log_probs, counts, texts, strict=True)
+        return [_Said([*start, *row[:count]], count, log[:count], text) for start, row, log, count, text in rows]
+
+    def _score(
+        self,
+        number: int,
+        present: dict[int, Interaction],
+        asked: list[int],
+        played: list[_Said],
+        history: list[list[tuple[str, str]]],
+    ) -> Scores:
+        """Return what the answers earned."""
+        end = self.tokens.eos_token_id
+        references = [self.encoder.encode(present[row]) for row in asked]
+        answers = [played[row] for row in asked]
+        return self.rewards(
+            TurnAnswers(
+                turn=number,
+                queries=[present[row].query for row in asked],
+                answers=[answer.text for answer in answers],
+                references=[present[row].answer for row in asked],
+                answer_ids=[[t for t in each.ids[len(each.ids) - each.chosen :] if t != end] for each in answers],
+                reference_ids=[
+                    [t for t in each.ids[each.first_target : each.end_of_targets] if t != end] for each in references
+                ],
+                questions=[present[row].question for row in asked],
+                history=[history[row] for row in asked],
+            )
+        )
+
+    def _padded(self, rows: Sequence[_Said], width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return ids and mask (B, T) of one turn of all episodes."""
+        width = width or max(1, *(len(row.ids) for row in rows))
+        pad = self.tokens.pad_token_id
+        ids = torch.tensor([[*row.ids, *[pad] * (width - len(row.ids))] for row in rows], device=self.model.device)
+        lengths = torch.tensor([len(row.ids) for row in rows], device=self.model.device)
+        return ids, torch.arange(width, device=self.model.device) < lengths[:, None]
+
+    def _rollout(
+        self, turns: list[_Turn], words: tuple[tuple[Words, ...], ...], start: MemoryState | None, fresh: Tensor | None
+    ) -> Rollout:
+        size, device = len(words), self.model.device
+        played = self._turns([turn.played for turn in turns])
+        log_probs = torch.zeros(played.ids.shape)
+        shape = len(turns), size
+        rewards, earns = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+        by_name = {reward.name: torch.full(shape, float("nan")) for reward in self.rewards.rewards}
+        for number, turn in enumerate(turns):
+            for row, said in enumerate(turn.played):
+                log_probs[number, row, len(said.ids) - said.chosen : len(said.ids)] = torch.tensor(said.log_probs)
+            if turn.scores is not None:
+                rewards[number, turn.asked], earns[number, turn.asked] = turn.scores.total, turn.scores.applies
+                for name, values in turn.scores.by_name.items():
+                    by_name[name][number, turn.asked] = values
+        from_reference = self.settings.memory_from == "reference"
+        return Rollout(
+            ids=played.ids,
+            mask=played.mask,
+            answered=played.answer_mask,
+            log_probs=log_probs.to(device),
+            rewards=rewards.to(device),
+            earns=earns.to(device),
+            by_name={name: values.to(device) for name, values in by_name.items()},
+            drift=torch.stack([turn.drift for turn in turns]),
+            remembered=self._turns([turn.remembered for turn in turns]) if from_reference else None,
+            start=None if start is None else start.slots,
+            fresh=fresh,
+            groups=self.settings.group_size,
+            words=words,
+            seconds=self.seconds,
+        )
+
+    def _turns(self, turns: Sequence[Sequence[_Said]]) -> Turns:
+        """Stack turns of all episodes; the tokens that the policy chose are the answers."""
+        width = max(len(said.ids) for turn in turns for said in turn)
+        parts = [self._padded(turn, width) for turn in turns]
+        ids, mask = (torch.stack([part[number] for part in parts]) for number in (0, 1))
+        chosen = torch.tensor([[said.chosen for said in turn] for turn in turns], device=ids.device)
+        first = mask.sum(2) - chosen
+        return Turns(ids, mask, mask & (torch.arange(width, device=ids.device) >= first[..., None]))
