@@ -1,7 +1,7 @@
 """What a run learns from and is measured on: the side of a recipe that reads data."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,14 @@ class Corpus(ABC):
     @abstractmethod
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return batches for stages 3 and 4."""
+
+    def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
+        """Return batches for stage 5, whose `dialogues` are played."""
+        raise NotImplementedError(f"{type(self).__name__} has no episodes for memory reinforcement learning.")
+
+    def competitors(self) -> Mapping[str, Collection[str]]:
+        """Return the values that questions of a kind are about, by kind: for `ExactMatch`, which rewards answers."""
+        return {}
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Return figures of a model in training; the first one decides which checkpoint is best (higher is)."""

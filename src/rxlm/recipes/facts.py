@@ -1,6 +1,6 @@
 """Recipes on the generated fact dialogues: `tiny`, the quickstart, and `retention`, which holds facts for longer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rxlm.data.fact_kinds import fact_kinds
@@ -103,6 +103,15 @@ class FactsCorpus(Corpus):
             return make.streams(generator.stream, phase)
         dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 1).dialogues(MANY)
         return make.shuffled(dialogues, make.encoder.dialogue_batch, shuffle=False)
+
+    def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
+        """Return dialogues that the stages before have not seen."""
+        dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 200).dialogues(MANY)
+        return make.shuffled(dialogues, make.encoder.dialogue_batch, shuffle=False)
+
+    def competitors(self) -> Mapping[str, Collection[str]]:
+        """Return the values of each kind of fact."""
+        return self.values
 
     def retention(
         self, model: RxTAlpha, num_turns: int, count: int, control: Control = "none", **changes: Any

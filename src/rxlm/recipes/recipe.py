@@ -1,4 +1,4 @@
-"""What a recipe is: one complete configuration of a run, from the tokenizer to stage 4.
+"""What a recipe is: one complete configuration of a run, from the tokenizer to the last stage.
 
 A recipe is a function that returns a `Recipe`, whole. Its subclasses say what data it learns from; `rxlm.recipes.run`
 does what it says.
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.metrics.composite import WEIGHTS
 from rxlm.nn.config import Config, ConfigError, config, require, require_int
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.phase import DialoguePhase
@@ -18,11 +19,12 @@ from rxlm.training.config import TrainingConfig
 from rxlm.training.joint import JointConfig
 from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
+from rxlm.training.mrl.config import MRLConfig
 
 
 @config
 class Recipe(Config):
-    """A whole run: tokenizer, model, and stages 1 to 4.
+    """A whole run: tokenizer, model, stages 1 to 4, and stage 5 for those who ask for it.
 
     Fields:
         name: of the recipe.
@@ -35,6 +37,9 @@ class Recipe(Config):
         phases: the curriculum of stage 4.
         streams: the second part of stage 4 (None leaves it out), which starts its schedule of learning rates anew: once
             recall is firm, streams teach to hold on to it; stream_phases: its curriculum.
+        mrl: stage 5, memory reinforcement learning (None leaves it out), with its settings; it is trained only where it
+            is asked for by name. mrl_phases: its curriculum; rewards: what answers earn, as pairs of a name and a
+            weight, of those in `rxlm.metrics.composite.WEIGHTS`.
         seed: of everything.
     """
 
@@ -55,12 +60,22 @@ class Recipe(Config):
     phases: tuple[DialoguePhase, ...]
     streams: TrainingConfig | None = None
     stream_phases: tuple[DialoguePhase, ...] = ()
+    mrl: TrainingConfig | None = None
+    mrl_settings: MRLConfig = MRLConfig()
+    mrl_phases: tuple[DialoguePhase, ...] = ()
+    rewards: tuple[tuple[str, float], ...] = tuple(WEIGHTS.items())
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_int(self, "vocab_size")
         require_int(self, "seed", minimum=0)
-        for stage, phases in (("dialogues", "phases"), ("streams", "stream_phases")):
+        unknown = sorted({name for name, _ in self.rewards} - set(WEIGHTS))
+        require(
+            bool(self.rewards) and not unknown,
+            f"{type(self).__name__}.rewards must be pairs of a name and a weight, of {', '.join(WEIGHTS)}, "
+            f"got {self.rewards}.",
+        )
+        for stage, phases in (("dialogues", "phases"), ("streams", "stream_phases"), ("mrl", "mrl_phases")):
             training: TrainingConfig | None = getattr(self, stage)
             given = 0 if training is None else training.steps
             steps = sum(phase.steps for phase in getattr(self, phases))

@@ -29,6 +29,12 @@ from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining
 from rxlm.training.memory_aware import MemoryAware
 from rxlm.training.module import TrainModule
+from rxlm.training.mrl.batches import RolloutBatches
+from rxlm.training.mrl.composite import composite_reward
+from rxlm.training.mrl.module import MemoryReinforcement
+from rxlm.training.mrl.player import EpisodePlayer
+from rxlm.training.mrl.rewards import Rewards
+from rxlm.training.mrl.trajectories import TrajectoryLog
 from rxlm.training.phases import Phase, PhasedBatches
 from rxlm.training.trainer import Batches, Trainer
 
@@ -40,16 +46,21 @@ STAGES = {
     "slots": "3-slots",
     "dialogues": "4-dialogues",
     "streams": "4b-streams",
+    "mrl": "5-mrl",
 }
 """Names of stages as they are typed, and as their folders are called."""
+ON_REQUEST = ("mrl",)
+"""Stages that are trained only where they are named."""
 SLOTS_TURNS = 8
+LOGGED_EVERY = 20
+"""Steps of stage 5 from one log of trajectories to the next."""
 
 ModuleMaker = Callable[[RxTAlpha], TrainModule]
-BatchesMaker = Callable[[BatchMaker], Batches]
+BatchesMaker = Callable[[BatchMaker, TrainModule], Batches]
 
 
 class Stage(NamedTuple):
-    """One stage of a run: its name, the loop's configuration, and how to make its module and batches."""
+    """One stage of a run: its name, the loop's configuration, and how to make its module, and batches for it."""
 
     name: str
     training: TrainingConfig
@@ -90,15 +101,24 @@ class Run:
             return lambda model: JointLanguageModelling(model, settings)
 
         stages: dict[str, tuple[TrainingConfig | None, ModuleMaker, BatchesMaker]] = {
-            "language": (recipe.language, joint(recipe.language_settings), corpus.language),
-            "interactions": (recipe.interactions, joint(recipe.interactions_settings), corpus.interactions),
+            "language": (
+                recipe.language,
+                joint(recipe.language_settings),
+                lambda make, _: corpus.language(make),
+            ),
+            "interactions": (
+                recipe.interactions,
+                joint(recipe.interactions_settings),
+                lambda make, _: corpus.interactions(make),
+            ),
             "slots": (
                 recipe.slots,
                 lambda model: MemoryAttentionPretraining(model, recipe.slots_settings),
-                lambda make: corpus.dialogues(make, short),
+                lambda make, _: corpus.dialogues(make, short),
             ),
-            "dialogues": (recipe.dialogues, memory_aware, lambda make: self._curriculum(make, recipe.phases)),
-            "streams": (recipe.streams, memory_aware, lambda make: self._curriculum(make, recipe.stream_phases)),
+            "dialogues": (recipe.dialogues, memory_aware, lambda make, _: self._curriculum(make, recipe.phases)),
+            "streams": (recipe.streams, memory_aware, lambda make, _: self._curriculum(make, recipe.stream_phases)),
+            "mrl": (recipe.mrl, lambda model: MemoryReinforcement(model, recipe.mrl_settings), self._rollouts),
         }
         return [
             Stage(name, training, module, batches)
@@ -109,12 +129,14 @@ class Run:
     def train(self, last_stage: str | None = None) -> RxTAlpha:
         """Train what is not trained yet, up to `last_stage` if given, and return the model.
 
-        ValueError where the recipe has no stage of that name (see `STAGES`).
+        Without, stages that are on request are left out. ValueError where the recipe has no stage of that name (see
+        `STAGES`).
         """
-        stages = self.stages()
+        stages = [stage for stage in self.stages() if stage.name == last_stage or stage.name not in ON_REQUEST]
         names = [stage.name for stage in stages]
         if last_stage is not None and last_stage not in names:
-            raise ValueError(f"Recipe {self.recipe.name!r} has no stage {last_stage!r}; it has {', '.join(names)}.")
+            has = ", ".join(stage.name for stage in self.stages())
+            raise ValueError(f"Recipe {self.recipe.name!r} has no stage {last_stage!r}; it has {has}.")
         model = self._new_model()
         for stage in stages:
             model = self.train_stage(stage, model)
@@ -129,10 +151,11 @@ class Run:
         result = self.folder / stage.folder / "model"
         if (result / "config.json").is_file():
             return RxTAlpha.from_pretrained(result).train()
+        module = stage.module(model)
         trainer = Trainer(
             stage.folder,
-            stage.module(model),
-            stage.batches(self._maker(stage.training)),
+            module,
+            stage.batches(self._maker(stage.training), module),
             stage.training,
             self.folder / stage.folder,
             evaluation=lambda: self.corpus.evaluate(model),
@@ -144,12 +167,14 @@ class Run:
         return model
 
     def results(self, model: RxTAlpha) -> Results:
-        """Return what the finished model was measured to do; measured once, and kept in the folder."""
+        """Return what the finished model was measured to do; measured once for each set of stages, and kept."""
         path = self.folder / RESULTS_FILE
-        if not path.is_file():
-            measured = self.corpus.results(model)
-            _write_json(path, asdict(measured))
-        values = json.loads(path.read_text(encoding="utf-8"))
+        stages = [stage.folder for stage in self.stages() if (self.folder / stage.folder / "model").is_dir()]
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if values.get("stages") != stages:
+            values = {**asdict(self.corpus.results(model)), "stages": stages}
+            _write_json(path, values)
+            values = json.loads(path.read_text(encoding="utf-8"))
         return Results(
             tuple(
                 ResultTable(table["title"], tuple(table["header"]), tuple(map(tuple, table["rows"])), table["note"])
@@ -169,6 +194,23 @@ class Run:
             batches = self.corpus.dialogues(replace(make, seed=make.seed + number, batch_size=size), phase)
             sources.append(Phase(batches, phase.steps * make.accumulation))
         return PhasedBatches(sources)
+
+    def _rollouts(self, make: BatchMaker, module: TrainModule) -> Batches:
+        """Episodes of the curriculum, played by the policy of stage 5."""
+        assert isinstance(module, MemoryReinforcement)
+        recipe, settings = self.recipe, self.recipe.mrl_settings
+        sources = []
+        for number, phase in enumerate(recipe.mrl_phases, 1):
+            size = (phase.batch_size or make.batch_size) // settings.group_size
+            batches = self.corpus.episodes(replace(make, seed=make.seed + number, batch_size=max(1, size)), phase)
+            sources.append(Phase(batches, -(-phase.steps * make.accumulation // settings.updates_per_rollout)))
+        model = module.policy
+        default = composite_reward(model, self.corpus.competitors())
+        weights = dict(recipe.rewards)
+        rewards = [replace(each, weight=weights[each.name]) for each in default.rewards if each.name in weights]
+        player = EpisodePlayer(model, self.encoder, Rewards(rewards), settings)
+        log = TrajectoryLog(self.folder / STAGES["mrl"], LOGGED_EVERY)
+        return RolloutBatches(PhasedBatches(sources), player, module.annotate, settings, seed=make.seed, log=log)
 
     def _new_model(self) -> RxTAlpha:
         torch.manual_seed(self.recipe.seed)
