@@ -1,7 +1,8 @@
 """Plots of the benchmarks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
@@ -73,3 +74,64 @@ def _say_what_is_missing(axis: Axes, model: str, turns: Turns, colour: str) -> N
             color=colour,
             va="top",
         )
+
+
+def plot_speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw how many times as fast as the first kind each kind of attention is; dotted, what its operations say."""
+    panels = list(dict.fromkeys((speed["what"], speed["direction"]) for speed in results))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.8), constrained_layout=True, squeeze=False)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        speeds = [speed for speed in results if (speed["what"], speed["direction"]) == panel]
+        for number, variant in enumerate(dict.fromkeys(speed["variant"] for speed in speeds)):
+            points = [speed for speed in speeds if speed["variant"] == variant]
+            lengths = [speed["tokens"] for speed in points]
+            colour = f"C{number % 10}"
+            axis.plot(lengths, [speed["times_as_fast"] for speed in points], "o-", color=colour, label=variant)
+            axis.plot(lengths, [speed["fewer_operations"] for speed in points], ":", color=colour)
+        lengths = sorted({speed["tokens"] for speed in speeds})
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+        axis.set_xlabel("tokens")
+        axis.set_title(", ".join(panel))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("times as fast (dotted: times fewer operations)")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw recall, perplexity and reward over the steps of stage 5: a colour an algorithm, a thin line a seed."""
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.5), constrained_layout=True)
+    for number, algorithm in enumerate(dict.fromkeys(result["algorithm"] for result in results)):
+        runs = [result for result in results if result["algorithm"] == algorithm]
+        lines = (
+            [[(step, share) for step, share, _ in run["curve"]] for run in runs],
+            [[(step, perplexity) for step, _, perplexity in run["curve"]] for run in runs],
+            [_smooth(run["rewards"]) for run in runs],
+        )
+        for axis, seeds in zip(axes, lines, strict=True):
+            for points in seeds:
+                axis.plot(*zip(*points, strict=True), color=f"C{number}", linewidth=0.8, alpha=0.5)
+            # Runs of a budget have the same steps; one that is not through yet ends the mean.
+            mean = [(points[0][0], fmean(value for _, value in points)) for points in zip(*seeds, strict=False)]
+            axis.plot(*zip(*mean, strict=True), color=f"C{number}", linewidth=2.5, label=f"{algorithm} ({len(runs)})")
+    labels = ("exact recall, held-out dialogues", "perplexity, held-out answers", "reward a question, training")
+    for axis, label in zip(axes, labels, strict=True):
+        axis.set_title(label)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _smooth(points: Sequence[tuple[int, float]], window: int = 3) -> list[tuple[int, float]]:
+    """Return the running mean of the last points."""
+    values = [value for _, value in points]
+    return [(step, fmean(values[max(0, number - window + 1) : number + 1])) for number, (step, _) in enumerate(points)]

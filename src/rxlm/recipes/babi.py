@@ -14,13 +14,14 @@ from rxlm.data.facts import texts_of
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import is_same_answer
 from rxlm.data.streams import DrawnConversations, question_windows
-from rxlm.mrq_bench.reading import read_dialogues
+from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, answer_dialogues
-from rxlm.nn.config import config, require
+from rxlm.nn.config import config, require, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
 from rxlm.recipes.facts import converse
+from rxlm.recipes.perplexities import is_follow_up
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.recipe import Recipe, model_of_size
+from rxlm.recipes.recipe import Recipe, model_of_size, reinforcement
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
@@ -28,7 +29,6 @@ from rxlm.training.trainer import Batches
 
 AIM_TASKS = (1, 6, 9, 10, 11, 12, 13, 15, 20)
 """The tasks whose mean accuracy is the headline."""
-WATCHED_STORIES = 24
 
 
 @config
@@ -41,15 +41,18 @@ class BabiRecipe(Recipe):
         draws: pairs of a task and how often training draws a story of it, where others are drawn once: by default twice
             for the headline's tasks, and four times for those of them that ask where one of several people is.
         validation: share of the stories that is held out.
+        evaluation_stories: held-out stories of each task that the model is asked while it trains.
     """
 
     data: str | None = None
     tasks: tuple[int, ...] = HEADLINE_TASKS
     draws: tuple[tuple[int, int], ...] = tuple((task, 4 if task in (1, 6, 9, 10, 12) else 2) for task in AIM_TASKS)
     validation: float = 0.1
+    evaluation_stories: int = 24
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_int(self, "evaluation_stories")
         require(
             bool(self.tasks) and set(self.tasks) <= set(ALL_TASKS),
             f"BabiRecipe.tasks must be numbers from 1 to 20, got {list(self.tasks)}.",
@@ -102,16 +105,22 @@ class BabiCorpus(Corpus):
         return make.shuffled(windows, make.encoder.dialogue_batch)
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
-        """Return exact accuracy on some held-out stories of each task: the headline's mean first."""
-        watched = [story for stories in by_task(self.validation).values() for story in stories[:WATCHED_STORIES]]
+        """Measure on some held-out stories of each task.
+
+        Returns exact accuracy, the headline's mean first, and the perplexity of reference answers.
+        """
+        count = self.recipe.evaluation_stories
+        watched = [story for stories in by_task(self.validation).values() for story in stories[:count]]
         right: dict[int, list[bool]] = defaultdict(list)
-        for read in read_dialogues(model, watched):
+        reads = list(read_dialogues(model, watched))
+        for read in reads:
             if read.turn.question is not None:
                 right[read.dialogue.details["task"]].append(read.is_exact)
         accuracy = {task: fmean(exact) for task, exact in sorted(right.items())}
         aim = [share for task, share in accuracy.items() if task in AIM_TASKS]
         means = ({"accuracy_headline": fmean(aim)} if aim else {}) | {"accuracy": fmean(accuracy.values())}
-        return means | {f"accuracy/task_{task}": share for task, share in accuracy.items()}
+        by_name = {f"accuracy/task_{task}": share for task, share in accuracy.items()}
+        return means | by_name | {"perplexity": perplexity(reads, is_follow_up)}
 
     def results(self, model: RxTAlpha) -> Results:
         """Ask all held-out stories, with the memory and without."""
@@ -187,8 +196,7 @@ def babi() -> BabiRecipe:
             evaluate_every=500,
             checkpoint_every=200,
         ),
-        dialogues_settings=MemoryAwareConfig(
-            unroll=16, read_encoded_until=sum(phase.steps for phase in reading)
-        ),
+        dialogues_settings=MemoryAwareConfig(unroll=16, read_encoded_until=sum(phase.steps for phase in reading)),
         phases=phases,
+        **reinforcement(steps=300, num_turns=8),
     )

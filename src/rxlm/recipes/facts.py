@@ -1,17 +1,20 @@
 """Recipes on the generated fact dialogues: `tiny`, the quickstart, and `retention`, which holds facts for longer."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Literal
 
 from rxlm.data.fact_kinds import fact_kinds
 from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
 from rxlm.data.records import Interaction, Question
 from rxlm.data.scoring import Grade, grade
+from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
 from rxlm.nn.config import config, require, require_choice, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.recipes.perplexities import is_follow_up
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.recipe import Recipe, model_of_size
+from rxlm.recipes.recipe import Recipe, model_of_size, reinforcement
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
@@ -20,7 +23,6 @@ from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
 TOKENIZER_DIALOGUES = 2000
-EVALUATION_DIALOGUES = 32
 MANY = 10_000_000
 MESSAGES = (
     "Hello!",
@@ -47,7 +49,7 @@ class FactsRecipe(Recipe):
         variety: of the dialogues, "small" or "full".
         stream_turns: longest distance between a fact and its question in streams.
         test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
-        evaluation_turns: turns of the dialogues that it is asked while it trains.
+        evaluation_turns, evaluation_dialogues: turns of the dialogues that it is asked while it trains, and how many.
     """
 
     variety: Literal["small", "full"] = "small"
@@ -55,11 +57,12 @@ class FactsRecipe(Recipe):
     test_turns: tuple[int, ...] = (8, 16, 32, 64, 128)
     test_dialogues: tuple[int, ...] = (1000, 200, 100, 64, 32)
     evaluation_turns: int = 32
+    evaluation_dialogues: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice(self, "variety", ("small", "full"))
-        require_int(self, "stream_turns")
+        require_int(self, "stream_turns", "evaluation_dialogues")
         require_int(self, "evaluation_turns", minimum=2)
         require(
             len(self.test_turns) == len(self.test_dialogues),
@@ -125,11 +128,17 @@ class FactsCorpus(Corpus):
         return accuracy_by_distance(answer_dialogues(model.eval(), dialogues, is_right, control=control))
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
-        """Return exact recall by distance on other dialogues than the final test's, and its mean over distances."""
-        figures = self.retention(model, self.recipe.evaluation_turns, EVALUATION_DIALOGUES, seed=self.recipe.seed + 1)
-        return {"recall": sum(share for share, _ in figures.values()) / len(figures)} | {
-            f"recall/{name}": share for name, (share, _) in figures.items()
-        }
+        """Measure on other dialogues than the final test's.
+
+        Returns exact recall by distance, its mean over distances first, and the perplexity of reference answers.
+        """
+        turns, count = self.recipe.evaluation_turns, self.recipe.evaluation_dialogues
+        seed = self.recipe.seed + 1
+        figures = self.retention(model, turns, count, seed=seed)
+        by_distance = {f"recall/{name}": share for name, (share, _) in figures.items()}
+        dialogues = self.generator(num_turns=turns, split="test", seed=seed).dialogues(count)
+        perplexities = {"perplexity": perplexity(read_dialogues(model, dialogues), is_follow_up)}
+        return {"recall": fmean(by_distance.values())} | by_distance | perplexities
 
     def results(self, model: RxTAlpha) -> Results:
         """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
@@ -193,6 +202,7 @@ def tiny() -> FactsRecipe:
         phases=phases,
         streams=loop.replace(optimizer=optimizer.replace(learning_rate=1e-3, gate_scale=5.0)),
         stream_phases=(DialoguePhase(steps=300, num_turns=8, streams=True),),
+        **reinforcement(steps=300, num_turns=8),
     )
 
 

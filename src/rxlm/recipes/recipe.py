@@ -15,7 +15,7 @@ from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.presets import preset_config
-from rxlm.training.config import TrainingConfig
+from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.joint import JointConfig
 from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
@@ -105,6 +105,26 @@ class Recipe(Config):
             except ValueError:
                 place[name] = text
         return self.from_dict(values)
+
+
+def reinforcement(steps: int, num_turns: int) -> dict[str, Any]:
+    """Return stage 5 as fields of a recipe: the policy answers questions, and earns by what it remembers.
+
+    Log-probabilities of answers and of the update must come from the same arithmetic: float32.
+    """
+    return {
+        "mrl": TrainingConfig(
+            steps=steps,
+            batch_size=128,
+            precision="float32",
+            optimizer=OptimizerConfig(learning_rate=2e-4, warmup_steps=10, critic_scale=5.0),
+            evaluate_every=50,
+            checkpoint_every=50,
+        ),
+        "mrl_settings": MRLConfig(plays="questions", max_answer_tokens=24, updates_per_rollout=1, critic_warmup=10),
+        "mrl_phases": (DialoguePhase(steps=steps, num_turns=num_turns),),
+        "rewards": tuple((name, WEIGHTS[name]) for name in ("exact", "bleu_reference")),
+    }
 
 
 def model_of_size(preset: str, **shape: Any) -> dict[str, Any]:

@@ -184,7 +184,8 @@ class Run:
         )
 
     def _maker(self, training: TrainingConfig) -> BatchMaker:
-        return BatchMaker(self.encoder, self.tokens, training.batch_size, training.accumulation, self.recipe.seed)
+        seed = self.recipe.seed + training.seed
+        return BatchMaker(self.encoder, self.tokens, training.batch_size, training.accumulation, seed)
 
     def _curriculum(self, make: BatchMaker, phases: Sequence[DialoguePhase]) -> Batches:
         """Longer and longer dialogues, then streams of them."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mrl_runs import BOOK, REWARDS, player, rollout, settings, talker
+from mrl_runs import BOOK, REWARDS, encoder, player, rollout, settings, talker
 
 from rxlm.data.records import Dialogue
 from rxlm.memory.state import MemoryState
@@ -150,3 +150,14 @@ def test_turns_as_played_are_those_that_are_remembered_unless_references_are() -
     assert torch.equal(played.memory_turns.ids, played.ids)
     assert replace(played, remembered=None).memory_turns.fresh is None
     assert {reward.name for reward in REWARDS.rewards} == set(played.by_name)
+
+
+def test_a_query_is_whole_however_long_an_answer_may_be() -> None:
+    network = talker()
+    chosen = settings(max_answer_tokens=network.max_seq_len)
+    played = player(network, chosen).play(BOOK[:2], seed=0)[0]
+    encode = encoder(network)
+    for row, dialogue in enumerate(BOOK[:2]):
+        for number, turn in enumerate(dialogue.turns):
+            query = list(encode.encode_query(turn.query))
+            assert played.ids[number, row, : len(query)].tolist() == query

@@ -141,7 +141,9 @@ class EpisodePlayer:
     def _answer(self, queries: list[str], memory: MemoryState, seeds: list[int]) -> list[_Said]:
         """Sample an answer to each query."""
         pad, end = self.tokens.pad_token_id, self.tokens.eos_token_id
-        batch = self.encoder.query_batch(queries, room=self.settings.max_answer_tokens)
+        # However long answers may be, a query keeps half of what the model reads.
+        room = min(self.settings.max_answer_tokens, self.encoder.max_tokens // 2)
+        batch = self.encoder.query_batch(queries, room=room)
         prompt = Prompt.of(batch.ids, batch.mask, pad).append(self.tokens.answer_token_id, pad)
         prompt = Prompt(prompt.ids.to(self.model.device), prompt.lengths)
         columns = self.model.generate(prompt, memory, sampling=self.sampling, with_log_probs=True, seed=seeds)

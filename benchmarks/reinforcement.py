@@ -1,0 +1,148 @@
+"""Memory reinforcement learning from a half-trained model: IMPO beside PPO and GRPO, over seeds.
+
+    rxlm train tiny dialogues --output runs/half --dialogues.steps 380 --streams null --stream-phases '[]' \\
+        --phases '[{"steps":100,"num_turns":2},{"steps":100,"num_turns":3},{"steps":150,"num_turns":4},
+                   {"steps":30,"num_turns":6}]' --evaluation-turns 8 --evaluation-dialogues 200
+    python benchmarks/reinforcement.py runs/half
+
+trains stage 5 of the recipe of that run from its model, once for each algorithm and seed, all for the same number of
+steps on as many episodes, and prints how the first figure of the recipe's evaluation (exact recall on held-out
+dialogues) and the perplexity of held-out reference answers changed, and where the time went. A plot and the figures as
+JSON go to the output folder; each run is a folder that `rxlm report` and `rxlm chat` take. Started again, it goes on
+from where it was.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from plots import plot_curves
+from rxlm.recipes import RECIPES
+from rxlm.recipes.recipe import Recipe
+from rxlm.recipes.run import RECIPE_FILE, Run
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.mrl.config import MRLConfig
+
+GROUP = 8
+TIMES = ("generation", "reward")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to train.
+
+    Args:
+        start: folder of a run whose stage 4 is done.
+        algorithms: impo, ppo, grpo.
+        seeds: of episodes and answers; the model they start from is the same.
+        steps: of each run.
+        learning_rate: of the policy, for all algorithms; the recipe's own if not given.
+        evaluate_every: steps.
+        output: folder of the runs, the plot and the figures.
+    """
+
+    start: Annotated[Path, tyro.conf.Positional]
+    algorithms: tuple[str, ...] = ("impo", "ppo", "grpo")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 200
+    learning_rate: float | None = None
+    evaluate_every: int = 20
+    output: Path = Path(__file__).parent / "results" / "reinforcement"
+
+
+def recipe_of(settings: Settings, algorithm: Any, seed: int) -> Recipe:
+    """Return the recipe of the run that is started from, with stage 5 for that algorithm and seed."""
+    values = json.loads((settings.start / RECIPE_FILE).read_text(encoding="utf-8"))
+    recipe = RECIPES[values["name"]]().from_dict(values)
+    if recipe.mrl is None:
+        raise ValueError(f"The recipe {recipe.name!r} has no stage 5.")
+    rate = settings.learning_rate or recipe.mrl.optimizer.learning_rate
+    training = recipe.mrl.replace(
+        steps=settings.steps,
+        seed=seed,
+        evaluate_every=settings.evaluate_every,
+        checkpoint_every=settings.evaluate_every,
+        optimizer=recipe.mrl.optimizer.replace(learning_rate=rate),
+    )
+    kept = ("plays", "max_answer_tokens", "updates_per_rollout", "warmup_turns")
+    common = {name: getattr(recipe.mrl_settings, name) for name in kept}
+    critic = {"critic_warmup": recipe.mrl_settings.critic_warmup} if algorithm != "grpo" else {"group_size": GROUP}
+    return recipe.replace(
+        mrl=training,
+        mrl_settings=MRLConfig.of(algorithm, **common, **critic),
+        mrl_phases=(recipe.mrl_phases[0].replace(steps=settings.steps),),
+    )
+
+
+def train(settings: Settings, algorithm: str, seed: int) -> dict[str, Any]:
+    """Train one run, and return its evaluations and the share of its time that each part took."""
+    folder = settings.output / f"{algorithm}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "tokenizer").is_dir():
+        shutil.copytree(settings.start / "tokenizer", folder / "tokenizer")
+    run = Run(recipe_of(settings, algorithm, seed), folder)
+    stage = run.stages()[-1]
+    path = folder / "before.json"
+    model = RxTAlpha.from_pretrained(settings.start / "4-dialogues" / "model")
+    if not path.is_file():
+        path.write_text(json.dumps(dict(run.corpus.evaluate(model))), encoding="utf-8")
+    run.train_stage(stage, model).save_pretrained(folder)
+    lines = (folder / stage.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    logged = [json.loads(line) for line in lines]
+    before = json.loads(path.read_text(encoding="utf-8"))
+    first = f"evaluation/{next(iter(before))}"
+    evaluations = [{"step": 0, **{f"evaluation/{name}": value for name, value in before.items()}}]
+    evaluations += [figures for figures in logged if first in figures]
+    steps = [figures for figures in logged if "seconds_per_step" in figures]
+    whole = fmean(figures["seconds_per_step"] for figures in steps)
+    shares = {name: fmean(figures[f"time/{name}"] for figures in steps) / whole for name in TIMES}
+    return {
+        "algorithm": algorithm,
+        "seed": seed,
+        "curve": [(each["step"], each[first], each["evaluation/perplexity"]) for each in evaluations],
+        "rewards": [(figures["step"], figures["reward"]) for figures in steps],
+        "seconds_per_step": whole,
+        "shares": shares | {"update": 1 - sum(shares.values())},
+    }
+
+
+def main(settings: Settings) -> None:
+    """Train, print and draw."""
+    console = Console()
+    results: list[dict[str, Any]] = []
+    for seed in settings.seeds:
+        for algorithm in settings.algorithms:
+            results.append(train(settings, algorithm, seed))
+            console.print(_table(results))
+            (settings.output / "figures.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            plot_curves(results, settings.output / "curves.png")
+    console.print(f"Figures and plot: {settings.output / 'figures.json'}, {settings.output / 'curves.png'}")
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    columns = ("recall before", "after", "best", "perplexity before", "after", "reward first", "last", "s a step")
+    table = Table("algorithm", "seed", *columns, *(f"{name} %" for name in results[0]["shares"]))
+    for result in results:
+        curve, rewards = result["curve"], [reward for _, reward in result["rewards"]]
+        part = max(1, len(rewards) // 5)
+        table.add_row(
+            result["algorithm"],
+            str(result["seed"]),
+            *(f"{share:.1%}" for share in (curve[0][1], curve[-1][1], max(share for _, share, _ in curve))),
+            *(f"{perplexity:.3f}" for perplexity in (curve[0][2], curve[-1][2])),
+            *(f"{fmean(some):.2f}" for some in (rewards[:part], rewards[-part:])),
+            f"{result['seconds_per_step']:.2f}",
+            *(f"{share:.1%}" for share in result["shares"].values()),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
