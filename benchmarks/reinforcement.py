@@ -26,7 +26,8 @@ from rich.table import Table
 from plots import plot_curves
 from rxlm.recipes import RECIPES
 from rxlm.recipes.recipe import Recipe
-from rxlm.recipes.run import RECIPE_FILE, Run
+from rxlm.recipes.run import Run
+from rxlm.recipes.training_run import RECIPE_FILE
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.mrl.config import MRLConfig
 

@@ -3,16 +3,15 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
 from rxlm.cli.results import show
 from rxlm.nn.config import ConfigError
-from rxlm.recipes import RECIPES
-from rxlm.recipes.run import Run
-from rxlm.rxt.models import RxTAlpha
+from rxlm.recipes import RECIPES, open_run
+from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
 
 OPTIONS = ("--output", "--set", "--dry-run", "--help")
@@ -34,8 +33,9 @@ def train(
     Under torchrun the rows of a batch are shared among the processes: torchrun --nproc-per-node 2 -m rxlm train tiny
 
     Args:
-        recipe: tiny (the quickstart), retention, babi, stories, or nano, micro, mini, alpha.
-        stage: train up to this stage and stop: language, interactions, slots, dialogues or streams.
+        recipe: tiny (the quickstart), retention, babi, stories, nano, micro, mini, alpha, or llm (a stateless model).
+        stage: train up to this stage and stop: language, interactions, slots, dialogues, streams, or mrl, which is
+            trained only where it is named.
         output: folder of the run; runs/RECIPE if not given.
         set: fields of the recipe to change, as field=value.
         dry_run: print the whole recipe as JSON and stop.
@@ -48,24 +48,24 @@ def train(
         return
     distributed.start()
     folder = output or Path("runs") / recipe
-    run = Run(chosen, folder)
+    run = open_run(chosen, folder)
     model = run.train(stage)
     if distributed.rank() != 0:
         return
-    if stage is not None and stage != run.stages()[-1].name:
+    if not run.is_finished(stage):
         print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")
         return
     finish(run, model, Console(highlight=False))
 
 
-def finish(run: Run, model: RxTAlpha, console: Console) -> None:
+def finish(run: TrainingRun[Any], model: Any, console: Console) -> None:
     """Show what a finished run was measured to do, write its report, and say how to go on."""
     from rxlm.reporting.report import write_report  # slow to import, and only needed now
 
     show(run.results(model), console)
     page = write_report(run.folder)
     console.rule()
-    console.print(f"Curves and tables: {page}\nGo on: [bold]rxlm chat {run.folder}[/bold]", soft_wrap=True)
+    console.print(f"Curves and tables: {page}\nGo on: [bold]{run.what_next()}[/bold]", soft_wrap=True)
 
 
 def rewrite(words: Sequence[str]) -> list[str]:

@@ -69,6 +69,7 @@ def _load_rxt(name: str, options: ModelOptions) -> LanguageRespondent:
 def _load_causal_lm(name: str, options: ModelOptions) -> LanguageRespondent:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+    import rxlm.llm  # noqa: F401  makes our language models known to transformers
     from rxlm.mrq_bench.causal_lm import CausalLMRespondent
 
     try:

@@ -14,6 +14,9 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from rxlm.data.batches import InteractionEncoder, TurnBatch
 from rxlm.data.records import Dialogue, Interaction
@@ -61,6 +64,53 @@ def read_dialogues(
     ordered = sorted(dialogues, key=len)
     for batch in batches_of(len(ordered), batch_size):
         yield from _read_batch(model, [ordered[number] for number in batch], encoder, memory)
+
+
+@torch.no_grad()
+def read_with_history(
+    model: PreTrainedModel, encoder: InteractionEncoder, dialogues: Sequence[Dialogue], *, batch_size: int = 32
+) -> Iterator[ReadTurn]:
+    """Yield how a causal language model predicts each answer of dialogues from all that was said before.
+
+    A dialogue is one text, turn after turn in the form of an interaction. Turns that do not fit the model's positions
+    are left out, the last ones first.
+
+    Args:
+        model: a causal language model of `transformers` over the encoder's tokens.
+        encoder: of the turns.
+        dialogues: dialogues of any lengths.
+        batch_size: dialogues read at once.
+    """
+    limit = model.config.max_position_embeddings
+    ordered = sorted(dialogues, key=len)
+    for batch in batches_of(len(ordered), batch_size):
+        rows = [_one_text(ordered[number], encoder, limit) for number in batch]
+        ids, wanted = (pad_sequence(list(part), batch_first=True).to(model.device) for part in zip(*rows, strict=True))
+        logits = model(input_ids=ids).logits[:, :-1].float()
+        truth, turns = ids[:, 1:], wanted[:, 1:]
+        losses = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none").view_as(truth)
+        right = logits.argmax(-1) == truth
+        for row, number in enumerate(batch):
+            for turn in turns[row].unique().tolist():
+                if turn:
+                    here = turns[row] == turn
+                    loss, exact = float(losses[row, here].sum()), bool(right[row, here].all())
+                    yield ReadTurn(ordered[number], turn - 1, loss, int(here.sum()), exact)
+
+
+def _one_text(dialogue: Dialogue, encoder: InteractionEncoder, limit: int) -> tuple[Tensor, Tensor]:
+    """Return a dialogue's ids, and at tokens to be predicted the number of their turn, from 1, else 0; (T,) each."""
+    ids: list[int] = []
+    turns: list[int] = []
+    for number, turn in enumerate(dialogue.turns, 1):
+        encoded = encoder.encode(turn)
+        if len(ids) + len(encoded.ids) > limit:
+            break
+        ids += encoded.ids
+        turns += [
+            number if encoded.first_target <= place < encoded.end_of_targets else 0 for place in range(len(encoded.ids))
+        ]
+    return torch.tensor(ids), torch.tensor(turns)
 
 
 def perplexity(read: Iterable[ReadTurn], counts: Callable[[ReadTurn], bool] = lambda turn: True) -> float:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.cache import LayerCache
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.flash import flash_attention, flash_unavailable
 from rxlm.nn.half_attention import half_attention, half_attention_pays
@@ -60,9 +60,11 @@ def head_counts(variant: str, num_heads: int) -> HeadCounts:
     return HeadCounts(*counts[variant])
 
 
-def check_head_counts(dim: int, num_heads: int, num_query_heads: int, num_kv_heads: int) -> None:
+def check_head_counts(
+    dim: int, num_heads: int, num_query_heads: int, num_kv_heads: int, head_dim: int | None = None
+) -> None:
     """Raise ValueError with a reason where no attention has these counts."""
-    if dim % num_heads:
+    if head_dim is None and dim % num_heads:
         raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}.")
     for name, count in (("num_query_heads", num_query_heads), ("num_kv_heads", num_kv_heads)):
         if not 1 <= count <= num_heads:
@@ -91,13 +93,15 @@ class Attention(nn.Module):
 
     Args:
         dim: model dimension D.
-        num_heads: heads H of the model; the head dimension is dim / num_heads.
+        num_heads: heads H of the model.
         num_query_heads: heads of the queries, H when None.
         num_kv_heads: heads of keys and values, as many as the queries when None.
+        head_dim: dimension d of a head, dim / num_heads when None.
         gate_activation: name of an activation: the output of the heads is multiplied by act(gate_proj(x))
             before the output projection. None: no gate.
-        qk_norm: RMSNorm over the head dimension on queries and keys, before the rotation.
-        out_bias: bias of the output projection; the others have none.
+        qk_norm: RMSNorm over the head dimension on queries and keys, before the rotation; norm_eps: its epsilon,
+            PyTorch's default when None.
+        qkv_bias, out_bias: biases of the projections to queries, keys and values, and of the output projection.
         sliding_window: a query sees only keys less than this many positions away.
         backend: "sdpa" (PyTorch's), "flash" (flash-attn; an error where it cannot run) or "auto" (flash-attn
             where it is installed and can run). Calls with a mask always take SDPA: flash-attn has none.
@@ -110,8 +114,11 @@ class Attention(nn.Module):
         num_query_heads: int | None = None,
         num_kv_heads: int | None = None,
         *,
+        head_dim: int | None = None,
         gate_activation: str | None = None,
         qk_norm: bool = False,
+        norm_eps: float | None = None,
+        qkv_bias: bool = False,
         out_bias: bool = False,
         sliding_window: int | None = None,
         backend: AttentionBackend = "sdpa",
@@ -119,23 +126,23 @@ class Attention(nn.Module):
         super().__init__()
         self.num_query_heads = num_heads if num_query_heads is None else num_query_heads
         self.num_kv_heads = self.num_query_heads if num_kv_heads is None else num_kv_heads
-        check_head_counts(dim, num_heads, self.num_query_heads, self.num_kv_heads)
+        check_head_counts(dim, num_heads, self.num_query_heads, self.num_kv_heads, head_dim)
         if backend == "flash" and (reason := flash_unavailable()):
             raise ValueError(f"attention backend 'flash' cannot be honoured: {reason}")
-        self.head_dim = dim // num_heads
+        self.head_dim = head_dim or dim // num_heads
         self.sliding_window = sliding_window
         self.backend = backend
         query_dim = self.num_query_heads * self.head_dim
         kv_dim = self.num_kv_heads * self.head_dim
         out_dim = max(query_dim, kv_dim)
-        self.q_proj = nn.Linear(dim, query_dim, bias=False)
-        self.k_proj = nn.Linear(dim, kv_dim, bias=False)
-        self.v_proj = nn.Linear(dim, kv_dim, bias=False)
+        self.q_proj = nn.Linear(dim, query_dim, bias=qkv_bias)
+        self.k_proj = nn.Linear(dim, kv_dim, bias=qkv_bias)
+        self.v_proj = nn.Linear(dim, kv_dim, bias=qkv_bias)
         self.out_proj = nn.Linear(out_dim, dim, bias=out_bias)
         self.gate_proj = nn.Linear(dim, out_dim, bias=False) if gate_activation else None
         self.gate_activation = ACTIVATIONS[gate_activation or "identity"]
-        self.q_norm = nn.RMSNorm(self.head_dim) if qk_norm else None
-        self.k_norm = nn.RMSNorm(self.head_dim) if qk_norm else None
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
 
     def forward(
         self,
@@ -146,7 +153,7 @@ class Attention(nn.Module):
         key_rotation: Rotation | None = None,
         mask: Tensor | None = None,
         causal: bool = False,
-        cache: KeyValueCache | None = None,
+        cache: LayerCache | None = None,
         layer: int = 0,
     ) -> Tensor:
         """Attend from `x` (B, T, D) to `y` and return (B, T, D).

@@ -6,9 +6,17 @@ mask and the padding mask: what a shorter row left behind its end is never seen,
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class LayerCache(Protocol):
+    """What an attention stores its keys and values in."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens' keys and values (B, H, T, d) and return all of that layer's that are kept."""
 
 
 class KeyValueCache:

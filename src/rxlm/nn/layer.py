@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, D model dimension.
 from torch import Tensor, nn
 
 from rxlm.nn.attention import Attention, KeyValues
-from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.cache import LayerCache
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.moe import MixtureOfExperts, Routing
 from rxlm.nn.norm import NormKind, make_norm
@@ -27,16 +27,17 @@ class TransformerLayer(nn.Module):
         feed_forward: FeedForward | MixtureOfExperts,
         *,
         norm: NormKind = "rms",
+        norm_eps: float | None = None,
         memory_attention: Attention | None = None,
     ) -> None:
         super().__init__()
-        self.attention_norm = make_norm(norm, dim)
+        self.attention_norm = make_norm(norm, dim, norm_eps)
         self.attention = attention
         if memory_attention is not None:
-            self.memory_norm = make_norm(norm, dim)
-            self.slot_norm = make_norm(norm, dim)
+            self.memory_norm = make_norm(norm, dim, norm_eps)
+            self.slot_norm = make_norm(norm, dim, norm_eps)
         self.memory_attention = memory_attention
-        self.feed_forward_norm = make_norm(norm, dim)
+        self.feed_forward_norm = make_norm(norm, dim, norm_eps)
         self.feed_forward = feed_forward
 
     def forward(
@@ -47,7 +48,7 @@ class TransformerLayer(nn.Module):
         memory: KeyValues | None = None,
         mask: Tensor | None = None,
         causal: bool = False,
-        cache: KeyValueCache | None = None,
+        cache: LayerCache | None = None,
         layer: int = 0,
         routing: Routing | None = None,
     ) -> Tensor:

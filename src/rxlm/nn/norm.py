@@ -8,6 +8,8 @@ NormKind = Literal["rms", "layer"]
 NORMS: tuple[NormKind, ...] = ("rms", "layer")
 
 
-def make_norm(kind: NormKind, dim: int) -> nn.Module:
-    """Return RMSNorm (PyTorch's default epsilon) or LayerNorm over the last dimension of size `dim`."""
-    return nn.RMSNorm(dim) if kind == "rms" else nn.LayerNorm(dim)
+def make_norm(kind: NormKind, dim: int, eps: float | None = None) -> nn.Module:
+    """Return RMSNorm or LayerNorm over the last dimension of size `dim`; PyTorch's default epsilon when None."""
+    if kind == "rms":
+        return nn.RMSNorm(dim, eps=eps)
+    return nn.LayerNorm(dim) if eps is None else nn.LayerNorm(dim, eps=eps)

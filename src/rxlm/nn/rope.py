@@ -3,7 +3,7 @@
 Shapes: B batch, H heads, T tokens, d head dimension.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -26,16 +26,23 @@ class RotaryEmbedding(nn.Module):
 
     Angles are float32 whatever the model's dtype: in bfloat16 they would be wrong by a quarter of a turn
     from position 256 on.
+
+    Args:
+        head_dim: dimension d of a head.
+        base: see above.
+        frequencies: angle that each pair turns by from one position to the next, (d / 2,), instead of those of `base`:
+            for models that stretch their positions.
     """
 
     inverse_frequencies: Tensor
 
-    def __init__(self, head_dim: int, base: float = 10000.0) -> None:
+    def __init__(self, head_dim: int, base: float = 10000.0, frequencies: Sequence[float] | None = None) -> None:
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"Rotary embedding needs an even head dimension, got {head_dim}.")
         self.head_dim = head_dim
         self.base = base
+        self.pair_frequencies = None if frequencies is None else tuple(frequencies)
         self.register_buffer("inverse_frequencies", self._frequencies("cpu"), persistent=False)
 
     def forward(self, positions: Tensor) -> Rotation:
@@ -45,16 +52,23 @@ class RotaryEmbedding(nn.Module):
         return Rotation(rows.cos(), rows.sin())
 
     def _frequencies(self, device: torch.device | str) -> Tensor:
-        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device) / self.head_dim
-        frequencies = 1.0 / self.base**exponents
+        if self.pair_frequencies is None:
+            exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device) / self.head_dim
+            frequencies = 1.0 / self.base**exponents
+        else:
+            frequencies = torch.tensor(self.pair_frequencies, dtype=torch.float32, device=device)
         # A pair's twice in a row, negated in its first place: so cosine and sine come out as `Rotation` wants them.
         return torch.stack((-frequencies, frequencies), dim=-1).flatten()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         # `module.to(torch.bfloat16)` would round the frequencies: move them, then compute them again.
         super()._apply(fn, recurse)
-        self.inverse_frequencies = self._frequencies(self.inverse_frequencies.device)
+        self.reset()
         return self
+
+    def reset(self) -> None:
+        """Compute the frequencies anew, on the device where they are."""
+        self.inverse_frequencies = self._frequencies(self.inverse_frequencies.device)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:

@@ -1,19 +1,42 @@
 """Recipes: functions that return one complete, runnable configuration each."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from rxlm.recipes.babi import babi
 from rxlm.recipes.facts import FactsRecipe, retention, tiny
+from rxlm.recipes.llm import LanguageModelRecipe, LanguageModelRun, llm
 from rxlm.recipes.recipe import Recipe
+from rxlm.recipes.run import Run
 from rxlm.recipes.scale import scale_recipe
 from rxlm.recipes.stories import stories
+from rxlm.recipes.training_run import TrainingRun
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+RECIPES: dict[str, Callable[[], Recipe | LanguageModelRecipe]] = {
     "tiny": tiny,
     "retention": retention,
     "babi": babi,
     "stories": stories,
+    "llm": llm,
     **{preset: scale_recipe(preset) for preset in ("nano", "micro", "mini", "alpha")},
 }
 
-__all__ = ["RECIPES", "FactsRecipe", "Recipe", "babi", "retention", "stories", "tiny"]
+
+def open_run(recipe: Recipe | LanguageModelRecipe, folder: Path) -> TrainingRun[Any]:
+    """Open a run of a recipe in a folder, new or begun."""
+    return LanguageModelRun(recipe, folder) if isinstance(recipe, LanguageModelRecipe) else Run(recipe, folder)
+
+
+__all__ = [
+    "RECIPES",
+    "FactsRecipe",
+    "LanguageModelRecipe",
+    "Recipe",
+    "babi",
+    "llm",
+    "open_run",
+    "retention",
+    "stories",
+    "tiny",
+]

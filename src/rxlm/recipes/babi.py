@@ -104,15 +104,18 @@ class BabiCorpus(Corpus):
         windows = [window for story in self.training for window in question_windows(story, phase.num_turns)]
         return make.shuffled(windows, make.encoder.dialogue_batch)
 
+    def held_out(self) -> Sequence[Dialogue]:
+        """Return the stories that a model in training is asked."""
+        count = self.recipe.evaluation_stories
+        return [story for stories in by_task(self.validation).values() for story in stories[:count]]
+
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Measure on some held-out stories of each task.
 
         Returns exact accuracy, the headline's mean first, and the perplexity of reference answers.
         """
-        count = self.recipe.evaluation_stories
-        watched = [story for stories in by_task(self.validation).values() for story in stories[:count]]
         right: dict[int, list[bool]] = defaultdict(list)
-        reads = list(read_dialogues(model, watched))
+        reads = list(read_dialogues(model, self.held_out()))
         for read in reads:
             if read.turn.question is not None:
                 right[read.dialogue.details["task"]].append(read.is_exact)

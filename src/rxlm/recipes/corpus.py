@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rxlm.data.batches import BatchTokens, InteractionEncoder
-from rxlm.data.records import Interaction
+from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.samplers import ShuffledBatches, StreamedBatches
 from rxlm.data.streams import ConversationStreams
 from rxlm.recipes.phase import DialoguePhase
@@ -104,6 +104,10 @@ class Corpus(ABC):
     def competitors(self) -> Mapping[str, Collection[str]]:
         """Return the values that questions of a kind are about, by kind: for `ExactMatch`, which rewards answers."""
         return {}
+
+    def held_out(self) -> Sequence[Dialogue]:
+        """Return dialogues that training has not seen: what models of different kinds are compared on."""
+        raise NotImplementedError(f"{type(self).__name__} names no held-out dialogues.")
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Return figures of a model in training; the first one decides which checkpoint is best (higher is)."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from rxlm.data.fact_kinds import fact_kinds
 from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
-from rxlm.data.records import Interaction, Question
+from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.scoring import Grade, grade
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
@@ -116,6 +116,12 @@ class FactsCorpus(Corpus):
         """Return the values of each kind of fact."""
         return self.values
 
+    def held_out(self) -> Sequence[Dialogue]:
+        """Return the dialogues that a model in training is asked."""
+        recipe = self.recipe
+        generator = self.generator(num_turns=recipe.evaluation_turns, split="test", seed=recipe.seed + 1)
+        return generator.dialogues(recipe.evaluation_dialogues)
+
     def retention(
         self, model: RxTAlpha, num_turns: int, count: int, control: Control = "none", **changes: Any
     ) -> Mapping[str, tuple[float, int]]:
@@ -132,12 +138,10 @@ class FactsCorpus(Corpus):
 
         Returns exact recall by distance, its mean over distances first, and the perplexity of reference answers.
         """
-        turns, count = self.recipe.evaluation_turns, self.recipe.evaluation_dialogues
-        seed = self.recipe.seed + 1
-        figures = self.retention(model, turns, count, seed=seed)
+        recipe = self.recipe
+        figures = self.retention(model, recipe.evaluation_turns, recipe.evaluation_dialogues, seed=recipe.seed + 1)
         by_distance = {f"recall/{name}": share for name, (share, _) in figures.items()}
-        dialogues = self.generator(num_turns=turns, split="test", seed=seed).dialogues(count)
-        perplexities = {"perplexity": perplexity(read_dialogues(model, dialogues), is_follow_up)}
+        perplexities = {"perplexity": perplexity(read_dialogues(model, self.held_out()), is_follow_up)}
         return {"recall": fmean(by_distance.values())} | by_distance | perplexities
 
     def results(self, model: RxTAlpha) -> Results:

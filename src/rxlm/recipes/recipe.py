@@ -6,7 +6,7 @@ does what it says.
 
 import json
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rxlm.memory.config import MemoryAttentionConfig
 from rxlm.metrics.composite import WEIGHTS
@@ -89,22 +89,30 @@ class Recipe(Config):
         raise NotImplementedError
 
     def override(self, changes: Sequence[str]) -> Self:
-        """Return a copy with fields changed as `name.field=value` says; values are JSON, or plain text."""
-        values = self.to_dict()
-        for change in changes:
-            path, separator, text = change.partition("=")
-            require(bool(separator), f"A change of the recipe has the form field=value, got {change!r}.")
-            place: Any = values
-            *parents, name = path.split(".")
-            for parent in parents:
-                place = place.get(parent, {}) if isinstance(place, dict) else {}
-            if not isinstance(place, dict) or name not in place:
-                raise ConfigError(f"The recipe has no field {path!r}; `--dry-run` prints all.")
-            try:
-                place[name] = json.loads(text)
-            except ValueError:
-                place[name] = text
-        return self.from_dict(values)
+        """Return a copy with fields changed; see `override`."""
+        return override(self, changes)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def override(recipe: C, changes: Sequence[str]) -> C:
+    """Return a copy of a recipe with fields changed as `name.field=value` says; values are JSON, or plain text."""
+    values = recipe.to_dict()
+    for change in changes:
+        path, separator, text = change.partition("=")
+        require(bool(separator), f"A change of the recipe has the form field=value, got {change!r}.")
+        place: Any = values
+        *parents, name = path.split(".")
+        for parent in parents:
+            place = place.get(parent, {}) if isinstance(place, dict) else {}
+        if not isinstance(place, dict) or name not in place:
+            raise ConfigError(f"The recipe has no field {path!r}; `--dry-run` prints all.")
+        try:
+            place[name] = json.loads(text)
+        except ValueError:
+            place[name] = text
+    return recipe.from_dict(values)
 
 
 def reinforcement(steps: int, num_turns: int) -> dict[str, Any]:

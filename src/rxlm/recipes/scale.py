@@ -5,7 +5,7 @@ noise as initial memory); steps and learning rates are ours. Every source can be
 the same recipe trains on anybody's text, interactions and dialogues.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 
 from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
@@ -97,9 +97,13 @@ class ScaleCorpus(Corpus):
         longest = None if phase.streams else phase.num_turns
         return make.streams(DrawnConversations([self.conversations], seed=make.seed, max_turns=longest), phase)
 
+    def held_out(self) -> Sequence[Dialogue]:
+        """Return some of the held-out dialogues."""
+        return self.validation[:WATCHED_DIALOGUES]
+
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Return minus the perplexity with the true memory, and perplexities by memory."""
-        figures = memory_perplexities(model, self.validation[:WATCHED_DIALOGUES])
+        figures = memory_perplexities(model, self.held_out())
         return {"score": -figures["true"]} | {f"perplexity/{memory}": value for memory, value in figures.items()}
 
     def results(self, model: RxTAlpha) -> Results:

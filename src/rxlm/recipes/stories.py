@@ -113,6 +113,10 @@ class StoriesCorpus(Corpus):
             DrawnConversations([tales, self.services], seed=make.seed, max_turns=phase.num_turns), phase
         )
 
+    def held_out(self) -> Sequence[Dialogue]:
+        """Return some validation dialogues of both kinds."""
+        return [*self.validation_services[:WATCHED_DIALOGUES], *self.validation_tales[:WATCHED_DIALOGUES]]
+
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Return minus the loss of answers with the true memory, and perplexities by memory, on a few dialogues."""
         figures: dict[str, float] = {}

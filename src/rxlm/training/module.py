@@ -25,19 +25,20 @@ class Losses:
     figures: dict[str, Tensor] = field(default_factory=dict)
 
 
-class TrainModule(nn.Module):
-    """Base of the stages: how a stage prepares a batch, what it counts, and its losses."""
+class StageModule(nn.Module):
+    """Base of all stages, whatever they train: how a stage prepares a batch, what it counts, and its losses."""
 
-    def __init__(self, model: RxTModel) -> None:
-        super().__init__()
-        self.model = model
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def start_step(self, step: int) -> None:
         """Set what depends on the number of the optimizer step: what is frozen, curricula."""
 
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
         """Move a batch to the model's device and draw what is random in it."""
-        return batch.to(self.model.device)
+        return batch.to(self.device)
 
     def counts(self, batch: Any) -> Counts:
         """Return how many terms each loss of this batch averages over."""
@@ -61,6 +62,14 @@ class TrainModule(nn.Module):
 
     def load_carried_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `carried_state` returned."""
+
+
+class TrainModule(StageModule):
+    """Base of the stages of a Reactive Transformer."""
+
+    def __init__(self, model: RxTModel) -> None:
+        super().__init__()
+        self.model = model
 
 
 def answer_loss(model: RxTModel, hidden: Tensor, ids: Tensor, targets: Tensor) -> TokenLoss:

@@ -14,7 +14,7 @@ def parameter_group(name: str) -> str:
     """Return the group of a parameter, by its name in a train module."""
     if name.startswith("critic."):
         return "critic"
-    if "embedding" in name or ".head." in name or "mlm_head" in name:
+    if any(part in name for part in ("embedding", ".head.", "mlm_head", "embed_tokens", "lm_head")):
         return "embeddings"
     if "memory_attention." in name and name.startswith("model.memory_attention."):
         return "gates" if "_gate." in name else "memory"

@@ -12,7 +12,7 @@ from torch import nn
 from rxlm.training import distributed
 from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.config import TrainingConfig
-from rxlm.training.module import Counts, TrainModule
+from rxlm.training.module import Counts, StageModule
 from rxlm.training.optimizer import build_optimizer, gradient_norms, scale_gradients, set_rate
 from rxlm.training.tracking import Pace, ProgressView, Tracker
 
@@ -52,7 +52,7 @@ class Trainer:
     def __init__(
         self,
         stage: str,
-        module: TrainModule,
+        module: StageModule,
         batches: Batches,
         config: TrainingConfig,
         folder: Path,
@@ -134,7 +134,7 @@ class Trainer:
     def _measuring(self) -> Iterator[None]:
         """Measure without a trace: what is drawn here must not change what training draws."""
         self.module.eval()
-        device = self.module.model.device
+        device = self.module.device
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
 

@@ -1,0 +1,117 @@
+"""Weights of Llama-style language models (Llama, Mistral, Qwen2, Qwen3) as those of layers here.
+
+Two things differ: here a feed-forward's two input projections are one, and rotary embedding turns neighbouring numbers
+of a head, where theirs turns number i together with number i + d / 2.
+
+Shapes: D model dimension, H heads, d head dimension.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+ROPE_TYPES = ("default", "linear", "llama3")
+
+
+class UnsupportedModelError(ValueError):
+    """A model whose layers are none of those that can be taken over; the message says what is supported."""
+
+
+@dataclass(frozen=True)
+class LlamaShape:
+    """What a Llama-style model looks like.
+
+    Fields:
+        dim, ff_dim, num_layers, vocab_size, max_positions: D, of the feed-forward, layers, V, and longest text.
+        num_heads, num_kv_heads, head_dim: of attention.
+        qk_norm, qkv_bias, out_bias: whether its attention has them. norm_eps: of all norms.
+        activation, tied_head, sliding_window, rope: of the feed-forward; whether the head has the embedding's weights;
+            in tokens; parameters of the rotary embedding as in `transformers`.
+    """
+
+    dim: int
+    ff_dim: int
+    num_layers: int
+    vocab_size: int
+    max_positions: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    qk_norm: bool
+    qkv_bias: bool
+    out_bias: bool
+    norm_eps: float
+    activation: str
+    tied_head: bool
+    sliding_window: int | None
+    rope: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "LlamaShape":
+        """Read the values of a configuration of `transformers`; UnsupportedModelError where its layers are others."""
+        kind = config.get("model_type")
+        if kind not in MODEL_TYPES:
+            raise UnsupportedModelError(f"A model of type {kind!r} is not supported; {', '.join(MODEL_TYPES)} are.")
+        for name in ("mlp_bias", "use_sliding_window", "pretraining_tp"):
+            if config.get(name) not in (None, False, 1):
+                raise UnsupportedModelError(f"A {kind} model with {name}={config[name]!r} is not supported.")
+        rope = dict(config.get("rope_parameters") or {"rope_type": "default", "rope_theta": 10000.0})
+        if rope.get("rope_type", "default") not in ROPE_TYPES:
+            raise UnsupportedModelError(
+                f"Rotary embedding of the type {rope['rope_type']!r} is not supported; {', '.join(ROPE_TYPES)} are."
+            )
+        heads = config["num_attention_heads"]
+        biased = bool(config.get("attention_bias", False))
+        return cls(
+            dim=config["hidden_size"],
+            ff_dim=config["intermediate_size"],
+            num_layers=config["num_hidden_layers"],
+            vocab_size=config["vocab_size"],
+            max_positions=config["max_position_embeddings"],
+            num_heads=heads,
+            num_kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            qk_norm=kind == "qwen3",
+            qkv_bias=biased or kind == "qwen2",
+            out_bias=biased,
+            norm_eps=config["rms_norm_eps"],
+            activation=config["hidden_act"],
+            tied_head=bool(config.get("tie_word_embeddings", False)),
+            sliding_window=config.get("sliding_window") if kind == "mistral" else None,
+            rope=rope,
+        )
+
+
+def layer_weights(weights: Mapping[str, Tensor], number: int, shape: LlamaShape) -> dict[str, Tensor]:
+    """Return the weights of a `TransformerLayer` that computes what layer `number` of the model does."""
+    prefix = f"model.layers.{number}."
+    source = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    result = {
+        "attention_norm.weight": source["input_layernorm.weight"],
+        "feed_forward_norm.weight": source["post_attention_layernorm.weight"],
+        "feed_forward.in_proj.weight": torch.cat((source["mlp.up_proj.weight"], source["mlp.gate_proj.weight"])),
+        "feed_forward.out_proj.weight": source["mlp.down_proj.weight"],
+        "attention.out_proj.weight": source["self_attn.o_proj.weight"],
+        "attention.v_proj.weight": source["self_attn.v_proj.weight"],
+        "attention.q_proj.weight": neighbouring_pairs(source["self_attn.q_proj.weight"], shape.head_dim),
+        "attention.k_proj.weight": neighbouring_pairs(source["self_attn.k_proj.weight"], shape.head_dim),
+    }
+    if shape.qkv_bias:
+        result["attention.v_proj.bias"] = source["self_attn.v_proj.bias"]
+        result["attention.q_proj.bias"] = neighbouring_pairs(source["self_attn.q_proj.bias"], shape.head_dim)
+        result["attention.k_proj.bias"] = neighbouring_pairs(source["self_attn.k_proj.bias"], shape.head_dim)
+    if shape.out_bias:
+        result["attention.out_proj.bias"] = source["self_attn.o_proj.bias"]
+    if shape.qk_norm:
+        result["attention.q_norm.weight"] = neighbouring_pairs(source["self_attn.q_norm.weight"], shape.head_dim)
+        result["attention.k_norm.weight"] = neighbouring_pairs(source["self_attn.k_norm.weight"], shape.head_dim)
+    return result
+
+
+def neighbouring_pairs(values: Tensor, head_dim: int) -> Tensor:
+    """Bring numbers i and i + d / 2 of each head beside each other: of weights (H * d, D), or others (H * d,)."""
+    return values.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)

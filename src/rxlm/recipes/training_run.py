@@ -1,0 +1,206 @@
+"""What runs have in common: a folder that holds a recipe, a tokenizer, a folder a stage and the finished model.
+
+Started again, a run goes on from where it was.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.batches import InteractionEncoder
+from rxlm.data.tokenizer import load_tokenizer_from_file, train_tokenizer
+from rxlm.nn.config import Config, ConfigError
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.rxt.hub import write_atomically
+from rxlm.rxt.text import token_ids_of
+from rxlm.training import distributed
+from rxlm.training.config import TrainingConfig
+from rxlm.training.module import StageModule
+from rxlm.training.trainer import Batches, Trainer
+
+RECIPE_FILE = "recipe.json"
+RESULTS_FILE = "results.json"
+STAGES = {
+    "language": "1-language",
+    "interactions": "2-interactions",
+    "slots": "3-slots",
+    "dialogues": "4-dialogues",
+    "streams": "4b-streams",
+    "mrl": "5-mrl",
+}
+"""Names of stages as they are typed, and as their folders are called."""
+ON_REQUEST = ("mrl",)
+"""Stages that are trained only where they are named."""
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Stage(NamedTuple):
+    """One stage of a run: its name, the loop's configuration, and how to make its module, and batches for it."""
+
+    name: str
+    training: TrainingConfig
+    module: Callable[[Any], StageModule]
+    batches: Callable[[BatchMaker, Any], Batches]
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the run's."""
+        return STAGES[self.name]
+
+
+class TrainingRun(ABC, Generic[M]):
+    """A run in a folder: tokenizer, model, and one stage after the other, each from the last one's result.
+
+    Args:
+        recipe: what the run does; it is kept in the folder.
+        name: of the recipe.
+        folder: of the run.
+        open_corpus: opens the data.
+        vocab_size, whole_words, seed: of the tokenizer, and of everything that is random.
+        max_tokens: of an interaction.
+
+    Raises `ConfigError` where the folder holds a run of another recipe, and the corpus's errors where its data is not
+    there or does not fit.
+    """
+
+    def __init__(
+        self,
+        recipe: Config,
+        name: str,
+        folder: Path,
+        open_corpus: Callable[[], Corpus],
+        *,
+        vocab_size: int,
+        whole_words: bool,
+        seed: int,
+        max_tokens: int,
+    ) -> None:
+        self.name, self.folder, self.seed = name, folder, seed
+        self._check(recipe)
+        self.corpus = open_corpus()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_json(self.folder / RECIPE_FILE, recipe.to_dict())
+        self.tokenizer = self._tokenizer(vocab_size, whole_words)
+        self.tokens = token_ids_of(self.tokenizer)
+        self.encoder = InteractionEncoder(self.tokenizer, self.tokens, max_tokens=max_tokens)
+
+    @abstractmethod
+    def stages(self) -> list[Stage]:
+        """Return the stages that the recipe has, in order."""
+
+    @abstractmethod
+    def new_model(self) -> M:
+        """Return a model with its first weights."""
+
+    @abstractmethod
+    def load_model(self, folder: Path) -> M:
+        """Load a model that `save_model` wrote."""
+
+    @abstractmethod
+    def save_model(self, model: M, folder: Path) -> None:
+        """Save a model with its tokenizer."""
+
+    @abstractmethod
+    def evaluate(self, model: M) -> Mapping[str, float]:
+        """Return figures of a model in training; the first one decides which checkpoint is best (higher is)."""
+
+    @abstractmethod
+    def measure(self, model: M) -> Results:
+        """Measure a finished model."""
+
+    def what_next(self) -> str:
+        """Return a command that goes on with the finished model."""
+        return f"rxlm chat {self.folder}"
+
+    def train(self, last_stage: str | None = None) -> M:
+        """Train what is not trained yet, up to `last_stage` if given, and return the model.
+
+        Without, stages that are on request are left out. ValueError where the recipe has no stage of that name (see
+        `STAGES`).
+        """
+        stages = [stage for stage in self.stages() if stage.name == last_stage or stage.name not in ON_REQUEST]
+        names = [stage.name for stage in stages]
+        if last_stage is not None and last_stage not in names:
+            has = ", ".join(stage.name for stage in self.stages())
+            raise ValueError(f"Recipe {self.name!r} has no stage {last_stage!r}; it has {has}.")
+        model = self.new_model()
+        for stage in stages:
+            model = self.train_stage(stage, model)
+            if stage.name == last_stage and stage != stages[-1]:
+                return model
+        if distributed.rank() == 0:
+            self.save_model(model, self.folder)
+        return model
+
+    def train_stage(self, stage: Stage, model: M) -> M:
+        """Train one stage from `model`, or load its result where it is done."""
+        result = self.folder / stage.folder / "model"
+        if (result / "config.json").is_file():
+            return self.load_model(result)
+        module = stage.module(model)
+        trainer = Trainer(
+            stage.folder,
+            module,
+            stage.batches(self.maker(stage.training), module),
+            stage.training,
+            self.folder / stage.folder,
+            evaluation=lambda: self.evaluate(model),
+        )
+        trainer.run()
+        model.requires_grad_(True)
+        if distributed.rank() == 0:
+            self.save_model(model, result)
+        return model
+
+    def is_finished(self, last_stage: str | None) -> bool:
+        """Tell whether the model is finished that `train` returned for `last_stage`."""
+        usual = [stage.name for stage in self.stages() if stage.name not in ON_REQUEST]
+        return last_stage is None or last_stage in ON_REQUEST or last_stage == usual[-1]
+
+    def results(self, model: M) -> Results:
+        """Return what the finished model was measured to do; measured once for each set of stages, and kept."""
+        path = self.folder / RESULTS_FILE
+        stages = [stage.folder for stage in self.stages() if (self.folder / stage.folder / "model").is_dir()]
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if values.get("stages") != stages:
+            values = {**asdict(self.measure(model)), "stages": stages}
+            _write_json(path, values)
+            values = json.loads(path.read_text(encoding="utf-8"))
+        return Results(
+            tuple(
+                ResultTable(table["title"], tuple(table["header"]), tuple(map(tuple, table["rows"])), table["note"])
+                for table in values["tables"]
+            ),
+            tuple((query, answer) for query, answer in values["conversation"]),
+        )
+
+    def maker(self, training: TrainingConfig) -> BatchMaker:
+        """Return what makes batches for a stage."""
+        seed = self.seed + training.seed
+        return BatchMaker(self.encoder, self.tokens, training.batch_size, training.accumulation, seed)
+
+    def _tokenizer(self, vocab_size: int, whole_words: bool) -> PreTrainedTokenizerFast:
+        folder = self.folder / "tokenizer"
+        if not (folder / "tokenizer.json").is_file() and distributed.rank() == 0:
+            trained = train_tokenizer(self.corpus.texts(), vocab_size, whole_words=whole_words)
+            trained.save_pretrained(folder)
+        distributed.wait()
+        return load_tokenizer_from_file(folder)
+
+    def _check(self, recipe: Config) -> None:
+        path = self.folder / RECIPE_FILE
+        present = json.loads(json.dumps(recipe.to_dict()))
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != present:
+            raise ConfigError(f"{self.folder} holds a run of another recipe (see {path}); name another folder.")
+
+
+def _write_json(path: Path, values: Any) -> None:
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
