@@ -24,10 +24,10 @@ import torch.nn.functional as F
 import tyro
 from rich.console import Console
 from rich.table import Table
-from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from torch import Tensor, nn
 
 from plots import plot_speeds
+from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.nn.attention import Attention, head_counts
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 

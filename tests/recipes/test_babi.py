@@ -66,14 +66,14 @@ def test_phases_ask_in_windows_and_streams_tell_whole_stories(recipe: BabiRecipe
 
 def test_evaluation_names_every_task_and_the_headline_first(recipe: BabiRecipe, tmp_path: Path) -> None:
     run = Run(recipe, tmp_path / "run")
-    figures = run.corpus.evaluate(run._new_model().eval())
+    figures = run.corpus.evaluate(run.new_model().eval())
 
-    assert list(figures) == ["accuracy_headline", "accuracy", "accuracy/task_1", "accuracy/task_6"]
+    assert list(figures) == ["accuracy_headline", "accuracy", "accuracy/task_1", "accuracy/task_6", "perplexity"]
 
 
 def test_stories_of_any_length_are_asked_side_by_side(recipe: BabiRecipe, tmp_path: Path) -> None:
     run = Run(recipe, tmp_path / "run")
-    model = run._new_model()
+    model = run.new_model()
     stories = run.corpus.validation  # type: ignore[attr-defined]
     together = accuracy_by_task(model, stories)
     alone = [accuracy_by_task(model, [story]) for story in stories]

@@ -47,7 +47,7 @@ def config(cls: C) -> C:
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ConfigError(f"{cls.__name__} has no field {name!r}.{hint} Fields: {', '.join(names)}.")
         # JSON knows lists only; a frozen configuration holds tuples.
-        generated(self, **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        generated(self, **{name: _tuples(v) for name, v in values.items()})
 
     functools.update_wrapper(initialise, generated)  # keeps the signature for help() and editors
     made.__init__ = initialise
@@ -124,3 +124,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _tuples(value: Any) -> Any:
+    """Return lists, and those within them, as tuples: JSON has no others."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value

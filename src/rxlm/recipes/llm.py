@@ -50,7 +50,8 @@ class LanguageModelRecipe(Config):
 
     Fields:
         name: of the recipe.
-        corpus: name of the recipe whose data and tokenizer it takes; data: folder of the data, where that needs one.
+        corpus: name of the recipe whose data and tokenizer it takes. data: folder of the data, where that needs one;
+            corpus_fields: other fields of that recipe to change, as field=value.
         attention, dim, num_layers, num_heads, ff_dim, sliding_window, num_experts, tie_head, max_positions: the model,
             see `DecoderLMConfig`.
         language: first stage, on text (None leaves it out). dialogues: second stage, on conversations.
@@ -61,6 +62,7 @@ class LanguageModelRecipe(Config):
     name: str
     corpus: str = "tiny"
     data: str | None = None
+    corpus_fields: tuple[str, ...] = ()
     attention: str = "sqa"
     dim: int = 128
     num_layers: int = 5
@@ -92,8 +94,8 @@ class LanguageModelRecipe(Config):
 
     def source(self) -> Recipe:
         """Return the recipe whose data and tokenizer it takes."""
-        changes = [] if self.data is None else [f"data={self.data}"]
-        return CORPORA[self.corpus]().override(changes)
+        data = () if self.data is None else (f"data={self.data}",)
+        return CORPORA[self.corpus]().override((*data, *self.corpus_fields))
 
     def override(self, changes: Any) -> "LanguageModelRecipe":
         """Return a copy with fields changed; see `Recipe.override`."""

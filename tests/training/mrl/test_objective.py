@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from mrl_runs import rollout, settings, talker
 from torch import Tensor
 
+from mrl_runs import rollout, settings, talker
 from rxlm.memory.state import MemoryState
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.module import MemoryReinforcement

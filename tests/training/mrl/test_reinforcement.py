@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from mrl_runs import BOOK, REWARDS, length, rollout, settings, source, talker, trainer
 from torch import nn
 
+from mrl_runs import BOOK, REWARDS, length, rollout, settings, source, talker, trainer
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.rewards import Reward, RewardError, Rewards
 from rxlm.training.mrl.trajectories import TRAJECTORIES_FILE, TrajectoryLog

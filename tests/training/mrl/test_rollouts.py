@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mrl_runs import BOOK, REWARDS, encoder, player, rollout, settings, talker
 
+from mrl_runs import BOOK, REWARDS, encoder, player, rollout, settings, talker
 from rxlm.data.records import Dialogue
 from rxlm.memory.state import MemoryState
 from rxlm.training.mrl.module import MemoryReinforcement

@@ -1,0 +1,189 @@
+"""A language model computes the same alone, padded, cached and packed, and generates as a plain loop does."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from language_models import SHAPE, language_model, tokens
+from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
+from rxlm.nn.attention import ATTENTION_VARIANTS, head_counts, segment_mask
+
+KINDS: list[dict[str, Any]] = [
+    {"attention": "mha"},
+    {"attention": "sqa", "tie_word_embeddings": True},
+    {"attention": "xsqa", "sliding_window": 5},
+    {"attention": "rsqa", "qk_norm": True, "attention_bias": True},
+    {"attention": "sqa", "num_experts": 4, "num_shared_experts": 1},
+]
+names = [", ".join(f"{name}={value}" for name, value in kind.items()) for kind in KINDS]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=names)
+
+
+@pytest.mark.parametrize("variant", ATTENTION_VARIANTS)
+def test_heads_are_those_of_the_kind(variant: str) -> None:
+    attention = language_model(attention=variant).model.layers[0].attention
+
+    assert (attention.num_query_heads, attention.num_kv_heads) == head_counts(variant, 8)
+
+
+@torch.no_grad()
+def test_sqa_with_all_heads_is_mha_weight_for_weight() -> None:
+    mha = language_model(attention="mha")
+    sqa = DecoderLMForCausalLM(
+        DecoderLMConfig(**SHAPE, attention=None, num_query_heads=8, num_key_value_heads=8)
+    ).eval()
+    sqa.load_state_dict(mha.state_dict())
+    ids = tokens(2, 12)
+
+    assert torch.equal(sqa(ids).logits, mha(ids).logits)
+
+
+@every_kind
+@torch.no_grad()
+def test_padding_at_either_side_changes_nothing(kind: dict[str, Any]) -> None:
+    model, ids = language_model(**kind), tokens(1, 9)
+    alone = model(ids).logits
+    for left, right in ((4, 0), (0, 4), (3, 2)):
+        padded = torch.nn.functional.pad(ids, (left, right))
+        batch = torch.cat((padded, tokens(1, padded.shape[1], seed=1)))
+        mask = torch.ones_like(batch)
+        mask[0, :left], mask[0, left + 9 :] = 0, 0
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        logits = model(batch, attention_mask=mask, position_ids=positions).logits
+
+        torch.testing.assert_close(logits[:1, left : left + 9], alone, atol=1e-5, rtol=1e-5)
+
+
+@every_kind
+@torch.no_grad()
+def test_a_cache_changes_nothing(kind: dict[str, Any]) -> None:
+    model, ids = language_model(**kind), tokens(2, 17)
+    whole = model(ids, use_cache=False).logits
+    parts, cache = [], None
+    for part in ids.split([7, 1, 1, 5, 1, 2], dim=1):
+        output = model(part, past_key_values=cache, use_cache=True)
+        parts.append(output.logits)
+        cache = output.past_key_values
+
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+@every_kind
+@torch.no_grad()
+def test_packed_documents_do_not_see_each_other(kind: dict[str, Any]) -> None:
+    model, ids = language_model(**kind), tokens(1, 14)
+    segments = torch.tensor([[1] * 8 + [2] * 6])
+    positions = torch.tensor([[*range(8), *range(6)]])
+    mask = segment_mask(segments, positions, causal=True, sliding_window=model.config.sliding_window)
+    packed = model(ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+
+    torch.testing.assert_close(packed[:, :8], model(ids[:, :8]).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(packed[:, 8:], model(ids[:, 8:]).logits, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def plain_generation(model: DecoderLMForCausalLM, ids: Tensor, count: int, *, sampled: bool) -> Tensor:
+    """Continue one row without a cache, as the definition has it."""
+    for _ in range(count):
+        logits = model(ids, use_cache=False).logits[:, -1].float()
+        following = torch.multinomial((logits / 0.8).softmax(-1), 1) if sampled else logits.argmax(-1, keepdim=True)
+        ids = torch.cat((ids, following), dim=1)
+        if following.item() == SHAPE["eos_token_id"]:
+            break
+    return ids
+
+
+@every_kind
+def test_greedy_generation_is_that_of_a_plain_loop_whatever_the_padding(kind: dict[str, Any]) -> None:
+    model = language_model(**kind)
+    prompts = [tokens(1, length, seed=length) for length in (3, 8, 6)]
+    width = max(prompt.shape[1] for prompt in prompts)
+    batch = torch.cat([torch.nn.functional.pad(prompt, (width - prompt.shape[1], 0)) for prompt in prompts])
+    out = model.generate(batch, attention_mask=(batch != 0).long(), max_new_tokens=12, do_sample=False)
+
+    for row, prompt in zip(out, prompts, strict=True):
+        wanted = plain_generation(model, prompt, 12, sampled=False)[0, prompt.shape[1] :].tolist()
+        assert row[width : width + len(wanted)].tolist() == wanted
+
+
+@every_kind
+def test_sampled_generation_is_that_of_a_plain_loop(kind: dict[str, Any]) -> None:
+    model, prompt = language_model(**kind), tokens(1, 5)
+    torch.manual_seed(7)
+    wanted = plain_generation(model, prompt, 12, sampled=True)
+    torch.manual_seed(7)
+    out = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12, do_sample=True, temperature=0.8, top_k=0
+    )
+
+    assert torch.equal(out, wanted)
+
+
+@every_kind
+@torch.no_grad()
+def test_a_saved_model_loads_by_the_auto_classes(kind: dict[str, Any], tmp_path: Any) -> None:
+    model, ids = language_model(**kind), tokens(2, 10)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+
+    assert type(AutoConfig.from_pretrained(tmp_path)) is DecoderLMConfig
+    assert (tmp_path / "model.safetensors").is_file()
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+
+
+@every_kind
+def test_gradient_checkpointing_gives_the_same_gradients(kind: dict[str, Any]) -> None:
+    model, ids = language_model(**kind).train(), tokens(2, 10)
+
+    def gradients() -> list[Tensor]:
+        model.zero_grad()
+        model(ids, labels=ids, use_cache=False).loss.backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    plain = gradients()
+    model.activation_checkpointing_enable()
+    for one, other in zip(plain, gradients(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@torch.no_grad()
+def test_the_loss_counts_labels_only_and_experts_are_balanced() -> None:
+    model, ids = language_model(num_experts=4), tokens(2, 10)
+    labels = ids.masked_fill(torch.arange(10) < 4, -100)
+    output = model(ids, labels=labels)
+    wanted = torch.nn.functional.cross_entropy(output.logits[:, 3:-1].flatten(0, 1), ids[:, 4:].flatten())
+
+    assert output.aux_loss >= 1
+    torch.testing.assert_close(output.loss, wanted + model.config.router_aux_loss_coef * output.aux_loss)
+
+
+@torch.no_grad()
+def test_hidden_states_and_the_last_logits() -> None:
+    model, ids = language_model(), tokens(2, 10)
+    output = model(ids, output_hidden_states=True, logits_to_keep=3)
+
+    assert len(output.hidden_states) == SHAPE["num_hidden_layers"] + 1
+    assert torch.equal(model.lm_head(output.hidden_states[-1])[:, -3:], output.logits)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention": "cheap"}, "Unknown attention variant 'cheap'; known: mha, gqa"),
+        ({"attention": "sqa", "num_query_heads": 8}, "attention='sqa' with 8 heads has num_query_heads=4, got 8"),
+        ({"attention": None}, "num_query_heads and num_key_value_heads must be given; got None and None"),
+        ({"num_attention_heads": 6}, "num_heads must be a multiple of 4, got 6"),
+        ({"head_dim": 7}, "head_dim must be even for rotary embedding, got 7"),
+        ({"hidden_act": "swish"}, "hidden_act must be one of silu, gelu"),
+        ({"sliding_window": 0}, "sliding_window must be at least 1, or None, got 0"),
+        ({"num_experts": 2, "num_experts_per_tok": 3}, "between 1 and num_experts=2, got 3"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "has the type 'yarn'"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_explained(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message) as caught:
+        DecoderLMConfig(**{**SHAPE, **changes})
+    assert not isinstance(caught.value, (AttributeError, TypeError, AssertionError))
