@@ -23,7 +23,7 @@ def from_gqa(
     makes it known there.
 
     Args:
-        source: folder or hub id of the model.
+        source: folder or hub id of the model, or a GGUF file (needs the package gguf).
         target: folder to write, new or empty.
         attention: kind of attention, as sqa or xsqa, in the proportions of its heads.
         query_heads: how many query heads, instead of a kind.

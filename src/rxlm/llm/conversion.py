@@ -8,7 +8,7 @@ Shapes: D model dimension, H query heads and G key/value heads of d numbers.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +22,21 @@ from rxlm.nn.pretrained import LlamaShape, layer_weights
 Method = Literal["keep", "pool"]
 
 
+class Address(NamedTuple):
+    """Where `transformers` finds a model: what its loaders take first, and by name."""
+
+    place: str
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: str | Path) -> "Address":
+        """Take a folder, an id on the hub, or a GGUF file, which `transformers` reads with the package gguf."""
+        path = Path(model)
+        if path.suffix == ".gguf":
+            return cls(str(path.parent), {"gguf_file": path.name})
+        return cls(str(model), {})
+
+
 def from_gqa(
     model: str | Path,
     attention: str | None = None,
@@ -33,7 +48,7 @@ def from_gqa(
     """Return a Llama- or Qwen-style checkpoint as a model with fewer query heads.
 
     Args:
-        model: folder, or id on the hub.
+        model: folder, id on the hub, or a GGUF file.
         attention: kind of attention, in the proportions of its heads; None: the counts are given, and what is not
             given stays as it is.
         query_heads, kv_heads: how many the result has.
@@ -44,10 +59,11 @@ def from_gqa(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}.")
-    values = AutoConfig.from_pretrained(model).to_dict()
+    place, options = Address.of(model)
+    values = AutoConfig.from_pretrained(place, **options).to_dict()
     shape = LlamaShape.of(values)
     counts = _target(shape, attention, query_heads, kv_heads)
-    source = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    source = AutoModelForCausalLM.from_pretrained(place, dtype="auto", **options)
     weights = source.state_dict()
     converted = DecoderLMForCausalLM(_config(shape, counts, values)).to(source.dtype)
     result = {"model.embed_tokens.weight": weights["model.embed_tokens.weight"]}
@@ -64,7 +80,8 @@ def from_gqa(
 def save_converted(converted: DecoderLMForCausalLM, source: str | Path, folder: Path) -> None:
     """Save a converted model with its source's tokenizer."""
     converted.save_pretrained(folder)
-    cast(Any, AutoTokenizer.from_pretrained(source)).save_pretrained(folder)
+    place, options = Address.of(source)
+    cast(Any, AutoTokenizer.from_pretrained(place, **options)).save_pretrained(folder)
 
 
 def _target(shape: LlamaShape, attention: str | None, query_heads: int | None, kv_heads: int | None) -> HeadCounts:
