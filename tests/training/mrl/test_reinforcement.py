@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.rewards import Reward, RewardError, Rewards
 from rxlm.training.mrl.trajectories import TRAJECTORIES_FILE, TrajectoryLog
 from rxlm.training.trainer import Trainer
+from two_players import shared_run
 
 
 def weights(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -157,3 +161,25 @@ def test_a_reward_that_is_no_number_stops_the_run_by_its_name(tmp_path: Path) ->
     with pytest.raises(RewardError, match="The reward 'broken', at turn 1, returned nan"):
         trainer(tmp_path, settings(), rewards=broken).run()
     assert len(BOOK) == 40
+
+
+def test_two_processes_equal_one_with_all_episodes(tmp_path: Path) -> None:
+    alone = shared_run(tmp_path / "alone")
+    alone.run()
+    program = Path(__file__).parent / "two_players.py"
+    path = os.pathsep.join(str(program.parents[up]) for up in (0, 1, 2))
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program),
+         str(tmp_path / "two")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+    two = shared_run(tmp_path / "two")
+    two.run()  # loads the last checkpoint, and has nothing left to do
+    start = weights(shared_run(tmp_path / "start").module)
+    assert any(not torch.equal(tensor, start[name]) for name, tensor in weights(alone.module).items())
+    for (name, one), other in zip(weights(alone.module).items(), weights(two.module).values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9, msg=name)
