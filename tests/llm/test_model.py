@@ -72,6 +72,15 @@ def test_a_cache_changes_nothing(kind: dict[str, Any]) -> None:
 
 
 @every_kind
+def test_a_static_cache_generates_the_same(kind: dict[str, Any]) -> None:
+    model, ids = language_model(**kind), tokens(2, 7)
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+    static = model.generate(ids, cache_implementation="static", disable_compile=True, **options)
+
+    assert torch.equal(static, model.generate(ids, **options))
+
+
+@every_kind
 @torch.no_grad()
 def test_packed_documents_do_not_see_each_other(kind: dict[str, Any]) -> None:
     model, ids = language_model(**kind), tokens(1, 14)

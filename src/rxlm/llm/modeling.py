@@ -118,13 +118,13 @@ class DecoderLMModel(DecoderLMPreTrainedModel):
         past: Cache | None,
     ) -> tuple[Any, Tensor | None]:
         """Return the rotation of the tokens' positions, and the mask of attention where causality is not enough."""
-        seen = 0 if past is None else past.get_seq_length()
+        seen = 0 if past is None else int(past.get_seq_length())
         count = embeds.shape[1]
         in_order = torch.arange(seen, seen + count, device=embeds.device)
         positions = in_order if position_ids is None else position_ids
         rotation = self.rope(positions)
-        padded = attention_mask is not None and (attention_mask.dim() != 2 or not bool(attention_mask.all()))
-        if not padded and seen == 0 and bool((positions == in_order).all()):
+        grows = past is None or isinstance(past, DynamicCache)  # others hand out all their places, empty ones, too
+        if seen == 0 and grows and _is_whole(attention_mask) and bool((positions == in_order).all()):
             return rotation, None  # no mask: attention's own window costs less than one
         windowed = self.config.sliding_window is not None
         mask = (create_sliding_window_causal_mask if windowed else create_causal_mask)(
@@ -201,6 +201,11 @@ class DecoderLMForCausalLM(DecoderLMPreTrainedModel, GenerationMixin):
         )
         returns_dict = self.config.return_dict if return_dict is None else return_dict
         return result if returns_dict else result.to_tuple()
+
+
+def _is_whole(mask: Tensor | None) -> bool:
+    """Tell whether a mask (B, T) hides nothing."""
+    return mask is None or (mask.dim() == 2 and bool(mask.all()))
 
 
 class _LayersOf:
