@@ -184,7 +184,7 @@ def accuracy_by_task(
 
 
 def babi() -> BabiRecipe:
-    """All tasks in one model, in less than two hours on one core."""
+    """All tasks in one model, in an hour on one core."""
     reading = (
         DialoguePhase(steps=400, num_turns=3, batch_size=128),
         DialoguePhase(steps=500, num_turns=4, batch_size=96),
