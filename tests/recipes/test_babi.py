@@ -64,6 +64,19 @@ def test_phases_ask_in_windows_and_streams_tell_whole_stories(recipe: BabiRecipe
     assert all(2 <= length - 1 <= 4 for length in lengths)  # stories of two and of four turns in eight
 
 
+def test_the_first_tasks_have_short_phases_alone_and_draws_say_how_often(recipe: BabiRecipe, tmp_path: Path) -> None:
+    chosen = recipe.replace(first_tasks=(6,), first_phase_turns=4, draws=((1, 3),))
+    run = Run(chosen, tmp_path / "run")
+
+    def kinds(num_turns: int) -> list[str]:
+        batches = run.corpus.dialogues(batch_maker(run), DialoguePhase(steps=1, num_turns=num_turns))
+        asked = [turn.question for _ in range(30) for turns in next(batches).interactions for turn in turns if turn]
+        return [question.kind for question in asked if question is not None]
+
+    assert set(kinds(4)) == {"task 6"}
+    assert 0.6 < kinds(5).count("task 1") / len(kinds(5)) < 0.9
+
+
 def test_evaluation_names_every_task_and_the_headline_first(recipe: BabiRecipe, tmp_path: Path) -> None:
     run = Run(recipe, tmp_path / "run")
     figures = run.corpus.evaluate(run.new_model().eval())
