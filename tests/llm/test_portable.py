@@ -29,7 +29,8 @@ def test_a_model_loads_without_the_package(tmp_path: Path, monkeypatch: pytest.M
     arguments = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "model"), str(tmp_path / "logits.pt")]
     subprocess.run(arguments, check=True, capture_output=True)
 
-    assert torch.equal(torch.load(tmp_path / "logits.pt"), model(torch.arange(10, 30)[None]).logits)
+    # Not bit for bit: the other process may take another number of threads.
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(torch.arange(10, 30)[None]).logits)
     assert not any("from rxlm" in path.read_text() for path in files)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["auto_map"]["AutoConfig"].startswith("llm_")
 

@@ -1,5 +1,6 @@
 """Random numbers a row of a batch: what a row draws does not depend on its neighbours."""
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,12 @@ def check_seed(batch_size: int, seed: Seed) -> None:
     """Raise ValueError unless `seed` is one number, None, or one number for each of `batch_size` rows."""
     if isinstance(seed, Sequence) and len(seed) != batch_size:
         raise ValueError(f"seed must be one number, or one a row: got {len(seed)} for {batch_size} rows.")
+
+
+def derived_seed(*numbers: int) -> int:
+    """Return a seed that belongs to these whole numbers, in their order: far from those of all others, below 2^62."""
+    digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:8]) >> 2
 
 
 def row_generators(batch_size: int, seed: Seed) -> list[torch.Generator]:

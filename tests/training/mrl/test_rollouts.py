@@ -161,3 +161,10 @@ def test_a_query_is_whole_however_long_an_answer_may_be() -> None:
         for number, turn in enumerate(dialogue.turns):
             query = list(encode.encode_query(turn.query))
             assert played.ids[number, row, : len(query)].tolist() == query
+
+
+def test_any_seed_plays_and_each_plays_otherwise() -> None:
+    network, chosen = talker(), settings()
+    played = [player(network, chosen).play(BOOK[:3], seed=seed)[0].ids.tolist() for seed in (0, 1, 2**62, 10**30)]
+
+    assert len(set(map(str, played))) == len(played)

@@ -11,6 +11,7 @@ import torch
 
 from rxlm.data.records import Dialogue
 from rxlm.memory.state import MemoryState
+from rxlm.nn.random import derived_seed
 from rxlm.training import distributed
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.player import EpisodePlayer
@@ -95,7 +96,7 @@ class RolloutBatches:
         return join([rollout, *(known[number].to(rollout.ids.device) for number in chosen)])
 
     def _seed(self) -> int:
-        return (self.seed * 1_009 + distributed.rank()) * 1_000_003 + self.played
+        return derived_seed(self.seed, distributed.rank(), self.played)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the source stands, the present rollout included."""

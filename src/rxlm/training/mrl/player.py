@@ -14,6 +14,7 @@ from torch import Tensor
 from rxlm.data.batches import InteractionEncoder
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.memory.state import MemoryState
+from rxlm.nn.random import derived_seed
 from rxlm.rxt.generation import Prompt, SamplingConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.mrl.config import MRLConfig
@@ -117,7 +118,7 @@ class EpisodePlayer:
         played = list(references)
         asked = [row for row, turn in present.items() if self._is_played(number, turn)]
         if asked:
-            first = (seed * 10_007 + number) * 1_000_003
+            first = derived_seed(seed, number)
             queries = [present[row].query for row in asked]
             answers = self._answer(queries, memory.select(asked), [first + row for row in asked])
             for row, answer in zip(asked, answers, strict=True):
