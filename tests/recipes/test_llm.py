@@ -127,6 +127,16 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+def test_fields_of_the_recipe_shape_the_model(tmp_path: Path) -> None:
+    fields = {"attention": "xsqa", "sliding_window": 7, "num_experts": 4, "tie_head": True, "max_positions": 96}
+    run = open_run(quick(**fields), tmp_path / "run")
+    config = run.new_model().config
+
+    assert (config.attention, config.sliding_window, config.num_experts) == ("xsqa", 7, 4)
+    assert (config.tie_word_embeddings, config.max_position_embeddings) == (True, 96)
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (16, 2, 24)
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
     run = open_run(quick(), tmp_path / "run")
     run.train("language")

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D model dimension, V vocabulary.
 """
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -81,34 +82,26 @@ class DecoderLMModel(DecoderLMPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if self.gradient_checkpointing and self.training:
+        recomputes = self.gradient_checkpointing and self.training
+        if recomputes:
             use_cache = False
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         rotation, mask = self._layout(inputs_embeds, attention_mask, position_ids, past_key_values)
         x, causal = inputs_embeds, mask is None and inputs_embeds.shape[1] > 1
-        states: list[Tensor] = [x]
+        states: list[Tensor] = []
         cache = None if past_key_values is None else _LayersOf(past_key_values)
         for index, layer in enumerate(self.layers):
-            call = layer.__call__
-            if self.gradient_checkpointing and self.training:
-                call = cast(Any, self)._gradient_checkpointing_wrapped(layer)
-            x = call(x, rotation=rotation, mask=mask, causal=causal, cache=cache, layer=index, routing=routing)
-            states.append(x)
+            if output_hidden_states:
+                states.append(x)
+            run = partial(layer, rotation=rotation, mask=mask, causal=causal, cache=cache, layer=index, routing=routing)
+            x = cast(Any, self)._gradient_checkpointing_func(run, x) if recomputes else run(x)
         x = self.norm(x)
         return MoeModelOutputWithPast(
             last_hidden_state=cast(Any, x),
             past_key_values=past_key_values,
-            hidden_states=cast(Any, (*states[:-1], x)) if output_hidden_states else None,
+            hidden_states=cast(Any, (*states, x)) if output_hidden_states else None,
         )
-
-    def _gradient_checkpointing_wrapped(self, layer: nn.Module) -> Any:
-        """Return the layer's call as one that computes its states again in the backward pass."""
-
-        def call(x: Tensor, **named: Any) -> Tensor:
-            return cast(Any, self)._gradient_checkpointing_func(lambda y: layer(y, **named), x)
-
-        return call
 
     def _layout(
         self,
