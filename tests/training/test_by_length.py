@@ -11,7 +11,7 @@ from training_runs import batches, model, stage
 def test_groups_hold_every_row_once_and_are_as_wide_as_their_longest() -> None:
     lengths = torch.randint(0, 30, (300,), generator=torch.Generator().manual_seed(0))
     mask = torch.arange(30) < lengths[:, None]
-    groups = by_length(mask)
+    groups = by_length(mask, 128)
 
     assert len(groups) == grouping.GROUPS
     assert torch.equal(torch.cat([rows for rows, _ in groups]).sort().values, torch.arange(300))

@@ -21,6 +21,10 @@ class BatchTokens(InteractionTokens, Protocol):
     """Ids of the special tokens of an interaction and of padding: a model's `tokenizer_config` has them."""
 
     @property
+    def bos_token_id(self) -> int:
+        """[BOS]."""
+
+    @property
     def pad_token_id(self) -> int:
         """[PAD]."""
 
@@ -35,6 +39,16 @@ class TokenIds:
     query_token_id: int
     answer_token_id: int
     think_token_id: int | None = None
+
+    @property
+    def before_query(self) -> tuple[int, ...]:
+        """[BOS][Q]."""
+        return self.bos_token_id, self.query_token_id
+
+    @property
+    def before_answer(self) -> tuple[int, ...]:
+        """[A]."""
+        return (self.answer_token_id,)
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast, *, thinks: bool = False) -> Self:
@@ -168,8 +182,12 @@ class InteractionEncoder:
         pad_to: int | None = None,
         predict_opening: bool = False,
     ) -> None:
-        if max_tokens < _MIN_TOKENS:
-            raise ValueError(f"max_tokens={max_tokens} must be at least {_MIN_TOKENS}: four special tokens and a text")
+        self._num_special = len(tokens.before_query) + len(tokens.before_answer) + 1  # and [EOS]
+        if max_tokens <= self._num_special:
+            raise ValueError(
+                f"max_tokens={max_tokens} must be at least {self._num_special + 1}: {self._num_special} special tokens "
+                "and a text"
+            )
         if pad_to is not None and pad_to < max_tokens:
             raise ValueError(f"pad_to={pad_to} must be at least max_tokens={max_tokens}, or None")
         self.tokenizer, self.tokens = tokenizer, tokens
@@ -182,20 +200,20 @@ class InteractionEncoder:
         tokens = self.tokens
         query, answer = self._encode(interaction.query), self._encode(interaction.answer)
         thinking = self._thinking(interaction.thought)
-        excess = len(query) + len(thinking) + len(answer) + _NUM_SPECIAL - self.max_tokens
+        excess = len(query) + len(thinking) + len(answer) + self._num_special - self.max_tokens
         is_whole = True
         if excess > 0:
             query, thinking, answer, is_whole = self._truncate(query, thinking, answer, excess)
-        start = (tokens.bos_token_id, tokens.query_token_id, *query)
-        ids = (*start, *thinking, tokens.answer_token_id, *answer, tokens.eos_token_id)
-        first = len(start) + (0 if self.predict_opening else 1)
+        start = (*tokens.before_query, *query)
+        ids = (*start, *thinking, *tokens.before_answer, *answer, tokens.eos_token_id)
+        first = len(start) + (0 if self.predict_opening else 1 if thinking else len(tokens.before_answer))
         return EncodedTurn(ids, first, len(ids) if is_whole else len(ids) - 1)
 
     def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
         """Return `[BOS][Q]query`, truncated like an interaction so that [A] and `room` more tokens fit."""
         ids = self._encode(query)
-        allowed = max(self.max_tokens - 3 - room, 0)
-        return (self.tokens.bos_token_id, self.tokens.query_token_id, *ids[max(len(ids) - allowed, 0) :])
+        allowed = max(self.max_tokens - self._num_special + 1 - room, 0)
+        return (*self.tokens.before_query, *ids[max(len(ids) - allowed, 0) :])
 
     def interaction_batch(self, interactions: Sequence[Interaction]) -> InteractionBatch:
         """Return a batch of interactions, (B, T)."""
@@ -264,6 +282,4 @@ class InteractionEncoder:
         )
 
 
-_NUM_SPECIAL = 4  # [BOS], [Q], [A], [EOS]
-_MIN_TOKENS = _NUM_SPECIAL + 1
 _NO_TURN = EncodedTurn((), 0, 0)

@@ -7,8 +7,8 @@ one that is held there (the first one has no other). With `values="disjoint"` ev
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, TypeVar, get_args, overload
 
 from rxlm.data.fact_kinds import FactKind, Variety, fact_kinds
@@ -21,6 +21,7 @@ Values = Literal["shared", "disjoint"]
 
 _MODULUS = 10  # one pair of facts in ten is for test
 _DISJOINT = 5  # one value in five is for test
+_MORE_SHARE = 0.75  # of facts, where there are values beyond the lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +113,23 @@ _CHOICES = {
 
 
 class FactGenerator:
-    """Dialogues and endless conversations about facts, each reproducible by its number."""
+    """Dialogues and endless conversations about facts, each reproducible by its number.
 
-    def __init__(self, config: FactsConfig) -> None:
+    Args:
+        config: what they are like.
+        more_values: further values by the name of their kind, for training with `values="disjoint"`: three in four
+            facts then have one of these.
+    """
+
+    def __init__(self, config: FactsConfig, more_values: Mapping[str, Sequence[str]] | None = None) -> None:
+        if more_values and (config.values, config.split) != ("disjoint", "train"):
+            raise ValueError(
+                'more_values are for training with values="disjoint", '
+                f"got values={config.values!r} and split={config.split!r}."
+            )
         self.config = config
-        self._kinds = [_Kind(number, kind, config) for number, kind in enumerate(fact_kinds(config.variety))]
+        kinds = enumerate(fact_kinds(config.variety))
+        self._kinds = [_Kind(number, kind, config, (more_values or {}).get(kind.name, ())) for number, kind in kinds]
         longest = config.max_distance or config.num_turns - 1
         self._stream_distances = Distances(config.distance_law, config.min_distance, longest)
         self._distances = Distances(config.distance_law, config.min_distance, min(longest, config.num_turns - 1))
@@ -169,11 +182,13 @@ class FactDialogues(Sequence[Dialogue]):
 class _Kind:
     """A kind of fact with the values that this split may use, sorted by their residue."""
 
-    def __init__(self, number: int, kind: FactKind, config: FactsConfig) -> None:
-        self.number, self.kind = number, kind
+    def __init__(self, number: int, kind: FactKind, config: FactsConfig, more: Sequence[str] = ()) -> None:
+        count = len(kind.values)
+        self.number, self.kind = number, replace(kind, values=(*kind.values, *more)) if more else kind
+        self.more = range(count, count + len(more))
         self.values = [
             index
-            for index in range(len(kind.values))
+            for index in range(count)
             if config.values == "shared" or (index % _DISJOINT == _DISJOINT - 1) == (config.split == "test")
         ]
 
@@ -249,6 +264,9 @@ class _Conversation:
     def _draw_value(self, kind: _Kind) -> int | None:
         """Draw a value that differs from the present one and keeps to the split's pairs; None if there is none."""
         held = self._facts.get(kind)
+        if kind.more and self._rng.random() < _MORE_SHARE:
+            value = self._pick(kind.more)
+            return None if held is not None and value == held.value else value
         values = [value for value in kind.values if held is None or value != held.value]
         others = [other for other in self._facts if other is not kind]
         if self._config.values == "shared" and others:

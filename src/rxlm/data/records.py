@@ -45,12 +45,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One turn: a query and its answer, with the thought before the answer and what is asked, if any."""
+    """One turn: a query and its answer, with the thought before the answer and what is asked, if any.
+
+    Where the answer is no reference it was said, and is remembered, but need not be what a model should say.
+    """
 
     query: str
     answer: str
     thought: str | None = None
     question: Question | None = None
+    is_reference: bool = True
 
 
 @dataclass(frozen=True)

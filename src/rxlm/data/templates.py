@@ -1,4 +1,7 @@
-"""The written form of an interaction: `[BOS][Q]query[A]answer[EOS]`, or `[BOS][Q]query[T]thought[A]answer[EOS]`."""
+"""The written form of an interaction: `[BOS][Q]query[A]answer[EOS]`, or `[BOS][Q]query[T]thought[A]answer[EOS]`.
+
+What stands before the query and before the answer can be any tokens: a pretrained model has a chat template of its own.
+"""
 
 from typing import Protocol
 
@@ -11,20 +14,16 @@ class InteractionTokens(Protocol):
     """Ids of the special tokens of an interaction."""
 
     @property
-    def bos_token_id(self) -> int:
-        """[BOS]."""
+    def before_query(self) -> tuple[int, ...]:
+        """What an interaction begins with: [BOS][Q]."""
+
+    @property
+    def before_answer(self) -> tuple[int, ...]:
+        """What stands between query, or thought, and answer: [A]."""
 
     @property
     def eos_token_id(self) -> int:
-        """[EOS]."""
-
-    @property
-    def query_token_id(self) -> int:
-        """[Q]."""
-
-    @property
-    def answer_token_id(self) -> int:
-        """[A]."""
+        """What an answer ends with: [EOS]."""
 
     @property
     def think_token_id(self) -> int | None:
@@ -33,7 +32,7 @@ class InteractionTokens(Protocol):
 
 def query_ids(tokenizer: PreTrainedTokenizerFast, tokens: InteractionTokens, query: str) -> list[int]:
     """Return `[BOS][Q]query`; special tokens written out in the text are ordinary text."""
-    return [tokens.bos_token_id, tokens.query_token_id, *encode_text(tokenizer, query)]
+    return [*tokens.before_query, *encode_text(tokenizer, query)]
 
 
 def interaction_ids(
@@ -49,4 +48,4 @@ def interaction_ids(
         if tokens.think_token_id is None:
             raise ValueError("A thought was given, and the model has no thinking token.")
         ids += [tokens.think_token_id, *encode_text(tokenizer, thought)]
-    return [*ids, tokens.answer_token_id, *encode_text(tokenizer, answer), tokens.eos_token_id]
+    return [*ids, *tokens.before_answer, *encode_text(tokenizer, answer), tokens.eos_token_id]

@@ -8,33 +8,17 @@ Shapes: D model dimension, H query heads and G key/value heads of d numbers.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rxlm.llm.config import DecoderLMConfig
 from rxlm.llm.modeling import DecoderLMForCausalLM
 from rxlm.nn.attention import HeadCounts, head_counts
-from rxlm.nn.pretrained import LlamaShape, layer_weights
+from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 
 Method = Literal["keep", "pool"]
-
-
-class Address(NamedTuple):
-    """Where `transformers` finds a model: what its loaders take first, and by name."""
-
-    place: str
-    options: dict[str, Any]
-
-    @classmethod
-    def of(cls, model: str | Path) -> "Address":
-        """Take a folder, an id on the hub, or a GGUF file, which `transformers` reads with the package gguf."""
-        path = Path(model)
-        if path.suffix == ".gguf":
-            return cls(str(path.parent), {"gguf_file": path.name})
-        return cls(str(model), {})
 
 
 def from_gqa(
@@ -59,13 +43,12 @@ def from_gqa(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}.")
-    place, options = Address.of(model)
-    values = AutoConfig.from_pretrained(place, **options).to_dict()
-    shape = LlamaShape.of(values)
+    pretrained = Pretrained(model)
+    shape = pretrained.shape
     counts = _target(shape, attention, query_heads, kv_heads)
-    source = AutoModelForCausalLM.from_pretrained(place, dtype="auto", **options)
+    source = pretrained.model
     weights = source.state_dict()
-    converted = DecoderLMForCausalLM(_config(shape, counts, values)).to(source.dtype)
+    converted = DecoderLMForCausalLM(_config(shape, counts, pretrained.values)).to(source.dtype)
     result = {"model.embed_tokens.weight": weights["model.embed_tokens.weight"]}
     result["model.norm.weight"] = weights["model.norm.weight"]
     result["lm_head.weight"] = weights["lm_head.weight"]
@@ -80,8 +63,7 @@ def from_gqa(
 def save_converted(converted: DecoderLMForCausalLM, source: str | Path, folder: Path) -> None:
     """Save a converted model with its source's tokenizer."""
     converted.save_pretrained(folder)
-    place, options = Address.of(source)
-    cast(Any, AutoTokenizer.from_pretrained(place, **options)).save_pretrained(folder)
+    Pretrained(source).tokenizer.save_pretrained(folder)
 
 
 def _target(shape: LlamaShape, attention: str | None, query_heads: int | None, kv_heads: int | None) -> HeadCounts:

@@ -27,6 +27,11 @@ class MemoryAttentionLayer(nn.Module):
         self.mix_gate = _gate(config) if config.variant.endswith("self-interlayer") else None
         self.variant = config.variant
         self.write_norm = _norm(config)
+        self.identity = None
+        if config.slot_identity:
+            self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
+            if not self.identity.is_meta:
+                nn.init.normal_(self.identity)
         self.encoded_norm = nn.RMSNorm(config.dim)
         self.write_attention = _attention(config, config.write_heads)
         self.write_gate = _gate(config)
@@ -43,9 +48,10 @@ class MemoryAttentionLayer(nn.Module):
             rotation: rotary embedding of the encoded tokens' positions.
         """
         slots = self.consolidate(slots, mean)
-        update = self.write_attention(
-            self.write_norm(slots), self.encoded_norm(encoded), key_rotation=rotation, mask=mask
-        )
+        asking = self.write_norm(slots)
+        if self.identity is not None:
+            asking = asking + self.identity
+        update = self.write_attention(asking, self.encoded_norm(encoded), key_rotation=rotation, mask=mask)
         return self.write_gate(slots, update.type_as(slots))  # under autocast the memory keeps its own precision
 
     def consolidate(self, slots: Tensor, mean: Tensor | None) -> Tensor:

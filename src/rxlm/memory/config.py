@@ -48,6 +48,8 @@ class MemoryAttentionConfig(Config):
         initial_memory: `learned` (a parameter, which starts from noise), `zeros`, or `normal` noise, drawn anew.
         initial_std: scale of that noise. None: 0.02 for `normal`, as in the published models, and 1.0 for `learned`:
             slots much smaller than what is written to them lose what tells them apart (see dev/LOG.md).
+        slot_identity: adds a learned vector to what each slot asks of an interaction. Slots that begin as zeros are all
+            alike without it; with it they need not differ to be told apart.
         attention_gate: activation of a gate on attention outputs, None for none.
         attention_bias: bias of the output projections.
         rope_base: base of the rotary embedding of the encoded data's positions.
@@ -74,6 +76,7 @@ class MemoryAttentionConfig(Config):
     norm_per_dim_scale: bool = True
     initial_memory: InitialMemory = "learned"
     initial_std: float | None = None
+    slot_identity: bool = False
     attention_gate: str | None = None
     attention_bias: bool = False
     rope_base: float = 10000.0
@@ -87,6 +90,7 @@ class MemoryAttentionConfig(Config):
         require_choice(self, "gate_activation", GATE_ACTIVATIONS)
         require_choice(self, "gate_status", get_args(SlotStatus))
         require_choice(self, "norm", MEMORY_NORMS)
+        require_bool(self, "slot_identity")
         require_choice(self, "initial_memory", get_args(InitialMemory))
         require_choice(self, "attention_gate", (None, *ACTIVATIONS))
         require_choice(self, "attention_backend", BACKENDS)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rxlm.data.templates import query_ids
 from rxlm.data.tokenizer import encode_text
 from rxlm.memory.state import MemoryState
 from rxlm.mrq_bench.protocol import Control, Loss, Queries, TurnCost, check_batch, check_control, losses_of
@@ -22,8 +21,6 @@ from rxlm.rxt.interaction import answers as tokens_of
 from rxlm.rxt.models import RxTAlpha
 
 GREEDY = SamplingConfig(temperature=0.0)
-AROUND_A_QUERY = 3
-"""Special tokens: [BOS] and [Q] before it, [A] after it."""
 
 
 class RxTRespondent:
@@ -42,6 +39,7 @@ class RxTRespondent:
         self.model = model.eval()
         self.tokenizer, self.tokens = model.needed_tokenizer(), model.tokenizer_config
         self.max_answer_tokens = max_answer_tokens
+        self._around_query = len(self.tokens.before_query) + len(self.tokens.before_answer)
         self._query_room = model.max_seq_len - min(max_answer_tokens, model.max_seq_len // 4)
 
     def describe(self) -> Mapping[str, Any]:
@@ -55,7 +53,7 @@ class RxTRespondent:
 
     def cuts(self, query: str) -> bool:
         """Tell whether a query loses its beginning when it is answered."""
-        return len(encode_text(self.tokenizer, query)) + AROUND_A_QUERY > self._query_room
+        return len(encode_text(self.tokenizer, query)) + self._around_query > self._query_room
 
     @torch.no_grad()
     def reset(self, batch_size: int, control: Control = "none") -> None:
@@ -167,9 +165,9 @@ class RxTRespondent:
 
     def _opened(self, query: str, room: int) -> list[int]:
         """Return `[BOS][Q]query[A]` in at most `room` tokens: the beginning of too long a query is cut."""
-        start, words = query_ids(self.tokenizer, self.tokens, query)[:2], encode_text(self.tokenizer, query)
-        fitting = words[max(0, len(words) + AROUND_A_QUERY - room) :]
-        return [*start, *fitting, self.tokens.answer_token_id]
+        words = encode_text(self.tokenizer, query)
+        fitting = words[max(0, len(words) + self._around_query - room) :]
+        return [*self.tokens.before_query, *fitting, *self.tokens.before_answer]
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         width, pad = max(map(len, rows)), self.tokens.pad_token_id

@@ -28,6 +28,7 @@ class Linear(nn.Linear):
             and self.weight.numel() >= LARGE_WEIGHT
             and x.numel() <= FEW_ROWS * self.in_features
             and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")  # its own casts know no oneDNN tensors
             and torch.backends.mkldnn.is_available()
             and torch.backends.mkldnn.enabled
             and not torch.compiler.is_compiling()

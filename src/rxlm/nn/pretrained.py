@@ -8,10 +8,14 @@ Shapes: D model dimension, H heads, d head dimension.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_TYPES = ("default", "linear", "llama3")
@@ -84,6 +88,68 @@ class LlamaShape:
             sliding_window=config.get("sliding_window") if kind == "mistral" else None,
             rope=rope,
         )
+
+
+class Address(NamedTuple):
+    """Where `transformers` finds a model: what its loaders take first, and by name."""
+
+    place: str
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: str | Path) -> "Address":
+        """Take a folder, an id on the hub, or a GGUF file, which `transformers` reads with the package gguf."""
+        path = Path(model).expanduser()
+        if path.suffix == ".gguf":
+            if not path.is_file():
+                raise FileNotFoundError(f"There is no file {path}.")
+            return cls(str(path.parent), {"gguf_file": path.name})
+        return cls(str(path) if path.is_dir() else str(model), {})
+
+
+class Pretrained:
+    """A Llama-style language model of `transformers`: shape at once, weights and tokenizer when they are asked for.
+
+    Args:
+        model: folder, id on the hub, or a GGUF file.
+
+    Raises `UnsupportedModelError` where its layers cannot be taken over, or nothing that `transformers` reads is there.
+    """
+
+    def __init__(self, model: str | Path) -> None:
+        self.address = Address.of(model)
+        self.config = cast(PreTrainedConfig, self._load(AutoConfig))
+        self.values: dict[str, Any] = self.config.to_dict()
+        self.shape = LlamaShape.of(self.values)
+
+    @cached_property
+    def model(self) -> Any:
+        """The model itself, in the type of its weights."""
+        return self._load(AutoModelForCausalLM, dtype="auto")
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Its tokenizer."""
+        return cast(PreTrainedTokenizerFast, self._load(AutoTokenizer))
+
+    def rope_frequencies(self) -> tuple[float, ...] | None:
+        """Angle of each pair of a head from one position to the next, where it is not the plain one of `rope_theta`."""
+        kind = self.shape.rope.get("rope_type", "default")
+        if kind == "default":
+            return None
+        frequencies, _ = ROPE_INIT_FUNCTIONS[kind](self.config, torch.device("cpu"))
+        return tuple(frequencies.tolist())
+
+    def _load(self, loader: Any, **options: Any) -> Any:
+        place, found = self.address
+        try:
+            return loader.from_pretrained(place, **found, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise UnsupportedModelError(
+                f"{place}{'/' + found['gguf_file'] if found else ''} cannot be read by transformers "
+                f"({type(error).__name__}: {error}). Supported are folders, hub ids and GGUF files of the model types "
+                f"{', '.join(MODEL_TYPES)}."
+            ) from error
 
 
 def layer_weights(weights: Mapping[str, Tensor], number: int, shape: LlamaShape) -> dict[str, Tensor]:

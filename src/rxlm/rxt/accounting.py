@@ -53,9 +53,9 @@ def decoding_parameters(model: RxTModel) -> int:
 def decoding_flops(model: RxTModel, position: int) -> int:
     """Floating-point operations of one new token at `position` of its turn: 2 a weight, 4 a score and head element."""
     config = model.decoder.config
-    scores = len(model.decoder.layers) * max(config.attention_heads) * config.head_dim * (position + 1)
+    scores = len(model.decoder.layers) * max(config.attention_heads) * config.width_of_head * (position + 1)
     readers = sum(layer.memory_attention is not None for layer in model.decoder.layers)
-    reads = readers * max(config.memory_heads) * config.head_dim * config.num_slots
+    reads = readers * max(config.memory_heads) * config.width_of_head * config.num_slots
     return 2 * decoding_parameters(model) + 4 * (scores + reads)
 
 
@@ -65,7 +65,7 @@ def update_flops(model: RxTModel, num_tokens: int) -> int:
     table = parameter_table(model)
     slots = memory.num_slots
     encode = 2 * table["encoder"].active * num_tokens
-    encode += 4 * encoder.num_layers * max(encoder.attention_heads) * encoder.head_dim * num_tokens**2
+    encode += 4 * encoder.num_layers * max(encoder.attention_heads) * encoder.width_of_head * num_tokens**2
     head_dim = memory.dim // memory.num_heads
     write = update = 0
     for layer in model.memory_attention.layers:

@@ -226,8 +226,7 @@ class Conversation:
         limit = self.model.length_limit(max_seq_len)
         opening = self.model.opening(thinking_mode)
         ids = query_prompt(self.tokenizer, self.model.tokenizer_config, query, limit)
-        if opening.appended is not None:
-            ids.append(opening.appended)
+        ids += opening.appended
         prompt = Prompt(torch.tensor([ids], device=self.model.device), [len(ids)])
         return _Reply(query, prompt, opening, limit, sampling or self.sampling, seed, on_thought or _ignore)
 

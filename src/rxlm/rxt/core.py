@@ -16,7 +16,7 @@ from rxlm.nn.random import Seed
 from rxlm.rxt import published
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.decoder import MemoryReading, RxTDecoder
-from rxlm.rxt.encoder import RxTEncoder
+from rxlm.rxt.encoder import RxTEncoder, SelfEncoder
 from rxlm.rxt.generation import Column, Prompt, SamplingConfig, generate
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.memory_attention import RxTMemoryAttention
@@ -29,7 +29,8 @@ class RxTModel(HubModule):
     and what changes it returns the next one.
 
     Args:
-        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones.
+        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without an
+            encoder's (None) the decoder encodes what it has said itself.
         memory_attention_config: a `RxTInterlayerMemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         memory_attention_variant: overrides the variant that `memory_attention_config` names.
@@ -39,7 +40,7 @@ class RxTModel(HubModule):
     def __init__(
         self,
         decoder_config: RxTComponentConfig | Mapping[str, Any],
-        encoder_config: RxTComponentConfig | Mapping[str, Any],
+        encoder_config: RxTComponentConfig | Mapping[str, Any] | None,
         memory_attention_config: MemoryAttentionConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         memory_attention_variant: MemoryAttentionVariant | None = None,
@@ -47,15 +48,15 @@ class RxTModel(HubModule):
     ) -> None:
         super().__init__()
         decoder_config = _component(decoder_config)
-        encoder_config = _component(encoder_config, encoder=True)
+        encoder_config = None if encoder_config is None else _component(encoder_config, encoder=True)
         memory_config = _memory_attention(memory_attention_config, memory_attention_variant)
         self.tokenizer_config = self._load_config(tokenizer_config, RxTAlphaTokenizerConfig)
         self.system_prompt_title = system_prompt_title
         _check_fit(decoder_config, encoder_config, memory_config, self.tokenizer_config)
         self.decoder = RxTDecoder(decoder_config)
-        self.encoder = RxTEncoder(encoder_config)
+        self.encoder = SelfEncoder(self.decoder) if encoder_config is None else RxTEncoder(encoder_config)
         self.memory_attention = RxTMemoryAttention(memory_config)
-        self.max_seq_len = min(decoder_config.max_seq_len, encoder_config.max_seq_len, memory_config.max_seq_len)
+        self.max_seq_len = min(part.config.max_seq_len for part in (self.decoder, self.encoder, self.memory_attention))
         self.share_components()
 
     @property
@@ -74,7 +75,8 @@ class RxTModel(HubModule):
         The constructor and `from_pretrained` have done it; programs written for the published models call it, and a
         program that exchanges a component must.
         """
-        self.encoder.embedding = self.decoder.embedding
+        if isinstance(self.encoder, RxTEncoder):
+            self.encoder.embedding = self.decoder.embedding
         self.decoder.tie_weights()
 
     # --- memory as a value ---------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ class RxTModel(HubModule):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         return MemoryState(self.memory_attention.initial_slots(batch_size, seed))
 
-    def decode(self, ids: Tensor, memory: MemoryState | MemoryReading, mask: Tensor | None = None) -> Tensor:
+    def decode(self, ids: Tensor, memory: MemoryState | MemoryReading | None, mask: Tensor | None = None) -> Tensor:
         """Return next-token logits (B, T, V) of `ids` (B, T) read with this memory; see `RxTDecoder.forward`."""
         return self.decoder(ids, memory, mask)
 
@@ -160,7 +162,7 @@ class RxTModel(HubModule):
         """Return the constructor's arguments, without the tokenizer, as plain values."""
         return {
             "decoder_config": self.decoder.config.to_dict(),
-            "encoder_config": self.encoder.config.to_dict(),
+            "encoder_config": self.encoder.config.to_dict() if isinstance(self.encoder, RxTEncoder) else None,
             "memory_attention_config": self.memory_attention.config.to_dict(),
             "tokenizer_config": self.tokenizer_config.to_dict(),
             "system_prompt_title": self.system_prompt_title,
@@ -175,7 +177,9 @@ class RxTModel(HubModule):
     def stored_ties(self) -> Mapping[str, str]:
         """Second names of shared weights."""
         ties = {f"decoder.{name}": f"decoder.{stored}" for name, stored in self.decoder.stored_ties().items()}
-        return {"encoder.embedding.weight": "decoder.embedding.weight", **ties}
+        if isinstance(self.encoder, RxTEncoder):
+            ties["encoder.embedding.weight"] = "decoder.embedding.weight"
+        return ties
 
     def tie_weights(self) -> None:
         """Make shared weights one parameter again, after loading."""
@@ -202,12 +206,14 @@ def _memory_attention(
 
 def _check_fit(
     decoder: RxTComponentConfig,
-    encoder: RxTComponentConfig,
+    encoder: RxTComponentConfig | None,
     memory: MemoryAttentionConfig,
     tokens: RxTAlphaTokenizerConfig,
 ) -> None:
     """Raise `ConfigError` unless the components share the memory's shape and the vocabulary."""
-    components: dict[str, Config] = {"decoder": decoder, "encoder": encoder, "memory attention": memory}
+    components: dict[str, Config] = {"decoder": decoder, "memory attention": memory}
+    if encoder is not None:
+        components["encoder"] = encoder
     shared = {
         "num_layers": ("decoder", "encoder", "memory attention"),
         "dim": ("decoder", "encoder", "memory attention"),
@@ -215,10 +221,13 @@ def _check_fit(
         "vocab_size": ("decoder", "encoder"),
     }
     for name, owners in shared.items():
-        values = {owner: getattr(components[owner], name) for owner in owners}
+        values = {owner: getattr(components[owner], name) for owner in owners if owner in components}
         if len(set(values.values())) > 1:
             found = ", ".join(f"{value} in the {owner}" for owner, value in values.items())
             raise ConfigError(f"{name} must be the same everywhere, got {found}.")
-    for name, token in tokens.to_dict().items():
-        if token is not None and token >= decoder.vocab_size:
-            raise ConfigError(f"tokenizer_config.{name} is {token}, outside of the vocabulary of {decoder.vocab_size}.")
+    for name, value in tokens.to_dict().items():
+        for token in value if isinstance(value, list) else [value]:
+            if token is not None and token >= decoder.vocab_size:
+                raise ConfigError(
+                    f"tokenizer_config.{name} is {token}, outside of the vocabulary of {decoder.vocab_size}."
+                )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from rxlm.memory.state import MemoryState
@@ -16,10 +17,10 @@ from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.linear import Linear
 from rxlm.nn.moe import Routing
 from rxlm.nn.norm import make_norm
-from rxlm.nn.rope import RotaryEmbedding, segment_positions, token_positions
+from rxlm.nn.rope import segment_positions, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.layers import build_layer, check_shape, embed, initialise, new_embedding
+from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initialise, new_embedding
 
 
 @dataclass(frozen=True)
@@ -37,34 +38,26 @@ class MemoryReading:
 class RxTDecoder(HubModule):
     """Causal transformer whose layers read the memory.
 
-    Layers stand in one list: stateless ones, those with memory, stateless ones again (see `RxTComponentConfig`).
+    Layers stand in one list, with stateless ones before, behind, or between those with memory (see `RxTComponentConfig`).
     """
 
     def __init__(self, config: RxTComponentConfig | Mapping[str, Any]) -> None:
         super().__init__()
         self.config = config = self._load_config(config, RxTComponentConfig)
-        memory = config.reads_memory is not False
-        stateless_dim = config.dense_ff_dim or config.ff_dim
-        before, after = (
-            [build_layer(config, kind, ff_dim=stateless_dim, memory=False) for kind in kinds]
-            for kinds in (config.stateless_layers, config.final_stateless_layers)
-        )
-        middle = [
-            build_layer(config, config.memory_layer_kind, ff_dim=config.ff_dim, memory=memory)
-            for _ in range(config.num_layers)
-        ]
         self.embedding = new_embedding(config)
-        self.layers = nn.ModuleList([*before, *middle, *after])
-        self.final_norm = make_norm(config.final_norm, config.dim) if config.final_norm else nn.Identity()
+        self.layers = build_layers(config, memory=config.reads_memory is not False)
+        self.final_norm = (
+            make_norm(config.final_norm, config.dim, config.norm_eps) if config.final_norm else nn.Identity()
+        )
         self.head = Linear(config.dim, config.vocab_size, bias=config.head_bias)
-        self.rope = RotaryEmbedding(config.head_dim, config.rope_base)
+        self.rope = build_rope(config)
         initialise(self.embedding, self.layers)
         self.tie_weights()
 
     def forward(
         self,
         ids: Tensor,
-        memory: MemoryState | MemoryReading,
+        memory: MemoryState | MemoryReading | None,
         mask: Tensor | None = None,
         *,
         routing: Routing | None = None,
@@ -73,7 +66,7 @@ class RxTDecoder(HubModule):
 
         Args:
             ids: token ids (B, T).
-            memory: the memory of these B conversations, or a reading of it.
+            memory: the memory of these B conversations, or a reading of it; None: none is read.
             mask: True at tokens that are not padding, (B, T). Padding at the end needs none: no real token sees it.
             routing: collects the load-balancing losses of expert layers.
         """
@@ -82,7 +75,7 @@ class RxTDecoder(HubModule):
     def hidden_states(
         self,
         ids: Tensor,
-        memory: MemoryState | MemoryReading,
+        memory: MemoryState | MemoryReading | None,
         mask: Tensor | None = None,
         *,
         segments: Tensor | None = None,
@@ -91,15 +84,44 @@ class RxTDecoder(HubModule):
     ) -> Tensor:
         """Return what the head reads, (B, T, D).
 
-        With `segments`, as in `RxTEncoder.forward`, tokens see only earlier ones of their own document; which slots
-        of the memory they see, the reading says. With a cache the tokens follow those it holds, and no mask is due.
+        Without a memory (None) no layer reads one: what is left is a causal language model. With `segments`, as in
+        `RxTEncoder.forward`, tokens see only earlier ones of their own document; which slots of the memory they see,
+        the reading says. With a cache the tokens follow those it holds, and no mask is due.
         """
         check_shape(ids, mask, self.config, segments)
-        reading = memory if isinstance(memory, MemoryReading) else self.read_memory(memory)
-        if reading.layers and reading.batch_size != ids.shape[0]:
+        reading = self.read_memory(memory) if isinstance(memory, MemoryState) else memory
+        if reading is not None and reading.layers and reading.batch_size != ids.shape[0]:
             raise ValueError(
                 f"The memory holds {reading.batch_size} conversations and the token ids {ids.shape[0]} rows."
             )
+        x = embed(self.embedding, ids)
+        layout = self._layout(ids, mask, segments, cache)
+        readings = iter(() if reading is None else reading.layers)
+        for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):
+            own = None if layer.memory_attention is None else next(readings, None)
+            x = layer(x, memory=own, cache=cache, layer=index, routing=routing, **layout)
+        return self.final_norm(x)
+
+    def states_of_memory_layers(
+        self, ids: Tensor, mask: Tensor | None = None, *, segments: Tensor | None = None, routing: Routing | None = None
+    ) -> Tensor:
+        """Return what each memory layer reads of the tokens, without a memory: the residual stream, (L, B, T, D)."""
+        check_shape(ids, mask, self.config, segments)
+        x = embed(self.embedding, ids)
+        layout = self._layout(ids, mask, segments, None)
+        places = [number for number, (_, is_memory) in enumerate(self.config.layer_kinds) if is_memory]
+        states = []
+        for number in range(places[-1] + 1):
+            if number in places:
+                states.append(x)
+            if number < places[-1]:
+                x = self.layers[number](x, routing=routing, **layout)
+        return torch.stack(states)
+
+    def _layout(
+        self, ids: Tensor, mask: Tensor | None, segments: Tensor | None, cache: KeyValueCache | None
+    ) -> dict[str, Any]:
+        """Return the rotation of the tokens' positions, and which of them see which, as layers take it."""
         num_tokens = ids.shape[1]
         attention_mask, causal = None, num_tokens > 1
         if cache is not None:
@@ -110,21 +132,7 @@ class RxTDecoder(HubModule):
             positions = token_positions(num_tokens, device=ids.device)
         else:
             positions, attention_mask = self._documents(mask, segments)
-        rotation = self.rope(positions)
-        readings = iter(reading.layers)
-        x = embed(self.embedding, ids)
-        for index, layer in enumerate(self.layers):
-            x = layer(
-                x,
-                rotation=rotation,
-                memory=None if layer.memory_attention is None else next(readings),
-                mask=attention_mask,
-                causal=causal,
-                cache=cache,
-                layer=index,
-                routing=routing,
-            )
-        return self.final_norm(x)
+        return {"rotation": self.rope(positions), "mask": attention_mask, "causal": causal}
 
     def read_memory(self, memory: MemoryState, slot_mask: Tensor | None = None) -> MemoryReading:
         """Project the memory once for a turn.
@@ -164,7 +172,7 @@ class RxTDecoder(HubModule):
             len(self.layers),
             batch_size,
             self.config.attention_heads[1],
-            self.config.head_dim,
+            self.config.width_of_head,
             capacity or self.config.max_seq_len,
             dtype=weight.dtype,
             device=weight.device,

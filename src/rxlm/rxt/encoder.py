@@ -1,4 +1,4 @@
-"""The encoder: what each of its layers makes of a finished interaction is what that memory layer may remember.
+"""The encoders: what each of its layers makes of a finished interaction is what that memory layer may remember.
 
 Shapes: B conversations, T tokens, L layers, D model dimension.
 """
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from rxlm.memory.state import MemoryState
 from rxlm.nn.attention import padding_mask, segment_mask
+from rxlm.nn.config import require
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
-from rxlm.nn.rope import RotaryEmbedding, Rotation, segment_positions, token_positions
+from rxlm.nn.rope import Rotation, segment_positions, token_positions
 from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.layers import build_layer, check_shape, embed, initialise, new_embedding
+from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initialise, new_embedding
 
 
 class RxTEncoder(HubModule):
@@ -25,12 +27,11 @@ class RxTEncoder(HubModule):
     def __init__(self, config: RxTComponentConfig | Mapping[str, Any]) -> None:
         super().__init__()
         self.config = config = self._load_config(config, RxTComponentConfig)
-        memory, kind = bool(config.reads_memory), config.memory_layer_kind
+        layered = config.memory_layers or config.stateless_layers or config.final_stateless_layers
+        require(not layered, "An encoder's layers feed a memory layer each: it has no stateless ones.")
         self.embedding = new_embedding(config)
-        self.layers = nn.ModuleList(
-            build_layer(config, kind, ff_dim=config.ff_dim, memory=memory) for _ in range(config.num_layers)
-        )
-        self.rope = RotaryEmbedding(config.head_dim, config.rope_base)
+        self.layers = build_layers(config, memory=bool(config.reads_memory))
+        self.rope = build_rope(config)
         initialise(self.embedding, self.layers)
 
     def forward(
@@ -86,3 +87,38 @@ class RxTEncoder(HubModule):
     def from_config_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build an encoder from what `config_dict` returned."""
         return cls(**values)
+
+
+class SelfEncoder(nn.Module):
+    """A decoder that encodes what it has said itself: what its memory layers read of it, without a memory.
+
+    It has no weights of its own. A pretrained language model that becomes a Reactive Transformer needs no other encoder:
+    a layer's keys and values of the memory can then be made as it makes those of the tokens before.
+    """
+
+    def __init__(self, decoder: RxTDecoder) -> None:
+        super().__init__()
+        self._decoder = (decoder,)  # not registered: its weights are the decoder's
+        self.layers = nn.ModuleList()
+
+    @property
+    def config(self) -> RxTComponentConfig:
+        """The decoder's configuration."""
+        return self._decoder[0].config
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The decoder's token embedding."""
+        return self._decoder[0].embedding
+
+    def forward(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        memory: MemoryState | None = None,
+        routing: Routing | None = None,
+        *,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        """Return the encoded data, (L, B, T, D); arguments as in `RxTEncoder.forward`, `memory` is not read."""
+        return self._decoder[0].states_of_memory_layers(ids, mask, segments=segments, routing=routing)

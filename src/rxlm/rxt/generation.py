@@ -84,11 +84,14 @@ class Prompt(NamedTuple):
         packed = ids.masked_fill(~mask, pad_token_id).gather(1, order)
         return cls(packed[:, : max(lengths)], lengths)
 
-    def append(self, token: int, pad_token_id: int) -> "Prompt":
-        """Return the prompts with one more token at the end of each row."""
-        ids = torch.nn.functional.pad(self.ids, (0, 1), value=pad_token_id)
-        ends = torch.tensor(self.lengths, device=ids.device)[:, None]
-        return Prompt(ids.scatter(1, ends, token), [length + 1 for length in self.lengths])
+    def append(self, tokens: Sequence[int], pad_token_id: int) -> "Prompt":
+        """Return the prompts with some more tokens at the end of each row."""
+        if not tokens:
+            return self
+        ids = torch.nn.functional.pad(self.ids, (0, len(tokens)), value=pad_token_id)
+        places = torch.tensor(self.lengths, device=ids.device)[:, None] + torch.arange(len(tokens), device=ids.device)
+        added = torch.tensor(list(tokens), dtype=ids.dtype, device=ids.device).expand(len(self.lengths), -1)
+        return Prompt(ids.scatter(1, places, added), [length + len(tokens) for length in self.lengths])
 
     def complete(self, columns: Sequence[Column], pad_token_id: int) -> tuple[Tensor, Tensor]:
         """Return ids and mask (B, T + steps) of the prompts followed by what was generated."""

@@ -25,11 +25,11 @@ ThinkingMode = Literal["auto", "extended", "fast"]
 class Opening(NamedTuple):
     """How an answer begins.
 
-    With a token `appended` to the prompt (part of the answer if `shown`), or with one of the `choices`, whichever
+    With tokens `appended` to the prompt (part of the answer if `shown`), or with one of the `choices`, whichever
     the model prefers.
     """
 
-    appended: int | None = None
+    appended: tuple[int, ...] = ()
     shown: bool = False
     choices: tuple[int, ...] | None = None
 
@@ -198,7 +198,7 @@ class StatefulInteraction(TextModel):
         """Return how an answer begins: with [A], which is not part of it."""
         if thinking_mode is not None:
             raise ValueError(f"thinking_mode={thinking_mode!r} is for RxTBeta; {type(self).__name__} does not think.")
-        return Opening(appended=self.tokenizer_config.answer_token_id)
+        return Opening(appended=self.tokenizer_config.before_answer)
 
     def _turn(
         self,
@@ -216,8 +216,7 @@ class StatefulInteraction(TextModel):
         pad = self.tokenizer_config.pad_token_id
         prompt = Prompt.of(ids.to(self.device), None if mask is None else mask.to(self.device), pad)
         opening = self.opening(thinking_mode)
-        if opening.appended is not None:
-            prompt = prompt.append(opening.appended, pad)
+        prompt = prompt.append(opening.appended, pad)
         if max(prompt.lengths) >= limit:
             raise ValueError(
                 f"The query takes {max(prompt.lengths)} tokens with its special ones; "
@@ -274,7 +273,7 @@ class _Turn(NamedTuple):
     @property
     def opened(self) -> list[int]:
         """The tokens of the answer that are there before the model writes any."""
-        return [self.opening.appended] if self.opening.shown and self.opening.appended is not None else []
+        return list(self.opening.appended) if self.opening.shown else []
 
 
 def answers(columns: Sequence[Column], end_tokens: Sequence[int] = ()) -> list[list[int]]:

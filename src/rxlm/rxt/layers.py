@@ -7,6 +7,7 @@ from rxlm.nn.attention import Attention
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import MixtureOfExperts
+from rxlm.nn.rope import RotaryEmbedding
 from rxlm.rxt.config import FeedForwardKind, RxTComponentConfig
 
 EMBEDDING_STD = 0.02
@@ -18,8 +19,11 @@ def build_layer(config: RxTComponentConfig, kind: FeedForwardKind, *, ff_dim: in
         config.dim,
         config.num_heads,
         *config.attention_heads,
+        head_dim=config.head_dim,
         gate_activation=config.attention_gate,
         qk_norm=config.qk_norm,
+        norm_eps=config.norm_eps,
+        qkv_bias=config.qkv_bias,
         out_bias=config.attention_bias,
         sliding_window=config.sliding_window,
         backend=config.attention_backend,
@@ -30,7 +34,10 @@ def build_layer(config: RxTComponentConfig, kind: FeedForwardKind, *, ff_dim: in
             config.dim,
             config.num_heads,
             *config.memory_heads,
+            head_dim=config.head_dim,
             gate_activation=config.memory_attention_gate,
+            qk_norm=config.memory_qk_norm,
+            norm_eps=config.norm_eps,
             out_bias=config.attention_bias,
             backend=config.attention_backend,
         )
@@ -39,6 +46,7 @@ def build_layer(config: RxTComponentConfig, kind: FeedForwardKind, *, ff_dim: in
         attention,
         build_feed_forward(config, kind, ff_dim),
         norm=config.norm,
+        norm_eps=config.norm_eps,
         memory_attention=memory_attention,
     )
 
@@ -64,6 +72,20 @@ def build_feed_forward(
         shared_bias=config.shared_expert_bias,
         weighted_shared=config.weighted_shared_experts,
     )
+
+
+def build_layers(config: RxTComponentConfig, *, memory: bool) -> nn.ModuleList:
+    """Return the whole stack; with `memory`, the layers that belong to a memory layer have memory cross-attention."""
+    stateless_dim = config.dense_ff_dim or config.ff_dim
+    return nn.ModuleList(
+        build_layer(config, kind, ff_dim=config.ff_dim if is_memory else stateless_dim, memory=memory and is_memory)
+        for kind, is_memory in config.layer_kinds
+    )
+
+
+def build_rope(config: RxTComponentConfig) -> RotaryEmbedding:
+    """Return the rotary embedding of a component."""
+    return RotaryEmbedding(config.width_of_head, config.rope_base, config.rope_frequencies)
 
 
 def new_embedding(config: RxTComponentConfig) -> nn.Embedding:

@@ -37,7 +37,8 @@ class RxTAlpha(StatefulInteraction):
     the pure functions beneath (`RxTModel`) take the memory as an argument.
 
     Args:
-        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones.
+        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without an
+            encoder's (None) the decoder encodes what it has said itself.
         memory_attention_config: a `RxTInterlayerMemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         tokenizer: a tokenizer, needed by the methods that take or return text.
@@ -48,7 +49,7 @@ class RxTAlpha(StatefulInteraction):
     def __init__(
         self,
         decoder_config: RxTComponentConfig | Mapping[str, Any],
-        encoder_config: RxTComponentConfig | Mapping[str, Any],
+        encoder_config: RxTComponentConfig | Mapping[str, Any] | None,
         memory_attention_config: RxTInterlayerMemoryAttentionConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         tokenizer: PreTrainedTokenizerFast | None = None,
@@ -128,7 +129,7 @@ class RxTBeta(RxTAlpha):
     def __init__(
         self,
         decoder_config: RxTComponentConfig | Mapping[str, Any],
-        encoder_config: RxTComponentConfig | Mapping[str, Any],
+        encoder_config: RxTComponentConfig | Mapping[str, Any] | None,
         memory_attention_config: RxTInterlayerMemoryAttentionConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         tokenizer: PreTrainedTokenizerFast | None = None,
@@ -153,9 +154,10 @@ class RxTBeta(RxTAlpha):
         """Return how an answer begins: with [A], with [T], or with the one that the model prefers (None: auto)."""
         think, answer = self.tokenizer_config.think_token_id, self.tokenizer_config.answer_token_id
         assert think is not None
+        assert answer is not None
         openings = {
-            "fast": Opening(appended=answer, shown=True),
-            "extended": Opening(appended=think, shown=True),
+            "fast": Opening(appended=(answer,), shown=True),
+            "extended": Opening(appended=(think,), shown=True),
             "auto": Opening(choices=(think, answer)),
         }
         mode = thinking_mode or "auto"

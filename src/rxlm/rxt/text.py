@@ -139,10 +139,11 @@ def query_prompt(
 ) -> list[int]:
     """Return `[BOS][Q]query`; ValueError where it leaves no room for [A] and an answer within `limit` tokens."""
     ids = query_ids(tokenizer, tokens, query)
-    if len(ids) + 2 > limit:
+    most = limit - len(tokens.before_answer) - 1
+    if len(ids) > most:
         raise ValueError(
             f"The query takes {len(ids)} tokens; with [A] and an answer of at least one token "
-            f"it may take {limit - 2} (max_seq_len {limit})."
+            f"it may take {most} (max_seq_len {limit})."
         )
     return ids
 

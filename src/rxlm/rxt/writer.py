@@ -1,6 +1,6 @@
 """Text of one answer while it is generated, with the thought and the answer told apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
@@ -25,17 +25,17 @@ class AnswerWriter:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, appended: int | None
+        self, tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, appended: Sequence[int]
     ) -> None:
         self.columns: list[Column] = []
         self.answer = ""
         self.thought: str | None = None
         self._tokens = tokens
         self._decoder = StreamDecoder(tokenizer, skip_special_tokens=True)
-        self._is_open = appended is not None
+        self._is_open = False
         self._is_thinking = False
-        if appended is not None:
-            self._open(appended)
+        if appended:
+            self._open(appended[0])
 
     def push(self, column: Column) -> Iterator[Piece]:
         """Take the next token and hand out the pieces that it completes."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GROUPS = 4
-FEWEST_ROWS = 64  # of a group: smaller products would cost more than the padding
+FEWEST_NUMBERS = 64 * 128  # a group's rows times the model's dimension: smaller products cost more than the padding
 
 
 class RowGroup(NamedTuple):
@@ -28,13 +28,14 @@ def all_rows(mask: Tensor) -> RowGroup:
     return RowGroup(torch.arange(mask.shape[0], device=mask.device), mask.shape[1])
 
 
-def by_length(mask: Tensor) -> list[RowGroup]:
+def by_length(mask: Tensor, dim: int) -> list[RowGroup]:
     """Divide rows into groups of like length; on a GPU, where it would wait for the lengths, all are one group.
 
     Args:
         mask: True at tokens, which stand at the start of a row, (R, T).
+        dim: the model's dimension D.
     """
-    groups = min(GROUPS, mask.shape[0] // FEWEST_ROWS)
+    groups = min(GROUPS, mask.shape[0] * dim // FEWEST_NUMBERS)
     if groups < 2 or mask.device.type != "cpu":
         return [all_rows(mask)]
     lengths = mask.sum(1)
@@ -42,9 +43,9 @@ def by_length(mask: Tensor) -> list[RowGroup]:
     return [RowGroup(rows, max(1, int(lengths[rows[-1]]))) for rows in parts]
 
 
-def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask: Tensor) -> Tensor:
+def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask: Tensor, dim: int) -> Tensor:
     """Return the encoded data (L, R, T, D) of rows, encoded group by group; zeros at padding behind a group's width."""
-    groups = by_length(mask)
+    groups = by_length(mask, dim)
     if len(groups) == 1:
         return encode(ids, mask)
     parts = [

@@ -58,11 +58,11 @@ def encoded_turns_as_memory(turns: Turns, initial: Tensor, encoded: Tensor) -> M
     Args:
         turns: the batch; turn n of dialogue b has the number n * B + b.
         initial: slots that conversations start from, (L, B, S, D); all turns see them.
-        encoded: encoded data of all turns, (L, N, B, T, D).
+        encoded: encoded data of all turns but the last, (L, N - 1, B, T, D).
     """
     num_turns, size, _ = turns.ids.shape
     device = turns.ids.device
-    slots = torch.cat((initial, encoded[:, :-1].transpose(1, 2).flatten(2, 3)), dim=2)
+    slots = torch.cat((initial, encoded.transpose(1, 2).flatten(2, 3)), dim=2)
     conversation = torch.zeros(num_turns, size, dtype=torch.long, device=device)
     if turns.fresh is not None:
         conversation = turns.fresh.long().cumsum(0)

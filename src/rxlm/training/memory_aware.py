@@ -18,6 +18,7 @@ from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.direct_reading import Memories, Readings, encoded_turns_as_memory
+from rxlm.training.keeping import keeping_loss, last_layers, memory_readers, with_kept_turns, with_some_answers
 from rxlm.training.memory_chain import decoding_groups, encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
 from rxlm.training.recall import draw_recalls, recall_targets
@@ -35,6 +36,12 @@ class MemoryAwareConfig(Config):
         recall_share: share of the turns at which an earlier one is told.
         read_encoded_until: step up to which turns are answered from the encoded turns before them instead of from slots
             (see `rxlm.training.direct_reading`).
+        pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the reading
+            and writing of the memory learn. learned_layers: so many of its last layers learn, too.
+        answer_share: share of the turns that ask nothing whose answers are predicted; questions always are. Less than 1
+            spares time where many turns tell something.
+        keep: weight of keeping to the language model in turns whose answers are no references (see
+            `rxlm.training.keeping`); 0 leaves it out. keep_share: share of these turns that are looked at.
         load_balancing: weight of the experts' load-balancing loss.
     """
 
@@ -44,14 +51,25 @@ class MemoryAwareConfig(Config):
     recall: float = 0.0
     recall_share: float = 0.5
     read_encoded_until: int = 0
+    pretrained: bool = False
+    learned_layers: int = 0
+    answer_share: float = 1.0
+    keep: float = 0.0
+    keep_share: float = 1.0
     load_balancing: float = 0.01
 
     def __post_init__(self) -> None:
         require_int(self, "unroll")
-        for name in ("recall", "load_balancing"):
+        for name in ("recall", "keep", "load_balancing"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
-        require(0 < self.recall_share <= 1, f"recall_share must be above 0 and at most 1, got {self.recall_share}.")
+        for name in ("recall_share", "answer_share", "keep_share"):
+            value = getattr(self, name)
+            require(0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
+        for name in ("keep", "learned_layers"):
+            value = getattr(self, name)
+            require(self.pretrained or not value, f"{name}={value} is for pretrained language models (pretrained).")
         require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", "read_encoded_until", minimum=0)
+        require_int(self, "learned_layers", minimum=0)
 
 
 class MemoryAware(TrainModule):
@@ -73,12 +91,19 @@ class MemoryAware(TrainModule):
     def start_step(self, step: int) -> None:
         """Unfreeze memory attention and encoder when it is their time, and go over from reading to slots."""
         self.reads_encoded = step < self.settings.read_encoded_until
+        if self.settings.pretrained:
+            self.model.decoder.requires_grad_(False)
+            for part in (*memory_readers(self.model.decoder), *last_layers(self.model, self.settings.learned_layers)):
+                part.requires_grad_(True)
         self.model.memory_attention.requires_grad_(step >= self.settings.unfreeze_memory_at)
         self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
     def prepare(self, batch: DialogueBatch | StreamBatch, generator: torch.Generator) -> Turns:
         """Lay the turns of a batch out in one tensor, and draw those that are told from memory."""
         turns = super().prepare(Turns.of(batch), generator)
+        turns = with_some_answers(turns, self.settings.answer_share, generator)
+        if self.settings.keep:
+            turns = with_kept_turns(turns, self.settings.keep_share, generator)
         if not self.settings.recall:
             return turns
         return replace(turns, recalls=draw_recalls(turns, self.settings.recall_share, generator))
@@ -86,6 +111,8 @@ class MemoryAware(TrainModule):
     def counts(self, batch: Turns) -> Counts:
         """Count the answer tokens, and those of recalled turns."""
         counts = {"answer": float(batch.answer_mask.sum())}
+        if batch.kept is not None:
+            counts["kept"] = float(batch.kept.mask[:, 1:].sum())
         if batch.recalls is not None:
             counts["recalled"] = float(recall_targets(batch.mask.flatten(0, 1)[batch.recalls.sources]).sum())
         return counts
@@ -106,6 +133,10 @@ class MemoryAware(TrainModule):
             recalled = recalled / totals["recalled"]
             figures["recall_loss"] = recalled.detach()
             total = total + self.settings.recall * recalled
+        if batch.kept is not None:
+            kept = keeping_loss(self.model, batch.kept, readings) / totals["kept"]
+            figures["keeping_loss"] = kept.detach()
+            total = total + self.settings.keep * kept
         balance = routing.loss()
         if balance is not None:
             share = self.counts(batch)["answer"] / totals["answer"]
@@ -124,6 +155,9 @@ class MemoryAware(TrainModule):
     ) -> tuple[Tensor, Tensor]:
         """Return the summed loss of the tokens at `targets` of rows (R, T), read with the memory of turns `readers`."""
         loss, correct = torch.zeros((), device=ids.device), torch.zeros((), device=ids.device)
+        if not self.model.decoder.config.num_experts:  # whose load is balanced over all tokens
+            wanted = targets.any(dim=1).nonzero()[:, 0]
+            ids, mask, targets, readers = ids[wanted], mask[wanted], targets[wanted], readers[wanted]
         for rows, width in decoding_groups(self.model, mask):
             part = ids[rows, :width]
             hidden = self.model.decoder.hidden_states(part, readings.of(readers[rows]), routing=routing)
@@ -136,9 +170,10 @@ class MemoryAware(TrainModule):
 
         `carried` is what rows of streams go on from.
         """
-        encoded = encode_turns(self.model, batch)
+        goes_on = batch.fresh is not None
+        encoded = encode_turns(self.model, batch, with_last=goes_on)
         before, after = memory_chain(self.model, batch, encoded, unroll=self.settings.unroll, carried=carried)
-        if self.training:
+        if self.training and goes_on:
             self.carried = after.detach()
         return before
 
@@ -147,7 +182,7 @@ class MemoryAware(TrainModule):
         if not self.reads_encoded:
             return Memories.one_a_turn(self.memories(batch, self.carried).slots)
         initial = self.model.init_memory(batch.batch_size).slots
-        return encoded_turns_as_memory(batch, initial, encode_turns(self.model, batch))
+        return encoded_turns_as_memory(batch, initial, encode_turns(self.model, batch, with_last=False))
 
     def diagnose(self, batch: Turns) -> dict[str, float]:
         """Measure the loss with an empty memory, and how far gates open and memory moves."""

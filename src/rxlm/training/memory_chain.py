@@ -15,10 +15,11 @@ from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_len
 from rxlm.training.turns import Turns
 
 
-def encode_turns(model: RxTModel, turns: Turns) -> Tensor:
-    """Return the encoded data of all turns, (L, N, B, T, D)."""
-    encoded = encode_by_length(model.encode, turns.ids.flatten(0, 1), turns.mask.flatten(0, 1))
-    return encoded.unflatten(1, (turns.num_turns, turns.batch_size))
+def encode_turns(model: RxTModel, turns: Turns, *, with_last: bool = True) -> Tensor:
+    """Return the encoded data of all turns, (L, N, B, T, D), or of all but the last, from which no other is answered."""
+    dim, end = model.decoder.config.dim, turns.num_turns if with_last else turns.num_turns - 1
+    encoded = encode_by_length(model.encode, turns.ids[:end].flatten(0, 1), turns.mask[:end].flatten(0, 1), dim)
+    return encoded.unflatten(1, (-1, turns.batch_size))
 
 
 def memory_chain(
@@ -29,7 +30,7 @@ def memory_chain(
     Args:
         model: the model.
         turns: the batch; where `turns.fresh` is True a conversation begins, from the initial memory.
-        encoded: what `encode_turns` returned.
+        encoded: what `encode_turns` returned; without the last turn that one is not folded in.
         unroll: updates that a gradient flows through; the memory is detached every so many turns.
         carried: the memory that rows go on from where their first turn is not fresh.
 
@@ -40,16 +41,20 @@ def memory_chain(
     if turns.fresh is not None and carried is not None and carried.batch_size == turns.batch_size:
         slots = carried.slots
     before = []
-    for turn, seen in enumerate(encoded.unbind(1)):
+    each = encoded.unbind(1)
+    for turn in range(turns.num_turns):
         if turns.fresh is not None:
             slots = torch.where(turns.fresh[turn, :, None, None], initial, slots)
         before.append(slots)
+        if turn == len(each):
+            break
         if turn and turn % unroll == 0:
             slots = slots.detach()
-        slots = model.memory_attention(slots, seen, turns.mask[turn])
+        slots = model.memory_attention(slots, each[turn], turns.mask[turn])
     return MemoryState(torch.stack(before, dim=1).flatten(1, 2)), MemoryState(slots)
 
 
 def decoding_groups(model: RxTModel, mask: Tensor) -> list[RowGroup]:
     """Divide rows to be decoded; all at once where there are experts, whose load is balanced over all tokens."""
-    return [all_rows(mask)] if model.decoder.config.num_experts else by_length(mask)
+    decoder = model.decoder.config
+    return [all_rows(mask)] if decoder.num_experts else by_length(mask, decoder.dim)

@@ -33,7 +33,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         group = parameter_group(name)
-        decays = parameter.dim() >= 2 and group in ("body", "memory") and not name.endswith("initial")
+        decays = parameter.dim() >= 2 and group in ("body", "memory") and not name.endswith(("initial", "identity"))
         groups.setdefault((group, decays), []).append(parameter)
     return torch.optim.AdamW(
         [

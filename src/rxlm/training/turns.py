@@ -3,6 +3,7 @@
 Shapes: N turns, B dialogues, T tokens of the longest turn, K recalled turns.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rxlm.data.batches import DialogueBatch
+from rxlm.data.records import Interaction
 from rxlm.data.streams import StreamBatch
 
 
@@ -26,6 +28,19 @@ class Recalls(NamedTuple):
     sources: Tensor
 
 
+class Kept(NamedTuple):
+    """Turns in which a language model is to answer as it would without a memory.
+
+    Fields:
+        turns: their numbers n * B + b, (K,).
+        ids, mask: their tokens, and which of them are real, (K, T).
+    """
+
+    turns: Tensor
+    ids: Tensor
+    mask: Tensor
+
+
 @dataclass(frozen=True)
 class Turns:
     """All turns of a batch, padded to the longest.
@@ -33,14 +48,19 @@ class Turns:
     Fields:
         ids, mask, answer_mask: (N, B, T), as in `TurnBatch`.
         fresh: True at the turns that begin a conversation, (N, B); None where only the first ones do.
-        recalls: turns to be told from memory, if any are.
+        asks: True at turns that ask for something told before, (N, B). is_reference: False at turns whose answer was said
+            and is no reference, (N, B). None where it is not known.
+        recalls: turns to be told from memory, if any are. kept: turns that keep to the language model, if any do.
     """
 
     ids: Tensor
     mask: Tensor
     answer_mask: Tensor
     fresh: Tensor | None = None
+    asks: Tensor | None = None
+    is_reference: Tensor | None = None
     recalls: Recalls | None = None
+    kept: Kept | None = None
 
     @classmethod
     def of(cls, batch: DialogueBatch | StreamBatch) -> Self:
@@ -51,8 +71,22 @@ class Turns:
             rows = [getattr(turn, field) for turn in batch.turns]
             return torch.stack([F.pad(row, (0, width - row.shape[1])) for row in rows])
 
-        fresh = batch.fresh if isinstance(batch, StreamBatch) else None
-        return cls(stacked("ids"), stacked("mask"), stacked("answer_mask"), fresh)
+        if isinstance(batch, StreamBatch):
+            fresh, rows = batch.fresh, batch.interactions
+        else:
+            fresh, rows = None, tuple(dialogue.turns for dialogue in batch.dialogues)
+
+        def marked(mark: Callable[[Interaction], bool]) -> Tensor:
+            return torch.tensor([[n < len(row) and mark(row[n]) for row in rows] for n in range(batch.num_turns)])
+
+        return cls(
+            stacked("ids"),
+            stacked("mask"),
+            stacked("answer_mask"),
+            fresh,
+            asks=marked(lambda turn: turn.question is not None),
+            is_reference=marked(lambda turn: turn.is_reference),
+        )
 
     @property
     def num_turns(self) -> int:
@@ -66,10 +100,14 @@ class Turns:
 
     def first(self, count: int) -> Self:
         """Return the first `count` dialogues."""
-        fresh = None if self.fresh is None else self.fresh[:, :count]
-        return type(self)(self.ids[:, :count], self.mask[:, :count], self.answer_mask[:, :count], fresh)
+        return self._each(lambda values: values[:, :count])
 
     def to(self, device: torch.device | str) -> Self:
         """Return the turns on a device."""
-        fresh = None if self.fresh is None else self.fresh.to(device)
-        return type(self)(self.ids.to(device), self.mask.to(device), self.answer_mask.to(device), fresh)
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return turns with their tensors changed, without what was drawn for a step."""
+        names = ("ids", "mask", "answer_mask", "fresh", "asks", "is_reference")
+        values = {name: getattr(self, name) for name in names}
+        return type(self)(**{name: None if value is None else change(value) for name, value in values.items()})

@@ -145,7 +145,7 @@ class EpisodePlayer:
         # However long answers may be, a query keeps half of what the model reads.
         room = min(self.settings.max_answer_tokens, self.encoder.max_tokens // 2)
         batch = self.encoder.query_batch(queries, room=room)
-        prompt = Prompt.of(batch.ids, batch.mask, pad).append(self.tokens.answer_token_id, pad)
+        prompt = Prompt.of(batch.ids, batch.mask, pad).append(self.tokens.before_answer, pad)
         prompt = Prompt(prompt.ids.to(self.model.device), prompt.lengths)
         columns = self.model.generate(prompt, memory, sampling=self.sampling, with_log_probs=True, seed=seeds)
         taken = list(islice(columns, self.settings.max_answer_tokens))

@@ -1,0 +1,117 @@
+"""The form of an interaction from the chat template of a pretrained language model's tokenizer."""
+
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.templates import interaction_ids
+from rxlm.rxt.config import RxTAlphaTokenizerConfig
+
+_QUERY, _ANSWER = "What is told", "What is answered"  # found again in what the template makes of them
+
+
+class ChatTemplateError(ValueError):
+    """A tokenizer from which no form of an interaction can be made; the message says what it lacks."""
+
+
+class _Written(NamedTuple):
+    """What a template writes around the texts of a conversation."""
+
+    before_first: str
+    between: str
+    before_answer: str
+    behind: str
+
+
+def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = None) -> RxTAlphaTokenizerConfig:
+    """Return the tokens around query and answer, as the tokenizer's chat template writes them.
+
+    A turn is written as the template writes a further turn of a conversation, without the system prompt that may stand
+    before the first one; a token that begins every conversation ([BOS]) stays in front. With `system` each turn is
+    written as the first one of a conversation with this system prompt, and the model reads it in each turn.
+
+    Raises `ChatTemplateError` where there is no template, or it writes turns in another form.
+    """
+    if not tokenizer.chat_template:
+        raise ChatTemplateError(
+            "The tokenizer has no chat template, which gives turns their form: take an instruction-tuned model, or set "
+            "the tokenizer's chat_template."
+        )
+    written = _written(tokenizer, system)
+    if system is not None:
+        opening = written.before_first
+    else:
+        if not written.between.startswith(written.behind):
+            raise ChatTemplateError(f"The chat template ends its turns in two ways: {written.behind!r} and {written.between!r}.")
+        opening = written.between[len(written.behind) :]
+        begin = tokenizer.bos_token
+        if begin and written.before_first.startswith(str(begin)) and not opening.startswith(str(begin)):
+            opening = f"{begin}{opening}"
+    query_prefix, answer_prefix = _ids(tokenizer, opening), _ids(tokenizer, written.before_answer)
+    end = _end_token(tokenizer, written.behind)
+    if not query_prefix or not answer_prefix:
+        raise ChatTemplateError("The chat template has no tokens before the user's or the assistant's message.")
+    used = {*query_prefix, *answer_prefix, end}
+    form = RxTAlphaTokenizerConfig(
+        pad_token_id=_padding(tokenizer, used),
+        bos_token_id=query_prefix[0],
+        eos_token_id=end,
+        query_token_id=None,
+        answer_token_id=None,
+        query_prefix=query_prefix,
+        answer_prefix=answer_prefix,
+    )
+    _check(tokenizer, form, opening, written)
+    return form
+
+
+def _written(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written:
+    head = [] if system is None else [{"role": "system", "content": system}]
+    ask, reply = {"role": "user", "content": _QUERY}, {"role": "assistant", "content": _ANSWER}
+    try:
+        asked = _render(tokenizer, [*head, ask, reply, ask], opens_answer=True)
+        told = _render(tokenizer, [*head, ask, reply])
+    except Exception as error:  # templates are programs: they raise whatever they like
+        raise ChatTemplateError(f"The chat template cannot write a conversation: {error}") from error
+    if asked.count(_QUERY) != 2 or asked.count(_ANSWER) != 1 or told.count(_ANSWER) != 1:
+        raise ChatTemplateError("The chat template does not write each message once, as it stands.")
+    before_first, rest, before_answer = asked.split(_QUERY)
+    return _Written(before_first, rest.split(_ANSWER)[1], before_answer, told.split(_ANSWER)[1])
+
+
+def _render(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], *, opens_answer: bool = False) -> str:
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens_answer))
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _end_token(tokenizer: PreTrainedTokenizerFast, behind: str) -> int:
+    ids = _ids(tokenizer, behind)
+    if not ids or ids[0] not in tokenizer.all_special_ids and ids[0] not in tokenizer.added_tokens_decoder:
+        raise ChatTemplateError(f"The chat template does not end an answer with a special token, but with {behind!r}.")
+    return ids[0]
+
+
+def _padding(tokenizer: PreTrainedTokenizerFast, used: set[int]) -> int:
+    """Return a token that stands for padding and is no other's: the tokenizer's own, or a special one without a use."""
+    own = (tokenizer.pad_token_id, tokenizer.unk_token_id)
+    free = [number for number in (*own, *sorted(tokenizer.added_tokens_decoder)) if number is not None]
+    for number in free:
+        if number not in used:
+            return int(number)
+    raise ChatTemplateError("The tokenizer has no special token that is free to stand for padding: add a pad token.")
+
+
+def _check(
+    tokenizer: PreTrainedTokenizerFast, form: RxTAlphaTokenizerConfig, opening: str, written: _Written
+) -> None:
+    """Raise where texts and what stands around them do not become the same tokens apart as together."""
+    whole = _ids(tokenizer, opening + _QUERY + written.before_answer + _ANSWER + written.behind)
+    parts = interaction_ids(tokenizer, form, _QUERY, _ANSWER)
+    if list(whole[: len(parts)]) != parts:
+        raise ChatTemplateError(
+            "The tokens of a turn are others when its texts are encoded apart from what the chat template writes around "
+            "them; such tokenizers are not supported."
+        )

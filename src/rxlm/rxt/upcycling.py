@@ -1,0 +1,195 @@
+"""A pretrained causal language model becomes a Reactive Transformer.
+
+The model's layers are the decoder; some of them get memory cross-attention, whose output projection is zero at first:
+reading is closed, and logits are the language model's own, whatever the memory holds. What the memory may remember of a
+turn is what the same layers, without the memory, made of it. The memory itself begins as zeros, whose values are zero:
+before a conversation's first turn it adds nothing even when reading is open, so that first answers stay the language
+model's own after training, too.
+
+Shapes: L memory layers, S slots, D model dimension.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.nn.config import ConfigError, require
+from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
+from rxlm.rxt.chat_template import interaction_form
+from rxlm.nn.layer import TransformerLayer
+from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.core import RxTModel
+from rxlm.rxt.decoder import RxTDecoder
+from rxlm.rxt.models import RxTAlpha
+
+EncoderKind = Literal["self", "own"]
+DEFAULT_MEMORY_LAYERS = 4
+
+
+def upcycle(
+    model: str | Path,
+    *,
+    memory_layers: Sequence[int] | None = None,
+    num_slots: int = 16,
+    max_seq_len: int = 256,
+    encoder: EncoderKind = "self",
+    system: str | None = None,
+) -> RxTAlpha:
+    """Return a Reactive Transformer made of a Llama- or Qwen-style language model, with its tokenizer.
+
+    Args:
+        model: folder, hub id or GGUF file of the language model.
+        memory_layers: numbers of the layers that read the memory, from 0; four, evenly spread, when None.
+        num_slots: memory slots S of each.
+        max_seq_len: longest interaction in tokens, at most the language model's positions.
+        encoder: "self": the language model encodes what was said, without further weights. "own": a bidirectional
+            encoder of a layer a memory layer, with fresh weights.
+        system: a system prompt that is written in each turn; see `interaction_form`.
+
+    Raises `UnsupportedModelError` for a model of another kind, `ChatTemplateError` where its tokenizer gives turns no form.
+    """
+    require(encoder in ("self", "own"), f"encoder must be 'self' or 'own', got {encoder!r}.")
+    pretrained = Pretrained(model)
+    shape = pretrained.shape
+    layers = spread_layers(shape.num_layers) if memory_layers is None else tuple(memory_layers)
+    require(
+        1 <= max_seq_len <= shape.max_positions,
+        f"max_seq_len must be between 1 and the language model's {shape.max_positions} positions, got {max_seq_len}.",
+    )
+    form = interaction_form(pretrained.tokenizer, system)
+    decoder = decoder_config(pretrained, layers, num_slots, max_seq_len)
+    torch_weights = pretrained.model.state_dict()
+    upcycled = RxTAlpha(
+        decoder,
+        None if encoder == "self" else _encoder_config(decoder),
+        memory_attention_config(decoder),
+        form,
+    )
+    take_weights(upcycled, torch_weights, shape)
+    upcycled.set_tokenizer(pretrained.tokenizer)
+    return upcycled.eval()
+
+
+def spread_layers(num_layers: int, count: int = DEFAULT_MEMORY_LAYERS) -> tuple[int, ...]:
+    """Return the numbers of `count` of a model's layers (of all, where it has no more), evenly spread."""
+    if num_layers <= count:
+        return tuple(range(num_layers))
+    return tuple(num_layers * number // (count + 1) for number in range(1, count + 1))
+
+
+def decoder_config(
+    pretrained: Pretrained, memory_layers: tuple[int, ...], num_slots: int, max_seq_len: int
+) -> RxTComponentConfig:
+    """Return the configuration of a decoder whose layers are the language model's."""
+    shape = pretrained.shape
+    if shape.sliding_window is not None and shape.sliding_window < max_seq_len:
+        raise ConfigError(
+            f"max_seq_len must be at most the language model's sliding window of {shape.sliding_window}, got {max_seq_len}."
+        )
+    return RxTComponentConfig(
+        num_layers=len(memory_layers),
+        memory_layers=memory_layers,
+        depth=shape.num_layers,
+        vocab_size=shape.vocab_size,
+        dim=shape.dim,
+        max_seq_len=max_seq_len,
+        num_slots=num_slots,
+        num_heads=shape.num_heads,
+        num_query_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        qk_norm=shape.qk_norm,
+        memory_qk_norm=shape.qk_norm,
+        qkv_bias=shape.qkv_bias,
+        attention_bias=shape.out_bias,
+        ff_dim=shape.ff_dim,
+        ff_activation=shape.activation,
+        norm_eps=shape.norm_eps,
+        tie_head=shape.tied_head,
+        rope_base=float(shape.rope.get("rope_theta", 10000.0)),
+        rope_frequencies=pretrained.rope_frequencies(),
+    )
+
+
+def memory_attention_config(decoder: RxTComponentConfig) -> MemoryAttentionConfig:
+    """Return the memory attention of an upcycled model: empty slots with an identity, and the gate that keeps longest."""
+    return MemoryAttentionConfig(
+        num_layers=decoder.num_layers,
+        dim=decoder.dim,
+        num_slots=decoder.num_slots,
+        max_seq_len=decoder.max_seq_len,
+        num_heads=_num_heads(decoder.dim),
+        variant="simple",
+        gate="content",
+        initial_memory="zeros",
+        slot_identity=True,
+        attention_bias=False,
+    )
+
+
+def _num_heads(dim: int) -> int:
+    """Return how many heads of 64, or of as near to it as can be, a dimension is divided into."""
+    divisors = [heads for heads in range(1, dim // 2 + 1) if dim % heads == 0 and dim // heads % 2 == 0]
+    return min(divisors, key=lambda heads: abs(dim / heads - 64))
+
+
+def _encoder_config(decoder: RxTComponentConfig) -> RxTComponentConfig:
+    return decoder.replace(memory_layers=None, depth=None, tie_head=False)
+
+
+@torch.no_grad()
+def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape) -> None:
+    """Put the language model's weights into the decoder, and close its memory reading."""
+    decoder = model.decoder
+    found: dict[str, Tensor] = {
+        "embedding.weight": weights["model.embed_tokens.weight"],
+        "final_norm.weight": weights["model.norm.weight"],
+        "head.weight": weights["lm_head.weight"],
+    }
+    for number in range(shape.num_layers):
+        layer = layer_weights(weights, number, shape)
+        found |= {f"layers.{number}.{name}": value for name, value in layer.items()}
+    missing, unknown = decoder.load_state_dict(found, strict=False)
+    left = [name for name in missing if ".memory_" not in name and ".slot_norm." not in name]
+    assert not left and not unknown, (left, unknown)
+    start_memory(model)
+
+
+@torch.no_grad()
+def start_memory(model: RxTModel) -> None:
+    """Let the memory be read as a layer reads the tokens before, with reading closed, and be written as they stand.
+
+    Read with the weights of self-attention, the states of an earlier turn are what they would be to the language model,
+    had that turn been in its context: what it knows of looking things up there serves at once. What is written to a
+    slot is at first a mean of such states.
+    """
+    for layer in memory_layers(model.decoder):
+        for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
+            own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))
+            if own is not None:
+                read.weight.copy_(own.weight)
+        for norm in (layer.memory_norm, layer.slot_norm):
+            norm.weight.copy_(layer.attention_norm.weight)
+    set_reading(model, 0.0)
+    for layer in model.memory_attention.layers:
+        nn.init.eye_(layer.write_attention.v_proj.weight)
+        nn.init.eye_(layer.write_attention.out_proj.weight)
+
+
+def memory_layers(decoder: RxTDecoder) -> list[TransformerLayer]:
+    """Return the layers of a decoder that read the memory."""
+    return [layer for layer in cast(list[TransformerLayer], list(decoder.layers)) if layer.memory_attention is not None]
+
+
+@torch.no_grad()
+def set_reading(model: RxTModel, share: float) -> None:
+    """Let memory layers write `share` of what their self-attention would into the residual stream; 0 closes reading."""
+    for layer in memory_layers(model.decoder):
+        assert layer.memory_attention is not None
+        layer.memory_attention.out_proj.weight.copy_(share * layer.attention.out_proj.weight)
+        if layer.memory_attention.out_proj.bias is not None:
+            nn.init.zeros_(layer.memory_attention.out_proj.bias)

@@ -1,0 +1,80 @@
+"""Keeping: where nothing calls for the memory, a pretrained language model goes on as it would without one.
+
+The loss is the Kullback-Leibler divergence of the model's next-token distributions from the language model's own (Hinton
+et al., 2015). The language model is the decoder itself with its memory reading left out.
+
+Shapes: N turns, B dialogues, K kept turns, T tokens, D model dimension, V vocabulary.
+"""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rxlm.rxt.core import RxTModel
+from rxlm.rxt.decoder import RxTDecoder
+from rxlm.training.by_length import by_length
+from rxlm.training.direct_reading import Readings
+from rxlm.training.turns import Kept, Turns
+
+LOGITS_AT_ONCE = 2**25
+
+
+def memory_readers(decoder: RxTDecoder) -> list[nn.Module]:
+    """Return the parts of a decoder that read the memory."""
+    readers = [layer for layer in decoder.layers if layer.memory_attention is not None]
+    return [part for layer in readers for part in (layer.memory_attention, layer.memory_norm, layer.slot_norm)]
+
+
+def last_layers(model: RxTModel, count: int) -> list[nn.Module]:
+    """Return the decoder's last layers, and its final norm, where any are to learn."""
+    layers = list(model.decoder.layers)
+    if count > len(layers):
+        raise ValueError(f"learned_layers must be at most the decoder's {len(layers)}, got {count}.")
+    return [*layers[len(layers) - count :], model.decoder.final_norm] if count else []
+
+
+def with_some_answers(turns: Turns, share: float, generator: torch.Generator) -> Turns:
+    """Leave in the loss the answers to questions, a random share of the other references, and nothing else."""
+    targets = turns.answer_mask
+    if turns.is_reference is not None:
+        targets = targets & turns.is_reference[:, :, None]
+    if share < 1 and turns.asks is not None:
+        drawn = torch.rand(turns.asks.shape, generator=generator).to(targets.device) < share
+        targets = targets & (turns.asks | drawn)[:, :, None]
+    return replace(turns, answer_mask=targets)
+
+
+def with_kept_turns(turns: Turns, share: float, generator: torch.Generator) -> Turns:
+    """Choose about `share` of the turns whose answers are no references; they keep to the language model.
+
+    A conversation's first turn is left out: an empty memory changes nothing.
+    """
+    if turns.is_reference is None:
+        raise ValueError("It is not known which answers of these turns are references: they come from no dialogues.")
+    begins = torch.zeros_like(turns.is_reference)
+    begins[0] = True
+    if turns.fresh is not None:
+        begins = turns.fresh
+    drawn = torch.rand(begins.shape, generator=generator).to(begins.device) < share
+    chosen = (drawn & ~turns.is_reference & ~begins & turns.mask.any(dim=2)).flatten().nonzero()[:, 0]
+    ids, mask = (rows.flatten(0, 1)[chosen] for rows in (turns.ids, turns.mask))
+    return replace(turns, kept=Kept(chosen, ids, mask))
+
+
+def keeping_loss(model: RxTModel, kept: Kept, readings: Readings) -> Tensor:
+    """Return the summed divergence, in nats, over all tokens of the kept turns but their first."""
+    loss = torch.zeros((), device=kept.ids.device)
+    for rows, width in by_length(kept.mask, model.decoder.config.dim) if len(kept.turns) else ():
+        ids, wanted = kept.ids[rows, :width], kept.mask[rows, 1:width]
+        with torch.no_grad():
+            own = model.decoder.hidden_states(ids, None)[:, :-1][wanted]
+        read = model.decoder.hidden_states(ids, readings.of(kept.turns[rows]))[:, :-1][wanted]
+        step = max(1, LOGITS_AT_ONCE // model.decoder.config.vocab_size)
+        for first in range(0, len(own), step):
+            with torch.no_grad():
+                aim = model.decoder.head(own[first : first + step]).float().log_softmax(-1)
+            found = model.decoder.head(read[first : first + step]).float().log_softmax(-1)
+            loss = loss + F.kl_div(found, aim, reduction="sum", log_target=True)
+    return loss
