@@ -93,42 +93,133 @@ def test_packed_documents_do_not_see_each_other(kind: dict[str, Any]) -> None:
     torch.testing.assert_close(packed[:, 8:], model(ids[:, 8:]).logits, atol=1e-5, rtol=1e-5)
 
 
+TEMPERATURE, TOP_K, TOP_P = 0.8, 40, 0.9
+END, PAD = SHAPE["eos_token_id"], SHAPE["pad_token_id"]
+
+
 @torch.no_grad()
-def plain_generation(model: DecoderLMForCausalLM, ids: Tensor, count: int, *, sampled: bool) -> Tensor:
-    """Continue one row without a cache, as the definition has it."""
+def plain_generation(
+    model: DecoderLMForCausalLM, prompts: list[Tensor], count: int, *, sampled: bool = False
+) -> list[list[int]]:
+    """Continue rows, each alone and read anew for every token, as the definition has it; return what they add."""
+    texts, added = [prompt[0].tolist() for prompt in prompts], [[] for _ in prompts]
     for _ in range(count):
-        logits = model(ids, use_cache=False).logits[:, -1].float()
-        following = torch.multinomial((logits / 0.8).softmax(-1), 1) if sampled else logits.argmax(-1, keepdim=True)
-        ids = torch.cat((ids, following), dim=1)
-        if following.item() == SHAPE["eos_token_id"]:
+        logits = torch.cat([model(torch.tensor([text]), use_cache=False).logits[:, -1] for text in texts])
+        following = torch.multinomial(kept(logits), 1) if sampled else logits.argmax(-1, keepdim=True)
+        for text, new, token in zip(texts, added, following[:, 0].tolist(), strict=True):
+            if END not in new:
+                new.append(token)
+            text.append(token)
+        if all(END in new for new in added):
             break
-    return ids
+    return added
+
+
+def kept(logits: Tensor) -> Tensor:
+    """Probabilities (B, V) of the likeliest tokens: the first TOP_K, and of them the fewest that make TOP_P."""
+    probabilities = (logits / TEMPERATURE).softmax(-1)
+    likeliest, order = probabilities.sort(descending=True, stable=True)
+    likeliest[:, TOP_K:] = 0
+    likeliest /= likeliest.sum(-1, keepdim=True)
+    likeliest[likeliest.cumsum(-1) - likeliest >= TOP_P] = 0
+    return torch.zeros_like(likeliest).scatter(1, order, likeliest / likeliest.sum(-1, keepdim=True))
+
+
+def prompts_of_three_lengths() -> list[Tensor]:
+    return [tokens(1, length, seed=length) for length in (3, 8, 6)]
+
+
+def padded(prompts: list[Tensor], *, left: bool) -> Tensor:
+    width = max(prompt.shape[1] for prompt in prompts)
+    missing = [width - prompt.shape[1] for prompt in prompts]
+    sides = [(count, 0) if left else (0, count) for count in missing]
+    return torch.cat([torch.nn.functional.pad(prompt, side) for prompt, side in zip(prompts, sides, strict=True)])
+
+
+def new_tokens(out: Tensor, width: int) -> list[list[int]]:
+    """What rows of `generate` add to a prompt of `width` tokens, up to the end token."""
+    rows = out[:, width:].tolist()
+    return [row[: row.index(END) + 1] if END in row else row for row in rows]
 
 
 @every_kind
 def test_greedy_generation_is_that_of_a_plain_loop_whatever_the_padding(kind: dict[str, Any]) -> None:
-    model = language_model(**kind)
-    prompts = [tokens(1, length, seed=length) for length in (3, 8, 6)]
-    width = max(prompt.shape[1] for prompt in prompts)
-    batch = torch.cat([torch.nn.functional.pad(prompt, (width - prompt.shape[1], 0)) for prompt in prompts])
-    out = model.generate(batch, attention_mask=(batch != 0).long(), max_new_tokens=12, do_sample=False)
+    model, prompts = language_model(**kind), prompts_of_three_lengths()
+    batch = padded(prompts, left=True)
+    out = model.generate(batch, attention_mask=(batch != PAD).long(), max_new_tokens=12, do_sample=False)
 
-    for row, prompt in zip(out, prompts, strict=True):
-        wanted = plain_generation(model, prompt, 12, sampled=False)[0, prompt.shape[1] :].tolist()
-        assert row[width : width + len(wanted)].tolist() == wanted
+    assert new_tokens(out, batch.shape[1]) == plain_generation(model, prompts, 12)
 
 
 @every_kind
-def test_sampled_generation_is_that_of_a_plain_loop(kind: dict[str, Any]) -> None:
-    model, prompt = language_model(**kind), tokens(1, 5)
+def test_sampled_generation_is_that_of_a_plain_loop_whatever_the_padding(kind: dict[str, Any]) -> None:
+    model, prompts = language_model(**kind), prompts_of_three_lengths()
+    batch = padded(prompts, left=True)
     torch.manual_seed(7)
-    wanted = plain_generation(model, prompt, 12, sampled=True)
+    wanted = plain_generation(model, prompts, 12, sampled=True)
     torch.manual_seed(7)
     out = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12, do_sample=True, temperature=0.8, top_k=0
+        batch,
+        attention_mask=(batch != PAD).long(),
+        max_new_tokens=12,
+        do_sample=True,
+        temperature=TEMPERATURE,
+        top_k=TOP_K,
+        top_p=TOP_P,
     )
 
-    assert torch.equal(out, wanted)
+    assert new_tokens(out, batch.shape[1]) == wanted
+
+
+@every_kind
+@torch.no_grad()
+def test_rows_padded_at_the_right_go_on_as_they_do_alone(kind: dict[str, Any]) -> None:
+    model, prompts = language_model(**kind), prompts_of_three_lengths()
+    batch = padded(prompts, left=False)
+    mask = (batch != PAD).long()
+    logits = model(batch, attention_mask=mask).logits[torch.arange(len(batch)), mask.sum(1) - 1]
+
+    assert [[token] for token in logits.argmax(-1).tolist()] == plain_generation(model, prompts, 1)
+
+
+@every_kind
+def test_beams_find_the_same_with_a_cache_and_without(kind: dict[str, Any]) -> None:
+    model, batch = language_model(**kind), padded(prompts_of_three_lengths(), left=True)
+    options = {"attention_mask": (batch != PAD).long(), "max_new_tokens": 8, "num_beams": 3, "do_sample": False}
+
+    assert torch.equal(
+        model.generate(batch, use_cache=True, **options), model.generate(batch, use_cache=False, **options)
+    )
+
+
+@every_kind
+def test_a_conversation_goes_on_from_its_cache_as_from_its_text(kind: dict[str, Any]) -> None:
+    model, prompt = language_model(**kind), tokens(1, 6)
+    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
+    first = model.generate(prompt, attention_mask=torch.ones_like(prompt), return_dict_in_generate=True, **options)
+    text = torch.cat((first.sequences, tokens(1, 4, seed=1)), dim=1)
+    mask = torch.ones_like(text)
+
+    assert torch.equal(
+        model.generate(text, attention_mask=mask, past_key_values=first.past_key_values, **options),
+        model.generate(text, attention_mask=mask, **options),
+    )
+
+
+@pytest.mark.parametrize("given", [(), ("attention_mask",), ("attention_mask", "position_ids")], ids=str)
+@pytest.mark.parametrize("kind", [{"attention": "sqa"}, {"attention": "xsqa", "sliding_window": 5}], ids=str)
+def test_it_compiles_as_one_graph(kind: dict[str, Any], given: tuple[str, ...]) -> None:
+    model, ids = language_model(**kind), tokens(2, 9)
+    mask = torch.ones_like(ids)
+    mask[0, 6:] = 0
+    arguments = {"attention_mask": mask, "position_ids": torch.arange(9).expand(2, -1)}
+    chosen = {name: arguments[name] for name in given}
+    wanted = model(ids, labels=ids, use_cache=False, **chosen)
+    torch.compiler.reset()
+    output = torch.compile(model, backend="eager", fullgraph=True)(ids, labels=ids, use_cache=False, **chosen)
+
+    torch.testing.assert_close(output.logits[mask.bool()], wanted.logits[mask.bool()])
+    torch.testing.assert_close(output.loss, wanted.loss)
 
 
 @every_kind

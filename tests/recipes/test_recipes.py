@@ -54,7 +54,7 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["big"], "There is no recipe 'big'; there are tiny, retention, babi, stories, llm, nano"),
+        (["big"], "There is no recipe 'big'; there are tiny, retention, babi, stories, nano, micro, mini, alpha, llm"),
         (["tiny", "--set", "dialogues.speed=1"], "has no field 'dialogues.speed'"),
         (["tiny", "--set", "seed"], "has the form field=value"),
         (["tiny", "--set", "dialogues.batch_size=0"], "batch_size must be a whole number of at least 1"),

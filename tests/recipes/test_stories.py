@@ -55,6 +55,14 @@ def test_the_run_compares_true_empty_and_shuffled_memory(data: Path, tmp_path: P
     assert results.conversation[0][0] == "I want a table."
 
 
+def test_tales_can_be_left_out(data: Path, tmp_path: Path) -> None:
+    run = Run(quick(stories(), data=str(data), fairytales=None), tmp_path / "run")
+    results = run.results(run.train())
+
+    assert [row[0] for row in results.tables[0].rows] == ["SGD dev, turns after the first"]
+    assert [query for query, _ in results.conversation] == ["I want a table.", "For two."]
+
+
 def test_what_is_measured_is_not_read_in_training(data: Path) -> None:
     corpus = stories().replace(data=str(data)).corpus()
 

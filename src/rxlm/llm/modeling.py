@@ -117,7 +117,7 @@ class DecoderLMModel(DecoderLMPreTrainedModel):
         positions = in_order if position_ids is None else position_ids
         rotation = self.rope(positions)
         grows = past is None or isinstance(past, DynamicCache)  # others hand out all their places, empty ones, too
-        if seen == 0 and grows and _is_whole(attention_mask) and bool((positions == in_order).all()):
+        if seen == 0 and grows and _is_whole(attention_mask) and _is_in_order(position_ids, in_order):
             return rotation, None  # no mask: attention's own window costs less than one
         windowed = self.config.sliding_window is not None
         mask = (create_sliding_window_causal_mask if windowed else create_causal_mask)(
@@ -197,8 +197,13 @@ class DecoderLMForCausalLM(DecoderLMPreTrainedModel, GenerationMixin):
 
 
 def _is_whole(mask: Tensor | None) -> bool:
-    """Tell whether a mask (B, T) hides nothing."""
-    return mask is None or (mask.dim() == 2 and bool(mask.all()))
+    """Tell whether a mask (B, T) hides nothing, as far as can be told: a compiled graph does not look at values."""
+    return mask is None or (not torch.compiler.is_compiling() and mask.dim() == 2 and bool(mask.all()))
+
+
+def _is_in_order(positions: Tensor | None, in_order: Tensor) -> bool:
+    """Tell whether positions count up without a gap, as far as can be told: see `_is_whole`."""
+    return positions is None or (not torch.compiler.is_compiling() and bool((positions == in_order).all()))
 
 
 class _LayersOf:

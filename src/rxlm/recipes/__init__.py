@@ -6,21 +6,13 @@ from typing import Any
 
 from rxlm.recipes.babi import babi
 from rxlm.recipes.facts import FactsRecipe, retention, tiny
-from rxlm.recipes.llm import LanguageModelRecipe, LanguageModelRun, llm
+from rxlm.recipes.llm import CORPORA, LanguageModelRecipe, LanguageModelRun, llm
 from rxlm.recipes.recipe import Recipe
 from rxlm.recipes.run import Run
-from rxlm.recipes.scale import scale_recipe
 from rxlm.recipes.stories import stories
 from rxlm.recipes.training_run import TrainingRun
 
-RECIPES: dict[str, Callable[[], Recipe | LanguageModelRecipe]] = {
-    "tiny": tiny,
-    "retention": retention,
-    "babi": babi,
-    "stories": stories,
-    "llm": llm,
-    **{preset: scale_recipe(preset) for preset in ("nano", "micro", "mini", "alpha")},
-}
+RECIPES: dict[str, Callable[[], Recipe | LanguageModelRecipe]] = {**CORPORA, "llm": llm}
 
 
 def open_run(recipe: Recipe | LanguageModelRecipe, folder: Path) -> TrainingRun[Any]:

@@ -4,7 +4,7 @@ With the same tokenizer, data and size it is what a Reactive Transformer is comp
 conversation anew at every turn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,13 +28,15 @@ from rxlm.recipes.training_run import Stage, TrainingRun
 from rxlm.training.causal_lm import CausalLanguageModelling
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 
-CORPORA = {
+CORPORA: dict[str, Callable[[], Recipe]] = {
     "tiny": tiny,
     "retention": retention,
     "babi": babi,
     "stories": stories,
     **{preset: scale_recipe(preset) for preset in ("nano", "micro", "mini", "alpha")},
 }
+"""The recipes of Reactive Transformers, by name; their data is what it can learn from."""
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}{{ '[A]' + message['content'] + eos_token }}"

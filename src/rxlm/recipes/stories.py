@@ -25,7 +25,7 @@ from rxlm.data.streams import DrawnConversations
 from rxlm.nn.config import config, require, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import converse
-from rxlm.recipes.perplexities import is_follow_up, is_question, memory_perplexities, perplexity_table
+from rxlm.recipes.perplexities import Counts, is_follow_up, is_question, memory_perplexities, perplexity_table
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recipe import Recipe, model_of_size
 from rxlm.rxt.models import RxTAlpha
@@ -45,8 +45,8 @@ class StoriesRecipe(Recipe):
         data: folder that holds all of them.
         books, picture_books, short_stories: texts for stage 1 within it: a folder of Project Gutenberg files, a JSONL
             of titles and pages, a text file of TinyStories. None leaves one out.
-        fairytales, services: folders within it with the files train.jsonl and val.jsonl of FairytaleQA, and
-            train.jsonl.gz and dev.jsonl.gz of SGD.
+        fairytales, services: folders within it with the files train.jsonl and val.jsonl of FairytaleQA (None leaves
+            tales out), and train.jsonl.gz and dev.jsonl.gz of SGD.
         piece_words: a section of a fairy tale with more words is told in several turns.
         validation_dialogues: SGD dialogues that the finished model is measured on.
     """
@@ -55,7 +55,7 @@ class StoriesRecipe(Recipe):
     books: str | None = "gutenberg-children"
     picture_books: str | None = "simple-stories/stories.jsonl"
     short_stories: str | None = "tinystories-sample/tiny_stories.txt"
-    fairytales: str = "fairytaleqa"
+    fairytales: str | None = "fairytaleqa"
     services: str = "sgd"
     piece_words: int = 60
     validation_dialogues: int = 300
@@ -78,7 +78,7 @@ class StoriesCorpus(Corpus):
     def __init__(self, recipe: StoriesRecipe) -> None:
         self.recipe = recipe
         root = Path(str(recipe.data)).expanduser()
-        tales = {name: read_fairytales(root / recipe.fairytales / f"{name}.jsonl") for name in ("train", "val")}
+        tales = {name: _fairytales(recipe, root, name) for name in ("train", "val")}
         held_out = {tale.name: " ".join(tale.sections) for tale in tales["val"]}
         self.documents = list(without(_documents(recipe, root), held_out.values()))
         told_in_training = contaminated(held_out, [" ".join(tale.sections) for tale in tales["train"]])
@@ -120,26 +120,35 @@ class StoriesCorpus(Corpus):
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Return minus the loss of answers with the true memory, and perplexities by memory, on a few dialogues."""
         figures: dict[str, float] = {}
-        for name, dialogues in (("services", self.validation_services), ("tales", self.validation_tales)):
-            counts = is_question if name == "tales" else is_follow_up
-            watched = dialogues[:WATCHED_DIALOGUES]
-            read = memory_perplexities(model, watched, counts)
+        for name, dialogues, counts in self._validation():
+            read = memory_perplexities(model, dialogues[:WATCHED_DIALOGUES], counts)
             figures |= {f"perplexity/{name}_{memory}": value for memory, value in read.items()}
         return {"score": -sum(value for name, value in figures.items() if name.endswith("_true"))} | figures
 
     def results(self, model: RxTAlpha) -> Results:
         """Measure perplexities on all validation dialogues, and let the model live through the start of one of each."""
+        titles = {"services": "SGD dev, turns after the first", "tales": "FairytaleQA val, questions"}
         figures = {
-            "SGD dev, turns after the first": memory_perplexities(model, self.validation_services),
-            "FairytaleQA val, questions": memory_perplexities(model, self.validation_tales, is_question),
+            titles[name]: memory_perplexities(model, dialogues, counts)
+            for name, dialogues, counts in self._validation()
         }
-        tale = _around_questions(self.validation_tales[0], SAMPLE_TURNS)[0]
-        sampled: Sequence[Dialogue] = (self.validation_services[0], tale)
+        sampled = [self.validation_services[0]]
+        if self.validation_tales:
+            sampled += _around_questions(self.validation_tales[0], SAMPLE_TURNS)[:1]
         talk = [pair for dialogue in sampled for pair in converse(model, [turn.query for turn in dialogue.turns])]
         return Results((perplexity_table(figures),), tuple(talk))
 
+    def _validation(self) -> list[tuple[str, Sequence[Dialogue], Counts]]:
+        """Return validation dialogues by their source, each with the turns that count."""
+        sources = [("services", self.validation_services, is_follow_up), ("tales", self.validation_tales, is_question)]
+        return [source for source in sources if source[1]]
+
     def _told(self, tales: Iterable[Fairytale]) -> list[Dialogue]:
         return [fairytale_dialogue(tale, max_words=self.recipe.piece_words) for tale in tales]
+
+
+def _fairytales(recipe: StoriesRecipe, root: Path, split: str) -> list[Fairytale]:
+    return read_fairytales(root / recipe.fairytales / f"{split}.jsonl") if recipe.fairytales else []
 
 
 def _documents(recipe: StoriesRecipe, root: Path) -> list[str]:
