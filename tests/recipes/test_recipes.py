@@ -66,6 +66,7 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
         (["babi"], "needs the folder of the bAbI files: --data FOLDER"),
         (["babi", "--data", "nowhere"], "nowhere"),
         (["babi", "--data", "nowhere", "--tasks", "[1, 21]"], "tasks must be numbers from 1 to 20, got [1, 21]"),
+        (["babi", "--data", "nowhere", "--tasks", "[6]"], "first_tasks must have some of tasks, [6], got [1, 12]"),
         (["stories"], "needs the folder of its data: --data FOLDER"),
     ],
 )
