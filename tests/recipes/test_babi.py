@@ -84,6 +84,14 @@ def test_short_phases_need_a_first_task_that_is_learnt(recipe: BabiRecipe) -> No
     assert recipe.replace(tasks=(6,), first_phase_turns=0).tasks == (6,)
 
 
+def test_episodes_are_whole_stories(recipe: BabiRecipe, tmp_path: Path) -> None:
+    run = Run(recipe, tmp_path / "run")
+    batches = run.corpus.episodes(batch_maker(run), DialoguePhase(steps=1, num_turns=4))
+    episodes = [episode for _ in range(10) for episode in next(batches).dialogues]
+
+    assert all(episode in run.corpus.training for episode in episodes)  # type: ignore[attr-defined]
+
+
 def test_evaluation_names_every_task_and_the_headline_first(recipe: BabiRecipe, tmp_path: Path) -> None:
     run = Run(recipe, tmp_path / "run")
     figures = run.corpus.evaluate(run.new_model().eval())

@@ -13,7 +13,7 @@ from rxlm.data.babi import ALL_TASKS, HEADLINE_TASKS, TASK_NOTES, hold_out, read
 from rxlm.data.facts import texts_of
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import is_same_answer
-from rxlm.data.streams import DrawnConversations, question_windows
+from rxlm.data.streams import DrawnConversations, answerable_pieces, question_windows
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, answer_dialogues
 from rxlm.nn.config import config, require, require_int
@@ -118,9 +118,9 @@ class BabiCorpus(Corpus):
         return make.streams(DrawnConversations(groups, seed=make.seed), phase)
 
     def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
-        """Return questions with the turns before them."""
-        windows = [window for story in self.training for window in question_windows(story, phase.num_turns)]
-        return make.shuffled(windows, make.encoder.dialogue_batch)
+        """Return whole stories, and of longer ones questions with the turns before them."""
+        pieces = [piece for story in self.training for piece in answerable_pieces(story, phase.num_turns)]
+        return make.shuffled(pieces, make.encoder.dialogue_batch)
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the stories that a model in training is asked."""
