@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.streams import ConversationStreams, DrawnConversations, question_windows
+from rxlm.data.streams import ConversationStreams, DrawnConversations, answerable_pieces, question_windows
 
 
 def endless(index):
@@ -151,3 +151,17 @@ def test_a_window_holds_what_its_question_needs_anywhere_in_it():
 
     assert [[turn.query for turn in window.turns] for window in windows] == [["q0", "q1", "q2"], ["q2", "q3", "q4"]]
     assert [len(window) for window in question_windows(dialogue, 5)] == [3, 5, 5]
+
+
+def test_a_piece_asks_for_nothing_that_was_said_before_it():
+    dialogue = asked(None, None, 2, None, 1, 1)
+    assert answerable_pieces(dialogue, 6) == [dialogue]
+
+    pieces = answerable_pieces(dialogue, 4)
+    assert [[turn.query for turn in piece.turns] for piece in pieces] == [
+        ["q0", "q1", "q2"],
+        ["q1", "q2", "q3", "q4"],  # what q2 asks was said by q0
+        ["q2", "q3", "q4", "q5"],
+    ]
+    asks = [[turn.query for turn in piece.turns if turn.question is not None] for piece in pieces]
+    assert asks == [["q2"], ["q4"], ["q4", "q5"]]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rxlm.nn.config import ConfigError
 from rxlm.recipes import babi
 from rxlm.recipes.babi import BabiRecipe, accuracy_by_task
 from rxlm.recipes.corpus import BatchMaker
@@ -75,6 +76,20 @@ def test_the_first_tasks_have_short_phases_alone_and_draws_say_how_often(recipe:
 
     assert set(kinds(4)) == {"task 6"}
     assert 0.6 < kinds(5).count("task 1") / len(kinds(5)) < 0.9
+
+
+def test_short_phases_need_a_first_task_that_is_learnt(recipe: BabiRecipe) -> None:
+    with pytest.raises(ConfigError, match=r"first_tasks must have some of tasks, \[6\], got \[1, 12\]"):
+        recipe.replace(tasks=(6,))
+    assert recipe.replace(tasks=(6,), first_phase_turns=0).tasks == (6,)
+
+
+def test_episodes_are_whole_stories(recipe: BabiRecipe, tmp_path: Path) -> None:
+    run = Run(recipe, tmp_path / "run")
+    batches = run.corpus.episodes(batch_maker(run), DialoguePhase(steps=1, num_turns=4))
+    episodes = [episode for _ in range(10) for episode in next(batches).dialogues]
+
+    assert all(episode in run.corpus.training for episode in episodes)  # type: ignore[attr-defined]
 
 
 def test_evaluation_names_every_task_and_the_headline_first(recipe: BabiRecipe, tmp_path: Path) -> None:

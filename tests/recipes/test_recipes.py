@@ -10,8 +10,10 @@ import torch
 from rxlm.cli import main
 from rxlm.nn.config import ConfigError
 from rxlm.recipes import RECIPES, LanguageModelRecipe, tiny
+from rxlm.recipes.llm import LanguageModelRun
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.run import Run
+from rxlm.recipes.training_run import STAGES
 from rxlm.rxt.models import RxTAlpha
 from small_recipes import quick
 
@@ -64,6 +66,7 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
         (["babi"], "needs the folder of the bAbI files: --data FOLDER"),
         (["babi", "--data", "nowhere"], "nowhere"),
         (["babi", "--data", "nowhere", "--tasks", "[1, 21]"], "tasks must be numbers from 1 to 20, got [1, 21]"),
+        (["babi", "--data", "nowhere", "--tasks", "[6]"], "first_tasks must have some of tasks, [6], got [1, 12]"),
         (["stories"], "needs the folder of its data: --data FOLDER"),
     ],
 )
@@ -115,8 +118,25 @@ class TestRun:
         assert all(torch.equal(tensor, mine[name]) for name, tensor in again.state_dict().items())
 
     def test_another_recipe_is_refused_in_the_same_folder(self, folder: Path) -> None:
-        with pytest.raises(ConfigError, match="holds a run of another recipe"):
+        with pytest.raises(ConfigError, match=r"holds a run of another recipe .*: seed differ\. Name another folder\."):
             Run(quick(tiny()).replace(seed=1), folder)
+
+    @pytest.mark.parametrize("name", RECIPES)
+    def test_the_fields_of_stages_are_those_of_the_recipe(self, name: str) -> None:
+        recipe = RECIPES[name]()
+        kind = LanguageModelRun if isinstance(recipe, LanguageModelRecipe) else Run
+        assert set(kind.stage_fields) <= set(STAGES)
+        assert {field for fields in kind.stage_fields.values() for field in fields} <= set(recipe.to_dict())
+
+    def test_stages_that_have_not_begun_may_change(self, tmp_path: Path) -> None:
+        recipe = quick(tiny())
+        Run(recipe, tmp_path).train("interactions")
+        later = recipe.replace(slots=None, rewards=(("exact", 1.0),))
+        Run(later, tmp_path)
+
+        assert json.loads((tmp_path / "recipe.json").read_text()) == json.loads(json.dumps(later.to_dict()))
+        with pytest.raises(ConfigError, match=r"language differ\. .* or remove 1-language and the stages behind it"):
+            Run(later.replace(language=None, slots=recipe.slots), tmp_path)
 
     def test_a_run_up_to_a_stage_stops_there_and_goes_on_later(self, folder: Path, tmp_path: Path) -> None:
         run = Run(quick(tiny()), tmp_path / "run")
@@ -161,13 +181,14 @@ class TestRun:
         recipe = quick(tiny())
         assert recipe.mrl is not None
         # As a user changes stage 5 of a run whose other stages are done.
+        (path / "results.json").write_text(json.dumps({"stages": "of another stage 5"}))
         recipe = recipe.replace(
             mrl=recipe.mrl.replace(steps=3, batch_size=4, log_every=1, evaluate_every=2),
             mrl_settings=recipe.mrl_settings.replace(critic_warmup=1),
             mrl_phases=(DialoguePhase(steps=3, num_turns=3),),
         )
-        (path / "recipe.json").unlink()
         run = Run(recipe, path)
+        assert not (path / "results.json").exists()
         before = RxTAlpha.from_pretrained(path).state_dict()
         after = run.train("mrl").state_dict()
         log = [json.loads(line) for line in (path / "5-mrl" / "metrics.jsonl").read_text().splitlines()]
@@ -178,3 +199,6 @@ class TestRun:
         assert any(not torch.equal(weight, before[name]) for name, weight in after.items())
         assert RxTAlpha.from_pretrained(path).state_dict().keys() == before.keys()
         assert run.is_finished("mrl")
+
+        with pytest.raises(ConfigError, match=r"mrl_settings differ\. .* or remove 5-mrl and the stages behind it"):
+            Run(recipe.replace(mrl_settings=recipe.mrl_settings.replace(critic_warmup=2)), path)

@@ -210,6 +210,27 @@ def question_windows(dialogue: Dialogue, num_turns: int) -> list[Dialogue]:
     return windows
 
 
+def answerable_pieces(dialogue: Dialogue, num_turns: int) -> list[Dialogue]:
+    """Return a dialogue whole, or, where it is longer than `num_turns`, its `question_windows`.
+
+    What an earlier turn of a window asks of the turns before the window cannot be answered in it: such a turn loses its
+    question, and is one like any other.
+    """
+    if len(dialogue) <= num_turns:
+        return [dialogue]
+    return [replace(window, turns=_answerable(window.turns)) for window in question_windows(dialogue, num_turns)]
+
+
+def _answerable(turns: Sequence[Interaction]) -> tuple[Interaction, ...]:
+    """Return the turns of a piece, without the questions that go back to before it."""
+    return tuple(
+        turn
+        if turn.question is None or turn.question.distance is None or turn.question.distance <= place
+        else replace(turn, question=None)
+        for place, turn in enumerate(turns)
+    )
+
+
 def _asks_within(dialogue: Dialogue, max_turns: int | None) -> bool:
     asks = [turn.question is not None for turn in dialogue.turns]
     return not any(asks) or any(asks[:max_turns])

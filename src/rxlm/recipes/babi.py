@@ -13,7 +13,7 @@ from rxlm.data.babi import ALL_TASKS, HEADLINE_TASKS, TASK_NOTES, hold_out, read
 from rxlm.data.facts import texts_of
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import is_same_answer
-from rxlm.data.streams import DrawnConversations, question_windows
+from rxlm.data.streams import DrawnConversations, answerable_pieces, question_windows
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, answer_dialogues
 from rxlm.nn.config import config, require, require_int
@@ -41,7 +41,8 @@ class BabiRecipe(Recipe):
         draws: pairs of a task and how often training draws a story of it, where others are drawn once: by default twice
             for the headline's tasks, and four times for those of them that ask where one of several people is.
         first_tasks, first_phase_turns: the tasks that phases of stage 4 with so few turns have alone: who is where must
-            be learnt before much else can be, and it comes soonest where nothing else is asked.
+            be learnt before much else can be, and it comes soonest where nothing else is asked. Where there are such
+            phases, at least one of these tasks must be among `tasks`.
         validation: share of the stories that is held out.
         evaluation_stories: held-out stories of each task that the model is asked while it trains.
     """
@@ -65,6 +66,12 @@ class BabiRecipe(Recipe):
         require(
             bool(self.tasks) and set(self.tasks) <= set(ALL_TASKS),
             f"BabiRecipe.tasks must be numbers from 1 to 20, got {list(self.tasks)}.",
+        )
+        has_own = any(phase.num_turns <= self.first_phase_turns for phase in self.phases)
+        require(
+            not has_own or not set(self.first_tasks).isdisjoint(self.tasks),
+            f"BabiRecipe.first_tasks must have some of tasks, {list(self.tasks)}, got {list(self.first_tasks)}; or set "
+            "first_phase_turns to 0, and no phase has tasks of its own.",
         )
         require(
             all(task in ALL_TASKS and isinstance(times, int) and times >= 1 for task, times in self.draws),
@@ -103,7 +110,7 @@ class BabiCorpus(Corpus):
         """Return whole stories one after another in streams, else questions with the turns before them."""
         stories = self.training
         if phase.num_turns <= self.recipe.first_phase_turns:
-            stories = [story for story in stories if story.details["task"] in self.recipe.first_tasks] or stories
+            stories = [story for story in stories if story.details["task"] in self.recipe.first_tasks]
         if not phase.streams:
             stories = [window for story in stories for window in question_windows(story, phase.num_turns)]
         draws = dict(self.recipe.draws)
@@ -111,9 +118,9 @@ class BabiCorpus(Corpus):
         return make.streams(DrawnConversations(groups, seed=make.seed), phase)
 
     def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
-        """Return questions with the turns before them."""
-        windows = [window for story in self.training for window in question_windows(story, phase.num_turns)]
-        return make.shuffled(windows, make.encoder.dialogue_batch)
+        """Return whole stories, and of longer ones questions with the turns before them."""
+        pieces = [piece for story in self.training for piece in answerable_pieces(story, phase.num_turns)]
+        return make.shuffled(pieces, make.encoder.dialogue_batch)
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the stories that a model in training is asked."""

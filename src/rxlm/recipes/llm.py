@@ -7,7 +7,7 @@ conversation anew at every turn.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -106,6 +106,8 @@ class LanguageModelRecipe(Config):
 
 class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
     """A run of the recipe in a folder; raises as `TrainingRun` does."""
+
+    stage_fields: ClassVar = {"language": ("language",), "dialogues": ("dialogues", "phases")}
 
     def __init__(self, recipe: LanguageModelRecipe, folder: Path) -> None:
         self.recipe = recipe

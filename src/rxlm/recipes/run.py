@@ -8,6 +8,7 @@ done, its `model/`; and at the top the finished model itself, which `rxlm chat` 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -40,6 +41,15 @@ BatchesMaker = Callable[[BatchMaker, TrainModule], Batches]
 
 class Run(TrainingRun[RxTAlpha]):
     """A run of a recipe in a folder; raises as `TrainingRun` does."""
+
+    stage_fields: ClassVar = {
+        "language": ("language", "language_settings"),
+        "interactions": ("interactions", "interactions_settings"),
+        "slots": ("slots", "slots_settings"),
+        "dialogues": ("dialogues", "dialogues_settings", "phases"),
+        "streams": ("streams", "stream_phases"),
+        "mrl": ("mrl", "mrl_settings", "mrl_phases", "rewards"),
+    }
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe = recipe

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import nn
 from transformers import PreTrainedTokenizerFast
@@ -66,9 +66,14 @@ class TrainingRun(ABC, Generic[M]):
         vocab_size, whole_words, seed: of the tokenizer, and of everything that is random.
         max_tokens: of an interaction.
 
+    `stage_fields` are the recipe's fields that one stage alone reads (or that one first), by its name: they may change
+    as long as neither that stage nor a later one has begun.
+
     Raises `ConfigError` where the folder holds a run of another recipe, and the corpus's errors where its data is not
     there or does not fit.
     """
+
+    stage_fields: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(
         self,
@@ -195,10 +200,30 @@ class TrainingRun(ABC, Generic[M]):
         return load_tokenizer_from_file(folder)
 
     def _check(self, recipe: Config) -> None:
+        """Refuse another recipe than the folder's, except for what only stages to come read."""
         path = self.folder / RECIPE_FILE
-        present = json.loads(json.dumps(recipe.to_dict()))
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != present:
-            raise ConfigError(f"{self.folder} holds a run of another recipe (see {path}); name another folder.")
+        if not path.is_file():
+            return
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        wanted = json.loads(json.dumps(recipe.to_dict()))
+        changed = {name for name in {*kept, *wanted} if name not in kept or kept[name] != wanted.get(name)}
+        names = list(STAGES)
+        begun = max((number for number, name in enumerate(names) if (self.folder / STAGES[name]).is_dir()), default=-1)
+        fixed = changed.difference(*(self.stage_fields.get(name, ()) for name in names[begun + 1 :]))
+        if fixed:
+            raise ConfigError(
+                f"{self.folder} holds a run of another recipe (see {path}): {', '.join(sorted(fixed))} differ. Name "
+                f"another folder{self._way_back(fixed)}."
+            )
+        if changed and distributed.rank() == 0:
+            (self.folder / RESULTS_FILE).unlink(missing_ok=True)  # may be those of stages that were taken away
+
+    def _way_back(self, fixed: set[str]) -> str:
+        """Return what else may be done where fields differ that stages read which have begun."""
+        readers = [name for name in STAGES if not fixed.isdisjoint(self.stage_fields.get(name, ()))]
+        if fixed.difference(*(self.stage_fields[name] for name in readers)):
+            return ""  # some of them are of the whole run
+        return f", or remove {STAGES[readers[0]]} and the stages behind it from this one, to train them anew"
 
 
 def _write_json(path: Path, values: Any) -> None:

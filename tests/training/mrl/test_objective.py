@@ -18,6 +18,15 @@ TERMS: dict[str, dict[str, Any]] = {
     "entropy": {"entropy_weight": 0.5, "kl_weight": 0.0, "consistency_weight": 0.0, "memory_change_weight": 0.0},
     "divergences": {"entropy_weight": 0.0, "kl_weight": 0.5, "consistency_weight": 0.5, "memory_change_weight": 0.0},
     "memory change": {"entropy_weight": 0.0, "kl_weight": 0.0, "consistency_weight": 0.0, "memory_change_weight": 0.5},
+    "told answers": {
+        "entropy_weight": 0.0,
+        "kl_weight": 0.0,
+        "consistency_weight": 0.0,
+        "memory_change_weight": 0.0,
+        "told_weight": 0.5,
+        "plays": "questions",
+        "temperature": 0.7,
+    },
 }
 
 
@@ -33,8 +42,8 @@ def naive_loss(module: MemoryReinforcement, played: Rollout) -> Tensor:
     """The loss of a rollout by loops over episodes, turns and tokens; nothing is batched and nothing cached."""
     chosen, network, reference = module.settings, module.model, module.reference
     assert played.advantages is not None
-    policy, entropy, kl, consistency, change = (torch.zeros((), dtype=torch.float64) for _ in range(5))
-    tokens = compared = updates = 0
+    policy, entropy, kl, consistency, change, told = (torch.zeros((), dtype=torch.float64) for _ in range(6))
+    tokens = compared = updates = shown = 0
     for row in range(played.batch_size):
         memory = network.init_memory(1)
         other = reference[0].init_memory(1) if reference else None
@@ -44,7 +53,13 @@ def naive_loss(module: MemoryReinforcement, played: Rollout) -> Tensor:
             if not length:
                 continue
             ids = played.ids[turn, row, :length][None]
-            scores = network.decode(ids, memory)[0].log_softmax(-1)
+            logits = network.decode(ids, memory)[0]
+            scores = (logits / chosen.temperature).log_softmax(-1)
+            if not played.answered[turn, row].any():
+                first = ids[0].tolist().index(network.tokenizer_config.answer_token_id) + 1
+                for place in range(first, length):
+                    told = told - logits[place - 1].log_softmax(-1)[ids[0, place]]
+                    shown += 1
             for place in played.answered[turn, row].nonzero()[:, 0].tolist():
                 token, at = ids[0, place], place - 1
                 ratio = (scores[at, token] - played.log_probs[turn, row, place]).exp()
@@ -74,6 +89,7 @@ def naive_loss(module: MemoryReinforcement, played: Rollout) -> Tensor:
         + chosen.kl_weight * kl / tokens
         + chosen.consistency_weight * consistency / max(1, compared)
         + chosen.memory_change_weight * change / updates
+        + chosen.told_weight * told / shown
     )
 
 
@@ -81,7 +97,7 @@ def naive_loss(module: MemoryReinforcement, played: Rollout) -> Tensor:
 def test_loss_and_gradient_are_those_of_the_formulas(terms: str) -> None:
     chosen = settings("grpo", unroll=8, **TERMS[terms])
     module = MemoryReinforcement(talker(initial_memory="learned").double(), chosen)
-    played = module.annotate(rollout(module.policy, chosen, rows=2))
+    played = module.annotate(rollout(module.policy, chosen, rows=4))
     moved(module)
     module.train()
 
@@ -145,6 +161,7 @@ def test_memory_that_does_not_move_costs_nothing() -> None:
         ({"algorithm": "grpo"}, "group_size must be above 1 for grpo"),
         ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
         ({"kl_weight": -1.0}, "kl_weight must not be negative, got -1.0"),
+        ({"told_weight": -1.0}, "told_weight must not be negative, got -1.0"),
         ({"discount": 1.5}, "discount must be at most 1, got 1.5"),
         ({"value_clip": 0.0}, "value_clip must be above 0 or None, got 0.0"),
         ({"updates_per_rollout": 0}, "updates_per_rollout must be a whole number of at least 1, got 0"),

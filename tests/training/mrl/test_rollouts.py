@@ -78,6 +78,13 @@ def test_warm_up_is_told_and_questions_alone_are_asked() -> None:
     expected = [turn.answer for turn in BOOK[0].turns[:2]]
     assert [words.answer for words in played.words[0][:2]] == expected
 
+    for turn, row in ((0, 0), (1, 3)):
+        encoded = encoder(network).encode(BOOK[row].turns[turn])
+        told = played.told[turn, row].nonzero()[:, 0].tolist()
+        assert told == list(range(encoded.first_target, encoded.end_of_targets))
+    assert not (played.told & played.answered).any()
+    assert (played.told.any(dim=2) | played.answered.any(dim=2)).equal(played.mask.any(dim=2))
+
     asked = rollout(network, settings(plays="questions", warmup_turns=0), rows=20)
     for row, dialogue in enumerate(BOOK[:20]):
         for turn, interaction in enumerate(dialogue.turns[: 4 - row % 2]):

@@ -16,6 +16,7 @@ AT_LEAST_ZERO = (
     "kl_weight",
     "consistency_weight",
     "memory_change_weight",
+    "told_weight",
     "replay_share",
     "carry_probability",
 )
@@ -57,6 +58,8 @@ class MRLConfig(Config):
         consistency_weight: of the divergence of an answer's policy from what the memory of the turn before makes of it.
         memory_change, memory_change_weight: what a large update costs: the "mse" of the slots times the square root of
             the number of the turn, or their "cosine" similarity.
+        told_weight: of the cross-entropy of the answers that were told, as in stage 4: it keeps what is not played. Of
+            what is played the policy never sees the answer.
         replay_share: share of the rows of a rollout that good episodes of earlier ones are added as; replay_size: how
             many of these are kept.
     """
@@ -88,6 +91,7 @@ class MRLConfig(Config):
     consistency_weight: float = 0.01
     memory_change: MemoryChange = "mse"
     memory_change_weight: float = 1e-4
+    told_weight: float = 0.0
     replay_share: float = 0.0
     replay_size: int = 256
 

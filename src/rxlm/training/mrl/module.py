@@ -14,6 +14,7 @@ from torch import Tensor
 from rxlm.memory.state import MemoryState
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.models import RxTAlpha
+from rxlm.training.cross_entropy import token_loss
 from rxlm.training.memory_chain import encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule
 from rxlm.training.mrl.advantages import generalised, group_relative, normalise, one_step
@@ -111,13 +112,14 @@ class MemoryReinforcement(TrainModule):
         return {
             "answer": float(batch.learnt.sum()),
             "consistency": float(batch.answered[1:].sum()),
+            "told": float(batch.told.sum()),
             "turns": float(batch.earns.sum()),
             "updates": float(batch.mask.any(dim=2).sum()),
             "parts": 1.0,
         } | {f"rewards/{name}": float((~values.isnan()).sum()) for name, values in batch.by_name.items()}
 
     def forward(self, batch: Rollout, totals: Mapping[str, float]) -> Losses:
-        """Return the loss of a rollout: policy, critic, entropy, divergences and memory change."""
+        """Return the loss of a rollout: policy, critic, entropy, divergences, memory change and what was told."""
         if batch.advantages is None or batch.values is None or batch.returns is None:
             raise ValueError("The rollout has no advantages: MemoryReinforcement.annotate gives it some.")
         settings = self.settings
@@ -186,6 +188,8 @@ class MemoryReinforcement(TrainModule):
             present = batch.memory_turns.mask.any(dim=2)
             movement = memory_movement(before, after, present, settings.memory_change) / totals["updates"]
             terms.append(("memory_change", settings.memory_change_weight, movement))
+        if settings.told_weight:
+            terms.append(("told_loss", settings.told_weight, self._told_loss(batch, before) / totals["told"]))
         return terms
 
     def _states(self, model: RxTModel, rollout: Rollout) -> tuple[AnswerStates, MemoryState, MemoryState]:
@@ -201,6 +205,14 @@ class MemoryReinforcement(TrainModule):
         turns, size = rollout.turns, rollout.batch_size
         later = Turns(turns.ids[1:], turns.mask[1:], turns.answer_mask[1:])
         return answer_states(self.model, later, MemoryState(before.slots[:, :-size]))
+
+    def _told_loss(self, rollout: Rollout, before: MemoryState) -> Tensor:
+        """Return the summed cross-entropy of the answers that were told, each from the memory before its turn."""
+        if not rollout.told.any():
+            return rollout.rewards.new_zeros(())
+        turns, head = rollout.turns, self.model.decoder.head
+        hidden = answer_states(self.model, replace(turns, answer_mask=rollout.told), before).hidden
+        return token_loss(hidden, head.weight, head.bias, rollout.ids[rollout.told]).loss
 
     def _scores(self, model: RxTModel, states: AnswerStates) -> Tensor:
         """Return the log-probabilities (K, V) of all tokens, at the temperature of the rollout."""

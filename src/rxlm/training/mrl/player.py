@@ -24,12 +24,16 @@ from rxlm.training.turns import Turns
 
 
 class _Said(NamedTuple):
-    """One turn of one episode: its tokens, how many the policy chose at its end, their log-probabilities, its text."""
+    """One turn of one episode: its tokens, how many the policy chose at its end, their log-probabilities, its text.
+
+    `told`: where the tokens of a reference answer begin and end, at a turn that the policy was told.
+    """
 
     ids: Sequence[int]
     chosen: int
     log_probs: Sequence[float]
     text: str
+    told: tuple[int, int] = (0, 0)
 
 
 _NOTHING = _Said((), 0, (), "")
@@ -137,7 +141,8 @@ class EpisodePlayer:
 
     def _told(self, turn: Interaction) -> _Said:
         """Return a turn with its reference answer, of which the policy chose nothing."""
-        return _Said(self.encoder.encode(turn).ids, 0, (), turn.answer)
+        encoded = self.encoder.encode(turn)
+        return _Said(encoded.ids, 0, (), turn.answer, (encoded.first_target, encoded.end_of_targets))
 
     def _answer(self, queries: list[str], memory: MemoryState, seeds: list[int]) -> list[_Said]:
         """Sample an answer to each query."""
@@ -216,6 +221,7 @@ class EpisodePlayer:
             ids=played.ids,
             mask=played.mask,
             answered=played.answer_mask,
+            told=self._told_tokens([turn.played for turn in turns], played),
             log_probs=log_probs.to(device),
             rewards=rewards.to(device),
             earns=earns.to(device),
@@ -237,3 +243,10 @@ class EpisodePlayer:
         chosen = torch.tensor([[said.chosen for said in turn] for turn in turns], device=ids.device)
         first = mask.sum(2) - chosen
         return Turns(ids, mask, mask & (torch.arange(width, device=ids.device) >= first[..., None]))
+
+    def _told_tokens(self, turns: Sequence[Sequence[_Said]], played: Turns) -> Tensor:
+        """Return True at the tokens of answers that were told, (N, B, T)."""
+        ranges = torch.tensor([[said.told for said in turn] for turn in turns], device=played.ids.device)
+        first, end = ranges[..., None].unbind(2)
+        place = torch.arange(played.ids.shape[2], device=played.ids.device)
+        return (place >= first) & (place < end)

@@ -29,7 +29,8 @@ class Rollout:
 
     Fields:
         ids, mask: the turns as they were played, queries with answers, (N, B, T). answered: True at the tokens that the
-            policy chose, [EOS] among them, (N, B, T).
+            policy chose, [EOS] among them, (N, B, T). told: True at the tokens of reference answers, at turns that were
+            told to it, (N, B, T).
         log_probs: of these tokens, under the policy that chose them, (N, B, T); 0 elsewhere.
         rewards: (N, B); earns: True at turns that earned one.
         by_name: each reward by its name, NaN where it does not apply, (N, B).
@@ -48,6 +49,7 @@ class Rollout:
     ids: Tensor
     mask: Tensor
     answered: Tensor
+    told: Tensor
     log_probs: Tensor
     rewards: Tensor
     earns: Tensor
