@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
-from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.facts import FactGenerator, FactsConfig, is_test_value, texts_of
 from rxlm.data.records import Dialogue
 from rxlm.data.scoring import audit
 from rxlm.data.small_talk import chatter
@@ -173,7 +173,33 @@ def test_values_can_be_disjoint():
         turns = [turn.question for dialogue in dialogues for turn in dialogue.turns if turn.question]
         used[split] = {(question.kind, value) for question in turns for value in question.expected}
     assert not used["train"] & used["test"]
-    assert (len(used["train"]), len(used["test"])) == (8 * 16, 8 * 4)
+    assert len(used["train"]) + len(used["test"]) == 8 * 20
+    assert all(sum(kind == known for known, _ in used["test"]) >= 3 for kind, _ in used["train"])
+
+
+def test_a_value_for_test_is_in_no_kind_for_training():
+    values = {value for kind in fact_kinds("full") for value in kind.values}
+    told = {"train": set(), "test": set()}
+    for split, found in told.items():
+        for dialogue in generator(variety="full", split=split, values="disjoint").dialogues(1500):
+            found.update(value for turn in dialogue.turns if turn.question for value in turn.question.expected)
+    assert told["test"] <= {value for value in values if is_test_value(value)}
+    assert not any(map(is_test_value, told["train"]))
+
+
+def test_open_values_are_told_in_training_only_where_values_are_disjoint():
+    more = {kind.name: ("Quorl", "Zintan") for kind in fact_kinds("small")}
+    config = FactsConfig(values="disjoint")
+    asked = [
+        turn.question.expected[0]
+        for dialogue in FactGenerator(config, more).dialogues(400)
+        for turn in dialogue.turns
+        if turn.question and turn.question.was_told
+    ]
+    share = sum(value in ("Quorl", "Zintan") for value in asked) / len(asked)
+    assert 0.6 < share < 0.9
+    with pytest.raises(ValueError, match="more_values are for training"):
+        FactGenerator(config.replace(split="test"), more)
 
 
 @pytest.mark.parametrize("num_turns", [8, 16, 64, 256])

@@ -6,11 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from rxlm.cli.train import finish
+from rxlm.recipes import open_run
 from rxlm.recipes.facts import tiny
-from rxlm.recipes.run import Run
+from rxlm.recipes.upcycled import upcycled
+
+UPCYCLED_TIME = "about an hour and a half on two cores for a model of 135 million parameters, in proportion for others"
 
 
-def quickstart(*, output: Path = Path("runs/quickstart")) -> None:
+def quickstart(*, upcycle: str | None = None, output: Path | None = None) -> None:
     """Train a small Reactive Transformer on this machine and see what it remembers.
 
     Trains a tokenizer and the model `tiny` through stages 1 to 4 on generated dialogues (about ten minutes on two
@@ -18,15 +21,20 @@ def quickstart(*, output: Path = Path("runs/quickstart")) -> None:
     question about it, and writes a report. Started again it goes on where it stopped, and shows the results of a
     finished run.
 
+    With --upcycle the model is a pretrained chat model instead, which learns to remember; that takes longer.
+
     Args:
-        output: folder of the run.
+        upcycle: folder or hub id of a Llama- or Qwen-style chat model, or a GGUF file.
+        output: folder of the run; runs/quickstart, or runs/upcycled, if not given.
     """
     console = Console(highlight=False)
-    run = Run(tiny(), output)
+    recipe, name = (tiny(), "quickstart") if upcycle is None else (upcycled().replace(model=upcycle), "upcycled")
+    folder = output or Path("runs") / name
+    duration = "about ten minutes on two cores" if upcycle is None else UPCYCLED_TIME
     console.rule("Training")
-    console.print(
-        f"Stages {', '.join(stage.folder for stage in run.stages())}, in {output}; about ten minutes on two cores."
-    )
+    console.print(f"In {folder}; {duration}.")
+    run = open_run(recipe, folder)
+    console.print(f"Stages: {', '.join(stage.folder for stage in run.stages())}.")
     started = time.perf_counter()
     model = run.train()
     console.print(f"Trained in {(time.perf_counter() - started) / 60:.1f} minutes.")

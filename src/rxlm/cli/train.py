@@ -33,7 +33,8 @@ def train(
     Under torchrun the rows of a batch are shared among the processes: torchrun --nproc-per-node 2 -m rxlm train tiny
 
     Args:
-        recipe: tiny (the quickstart), retention, babi, stories, nano, micro, mini, alpha, or llm (a stateless model).
+        recipe: tiny (the quickstart), retention, babi, stories, nano, micro, mini, alpha, llm (a stateless model), or
+            upcycled (a pretrained language model learns to remember; needs --model).
         stage: train up to this stage and stop: language, interactions, slots, dialogues, streams, or mrl, which is
             trained only where it is named.
         output: folder of the run; runs/RECIPE if not given.

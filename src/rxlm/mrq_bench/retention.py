@@ -32,7 +32,13 @@ class Answer:
 
 
 def answer_dialogues(
-    model: RxTAlpha, dialogues: Sequence[Dialogue], score: Score, *, control: Control = "none", batch_size: int = 128
+    model: RxTAlpha,
+    dialogues: Sequence[Dialogue],
+    score: Score,
+    *,
+    control: Control = "none",
+    batch_size: int = 128,
+    max_answer_tokens: int | None = None,
 ) -> Iterator[Answer]:
     """Let a model live through dialogues of any lengths, and yield its answers to their questions.
 
@@ -42,10 +48,11 @@ def answer_dialogues(
         score: says whether an answer is right.
         control: "none", or "empty": every turn is answered from the memory that a new conversation has.
         batch_size: dialogues answered at once.
+        max_answer_tokens: an answer ends after so many tokens, or at the model's longest interaction.
     """
     if control not in get_args(Control):
         raise ValueError(f"control must be one of {', '.join(get_args(Control))}, got {control!r}.")
-    respondent = RxTRespondent(model, max_answer_tokens=model.max_seq_len)
+    respondent = RxTRespondent(model, max_answer_tokens=max_answer_tokens or model.max_seq_len)
     for start in range(0, len(dialogues), batch_size):
         batch = list(dialogues[start : start + batch_size])
         for row, number, turn, text in walk(respondent, batch, control):

@@ -144,7 +144,7 @@ class Pretrained:
         place, found = self.address
         try:
             return loader.from_pretrained(place, **found, **options)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # damaged GGUF files raise whatever their bytes lead to
             raise UnsupportedModelError(
                 f"{place}{'/' + found['gguf_file'] if found else ''} cannot be read by transformers "
                 f"({type(error).__name__}: {error}). Supported are folders, hub ids and GGUF files of the model types "

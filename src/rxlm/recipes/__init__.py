@@ -11,13 +11,18 @@ from rxlm.recipes.recipe import Recipe
 from rxlm.recipes.run import Run
 from rxlm.recipes.stories import stories
 from rxlm.recipes.training_run import TrainingRun
+from rxlm.recipes.upcycled import UpcycledRecipe, UpcycledRun, upcycled
 
-RECIPES: dict[str, Callable[[], Recipe | LanguageModelRecipe]] = {**CORPORA, "llm": llm}
+AnyRecipe = Recipe | LanguageModelRecipe | UpcycledRecipe
+
+RECIPES: dict[str, Callable[[], AnyRecipe]] = {**CORPORA, "llm": llm, "upcycled": upcycled}
 
 
-def open_run(recipe: Recipe | LanguageModelRecipe, folder: Path) -> TrainingRun[Any]:
+def open_run(recipe: AnyRecipe, folder: Path) -> TrainingRun[Any]:
     """Open a run of a recipe in a folder, new or begun."""
-    return LanguageModelRun(recipe, folder) if isinstance(recipe, LanguageModelRecipe) else Run(recipe, folder)
+    if isinstance(recipe, LanguageModelRecipe):
+        return LanguageModelRun(recipe, folder)
+    return UpcycledRun(recipe, folder) if isinstance(recipe, UpcycledRecipe) else Run(recipe, folder)
 
 
 __all__ = [

@@ -10,7 +10,9 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
+from rxlm.data.tokenizer import train_tokenizer
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.mrq_bench.reading import ReadTurn, perplexity, read_with_history
 from rxlm.nn.attention import ATTENTION_VARIANTS
@@ -111,18 +113,21 @@ class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
 
     def __init__(self, recipe: LanguageModelRecipe, folder: Path) -> None:
         self.recipe = recipe
-        source = recipe.source()
+        self.source = source = recipe.source()
         super().__init__(
             recipe,
             recipe.name,
             folder,
             source.corpus,
-            vocab_size=source.vocab_size,
-            whole_words=source.whole_words,
             seed=recipe.seed,
             max_tokens=min(source.decoder.max_seq_len, recipe.max_positions),
         )
         self.tokenizer.chat_template = CHAT_TEMPLATE
+
+    def first_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Train a tokenizer on the corpus, as the recipe does whose data this is."""
+        source = self.source
+        return train_tokenizer(self.corpus.texts(), source.vocab_size, whole_words=source.whole_words)
 
     def stages(self) -> list[Stage]:
         """Return the stages that the recipe has, in order."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
+from rxlm.data.tokenizer import train_tokenizer
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recipe import Recipe
@@ -58,11 +60,14 @@ class Run(TrainingRun[RxTAlpha]):
             recipe.name,
             folder,
             recipe.corpus,
-            vocab_size=recipe.vocab_size,
-            whole_words=recipe.whole_words,
             seed=recipe.seed,
             max_tokens=recipe.decoder.max_seq_len,
         )
+
+    def first_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Train a tokenizer on the corpus."""
+        recipe = self.recipe
+        return train_tokenizer(self.corpus.texts(), recipe.vocab_size, whole_words=recipe.whole_words)
 
     def stages(self) -> list[Stage]:
         """Return the stages that the recipe has, in order."""

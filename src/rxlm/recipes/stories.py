@@ -108,7 +108,7 @@ class StoriesCorpus(Corpus):
         """Return tales and service dialogues, as many of the ones as of the others."""
         if phase.streams:
             return make.streams(DrawnConversations([self.tales, self.services], seed=make.seed), phase)
-        tales = [part for tale in self.tales for part in _around_questions(tale, phase.num_turns)]
+        tales = [part for tale in self.tales for part in around_questions(tale, phase.num_turns)]
         return make.streams(
             DrawnConversations([tales, self.services], seed=make.seed, max_turns=phase.num_turns), phase
         )
@@ -134,7 +134,7 @@ class StoriesCorpus(Corpus):
         }
         sampled = [self.validation_services[0]]
         if self.validation_tales:
-            sampled += _around_questions(self.validation_tales[0], SAMPLE_TURNS)[:1]
+            sampled += around_questions(self.validation_tales[0], SAMPLE_TURNS)[:1]
         talk = [pair for dialogue in sampled for pair in converse(model, [turn.query for turn in dialogue.turns])]
         return Results((perplexity_table(figures),), tuple(talk))
 
@@ -162,7 +162,7 @@ def _documents(recipe: StoriesRecipe, root: Path) -> list[str]:
     return documents
 
 
-def _around_questions(tale: Dialogue, num_turns: int) -> list[Dialogue]:
+def around_questions(tale: Dialogue, num_turns: int) -> list[Dialogue]:
     """Return short dialogues of a tale: the turns that a question needs, or their end, and the question."""
     parts = []
     for number, turn in enumerate(tale.turns):

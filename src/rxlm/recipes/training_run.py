@@ -14,9 +14,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.batches import InteractionEncoder
-from rxlm.data.tokenizer import load_tokenizer_from_file, train_tokenizer
+from rxlm.data.tokenizer import load_tokenizer_from_file
 from rxlm.nn.config import Config, ConfigError
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.hub import write_atomically
 from rxlm.rxt.text import token_ids_of
 from rxlm.training import distributed
@@ -63,7 +64,7 @@ class TrainingRun(ABC, Generic[M]):
         name: of the recipe.
         folder: of the run.
         open_corpus: opens the data.
-        vocab_size, whole_words, seed: of the tokenizer, and of everything that is random.
+        seed: of everything that is random.
         max_tokens: of an interaction.
 
     `stage_fields` are the recipe's fields that one stage alone reads (or that one first), by its name: they may change
@@ -82,8 +83,6 @@ class TrainingRun(ABC, Generic[M]):
         folder: Path,
         open_corpus: Callable[[], Corpus],
         *,
-        vocab_size: int,
-        whole_words: bool,
         seed: int,
         max_tokens: int,
     ) -> None:
@@ -92,9 +91,13 @@ class TrainingRun(ABC, Generic[M]):
         self.corpus = open_corpus()
         self.folder.mkdir(parents=True, exist_ok=True)
         _write_json(self.folder / RECIPE_FILE, recipe.to_dict())
-        self.tokenizer = self._tokenizer(vocab_size, whole_words)
-        self.tokens = token_ids_of(self.tokenizer)
+        self.tokenizer = self._tokenizer()
+        self.tokens = self.token_ids()
         self.encoder = InteractionEncoder(self.tokenizer, self.tokens, max_tokens=max_tokens)
+
+    @abstractmethod
+    def first_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Return the tokenizer of a new run."""
 
     @abstractmethod
     def stages(self) -> list[Stage]:
@@ -119,6 +122,10 @@ class TrainingRun(ABC, Generic[M]):
     @abstractmethod
     def measure(self, model: M) -> Results:
         """Measure a finished model."""
+
+    def token_ids(self) -> RxTAlphaTokenizerConfig:
+        """Return the ids of the special tokens that give an interaction its form."""
+        return token_ids_of(self.tokenizer)
 
     def what_next(self) -> str:
         """Return a command that goes on with the finished model."""
@@ -191,11 +198,10 @@ class TrainingRun(ABC, Generic[M]):
         seed = self.seed + training.seed
         return BatchMaker(self.encoder, self.tokens, training.batch_size, training.accumulation, seed)
 
-    def _tokenizer(self, vocab_size: int, whole_words: bool) -> PreTrainedTokenizerFast:
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
         folder = self.folder / "tokenizer"
         if not (folder / "tokenizer.json").is_file() and distributed.rank() == 0:
-            trained = train_tokenizer(self.corpus.texts(), vocab_size, whole_words=whole_words)
-            trained.save_pretrained(folder)
+            self.first_tokenizer().save_pretrained(folder)
         distributed.wait()
         return load_tokenizer_from_file(folder)
 

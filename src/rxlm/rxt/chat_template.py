@@ -42,7 +42,9 @@ def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = No
         opening = written.before_first
     else:
         if not written.between.startswith(written.behind):
-            raise ChatTemplateError(f"The chat template ends its turns in two ways: {written.behind!r} and {written.between!r}.")
+            raise ChatTemplateError(
+                f"The chat template ends its turns in two ways: {written.behind!r} and {written.between!r}."
+            )
         opening = written.between[len(written.behind) :]
         begin = tokenizer.bos_token
         if begin and written.before_first.startswith(str(begin)) and not opening.startswith(str(begin)):
@@ -89,7 +91,7 @@ def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
 
 def _end_token(tokenizer: PreTrainedTokenizerFast, behind: str) -> int:
     ids = _ids(tokenizer, behind)
-    if not ids or ids[0] not in tokenizer.all_special_ids and ids[0] not in tokenizer.added_tokens_decoder:
+    if not ids or (ids[0] not in tokenizer.all_special_ids and ids[0] not in tokenizer.added_tokens_decoder):
         raise ChatTemplateError(f"The chat template does not end an answer with a special token, but with {behind!r}.")
     return ids[0]
 
@@ -104,9 +106,7 @@ def _padding(tokenizer: PreTrainedTokenizerFast, used: set[int]) -> int:
     raise ChatTemplateError("The tokenizer has no special token that is free to stand for padding: add a pad token.")
 
 
-def _check(
-    tokenizer: PreTrainedTokenizerFast, form: RxTAlphaTokenizerConfig, opening: str, written: _Written
-) -> None:
+def _check(tokenizer: PreTrainedTokenizerFast, form: RxTAlphaTokenizerConfig, opening: str, written: _Written) -> None:
     """Raise where texts and what stands around them do not become the same tokens apart as together."""
     whole = _ids(tokenizer, opening + _QUERY + written.before_answer + _ANSWER + written.behind)
     parts = interaction_ids(tokenizer, form, _QUERY, _ANSWER)

@@ -110,7 +110,9 @@ class RxTComponentConfig(Config):
             require(valid, f"RxTComponentConfig.{name} lists 'dense' or 'moe' for each layer, got {kinds!r}.")
         require_int(self, "num_layers", "vocab_size", "dim", "max_seq_len", "num_slots", "num_heads", "ff_dim")
         require_int(self, "num_query_heads", "num_kv_heads", "memory_query_heads", "memory_kv_heads")
-        require_int(self, "sliding_window", "shared_expert_dim", "dense_ff_dim", "experts_per_token", "head_dim", "depth")
+        require_int(
+            self, "sliding_window", "shared_expert_dim", "dense_ff_dim", "experts_per_token", "head_dim", "depth"
+        )
         require_int(self, "num_experts", "num_shared_experts", minimum=0)
         require_bool(self, "qk_norm", "attention_bias", "ff_gated", "ff_bias", "weighted_shared_experts")
         require_bool(self, "head_bias", "tie_head", "qkv_bias", "memory_qk_norm")

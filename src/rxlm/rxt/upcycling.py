@@ -11,23 +11,28 @@ Shapes: L memory layers, S slots, D model dimension.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.data.templates import interaction_ids
 from rxlm.nn.config import ConfigError, require
+from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 from rxlm.rxt.chat_template import interaction_form
-from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.models import RxTAlpha
 
 EncoderKind = Literal["self", "own"]
-DEFAULT_MEMORY_LAYERS = 4
+SOMETHING_SAID = ("By the way, my neighbour lives in Copenhagen.", "I would like to see Copenhagen one day.")
+"""A turn on which the scale of states is measured."""
+SHARPNESS = 4.0
+"""How much more first slots look for than PyTorch's first weights would let them."""
+ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
 
 
 def upcycle(
@@ -43,7 +48,7 @@ def upcycle(
 
     Args:
         model: folder, hub id or GGUF file of the language model.
-        memory_layers: numbers of the layers that read the memory, from 0; four, evenly spread, when None.
+        memory_layers: numbers of the layers that read the memory, from 0; every third one when None.
         num_slots: memory slots S of each.
         max_seq_len: longest interaction in tokens, at most the language model's positions.
         encoder: "self": the language model encodes what was said, without further weights. "own": a bidirectional
@@ -52,33 +57,31 @@ def upcycle(
 
     Raises `UnsupportedModelError` for a model of another kind, `ChatTemplateError` where its tokenizer gives turns no form.
     """
-    require(encoder in ("self", "own"), f"encoder must be 'self' or 'own', got {encoder!r}.")
+    require(encoder in ENCODERS, f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}.")
     pretrained = Pretrained(model)
     shape = pretrained.shape
-    layers = spread_layers(shape.num_layers) if memory_layers is None else tuple(memory_layers)
+    layers = every_third_layer(shape.num_layers) if memory_layers is None else tuple(memory_layers)
     require(
         1 <= max_seq_len <= shape.max_positions,
         f"max_seq_len must be between 1 and the language model's {shape.max_positions} positions, got {max_seq_len}.",
     )
     form = interaction_form(pretrained.tokenizer, system)
     decoder = decoder_config(pretrained, layers, num_slots, max_seq_len)
-    torch_weights = pretrained.model.state_dict()
     upcycled = RxTAlpha(
         decoder,
         None if encoder == "self" else _encoder_config(decoder),
         memory_attention_config(decoder),
         form,
     )
-    take_weights(upcycled, torch_weights, shape)
+    take_weights(upcycled, pretrained.model.state_dict(), shape)
     upcycled.set_tokenizer(pretrained.tokenizer)
+    start_memory(upcycled)
     return upcycled.eval()
 
 
-def spread_layers(num_layers: int, count: int = DEFAULT_MEMORY_LAYERS) -> tuple[int, ...]:
-    """Return the numbers of `count` of a model's layers (of all, where it has no more), evenly spread."""
-    if num_layers <= count:
-        return tuple(range(num_layers))
-    return tuple(num_layers * number // (count + 1) for number in range(1, count + 1))
+def every_third_layer(num_layers: int) -> tuple[int, ...]:
+    """Return the numbers of every third of a model's layers, from the fourth on; of all, where they are three or fewer."""
+    return tuple(range(3, num_layers, 3)) or tuple(range(num_layers))
 
 
 def decoder_config(
@@ -143,7 +146,7 @@ def _encoder_config(decoder: RxTComponentConfig) -> RxTComponentConfig:
 
 @torch.no_grad()
 def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape) -> None:
-    """Put the language model's weights into the decoder, and close its memory reading."""
+    """Put the language model's weights into the decoder."""
     decoder = model.decoder
     found: dict[str, Tensor] = {
         "embedding.weight": weights["model.embed_tokens.weight"],
@@ -156,26 +159,29 @@ def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape)
     missing, unknown = decoder.load_state_dict(found, strict=False)
     left = [name for name in missing if ".memory_" not in name and ".slot_norm." not in name]
     assert not left and not unknown, (left, unknown)
-    start_memory(model)
 
 
 @torch.no_grad()
-def start_memory(model: RxTModel) -> None:
+def start_memory(model: RxTAlpha) -> None:
     """Let the memory be read as a layer reads the tokens before, with reading closed, and be written as they stand.
 
     Read with the weights of self-attention, the states of an earlier turn are what they would be to the language model,
-    had that turn been in its context: what it knows of looking things up there serves at once. What is written to a
-    slot is at first a mean of such states.
+    had that turn been in its context: what it knows of looking things up there serves at once. What is written to a slot
+    is at first a mean of such states, and each slot has a taste of its own.
     """
-    for layer in memory_layers(model.decoder):
+    tokenizer = model.needed_tokenizer()
+    ids = torch.tensor([interaction_ids(tokenizer, model.tokenizer_config, *SOMETHING_SAID)])
+    scales = model.encode(ids)[:, 0, 1:].square().mean(-1).sqrt().mean(-1)  # the first token's states are unlike all others
+    for layer, scale in zip(memory_layers(model.decoder), scales, strict=True):
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))
             if own is not None:
                 read.weight.copy_(own.weight)
-        for norm in (layer.memory_norm, layer.slot_norm):
-            norm.weight.copy_(layer.attention_norm.weight)
+        cast(nn.RMSNorm, layer.memory_norm).weight.copy_(cast(nn.RMSNorm, layer.attention_norm).weight)
+        cast(nn.RMSNorm, layer.slot_norm).weight.fill_(scale)
     set_reading(model, 0.0)
-    for layer in model.memory_attention.layers:
+    for layer in cast(list[Any], list(model.memory_attention.layers)):
+        layer.write_attention.q_proj.weight.mul_(SHARPNESS)
         nn.init.eye_(layer.write_attention.v_proj.weight)
         nn.init.eye_(layer.write_attention.out_proj.weight)
 

@@ -4,8 +4,8 @@ Shapes: N turns, B dialogues, T tokens of the longest turn, K recalled turns.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +48,8 @@ class Turns:
     Fields:
         ids, mask, answer_mask: (N, B, T), as in `TurnBatch`.
         fresh: True at the turns that begin a conversation, (N, B); None where only the first ones do.
-        asks: True at turns that ask for something told before, (N, B). is_reference: False at turns whose answer was said
-            and is no reference, (N, B). None where it is not known.
+        asks: True at turns that ask for something told before, (N, B); None where it is not known.
+        is_reference: False at turns whose answer was said and is no reference, (N, B); None where it is not known.
         recalls: turns to be told from memory, if any are. kept: turns that keep to the language model, if any do.
     """
 
@@ -108,6 +108,8 @@ class Turns:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return turns with their tensors changed, without what was drawn for a step."""
-        names = ("ids", "mask", "answer_mask", "fresh", "asks", "is_reference")
-        values = {name: getattr(self, name) for name in names}
-        return type(self)(**{name: None if value is None else change(value) for name, value in values.items()})
+        changed: dict[str, Any] = {"recalls": None, "kept": None}
+        for name in ("ids", "mask", "answer_mask", "fresh", "asks", "is_reference"):
+            value = getattr(self, name)
+            changed[name] = None if value is None else change(value)
+        return replace(self, **changed)

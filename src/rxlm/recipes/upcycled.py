@@ -1,0 +1,210 @@
+"""The recipe `upcycled`: a pretrained language model learns to read and write a memory.
+
+The language model stays as it is; memory cross-attention and memory attention learn. Phases: *read*, answers come from the
+encoded turns before; *write*, through slots, in longer and longer dialogues; *streams*, in which facts are held for longer.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.nn.config import Config, config, require, require_choice, require_int, require_number
+from rxlm.recipes.corpus import BatchMaker, Results
+from rxlm.recipes.own_replies import own_replies
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recipe import override
+from rxlm.recipes.run import curriculum
+from rxlm.recipes.training_run import Stage, TrainingRun
+from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledData
+from rxlm.rxt.config import RxTAlphaTokenizerConfig
+from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.upcycling import ENCODERS, EncoderKind, set_reading, upcycle
+from rxlm.training import distributed
+from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
+from rxlm.training.trainer import Batches
+
+
+@config
+class UpcycledRecipe(Config):
+    """A run that gives a pretrained language model a memory.
+
+    Fields:
+        name: of the recipe.
+        model: the language model: folder, hub id or GGUF file; or a folder that `rxlm upcycle` wrote.
+        memory_layers, num_slots, max_seq_len, encoder, system: see `upcycle`; for a language model only.
+        reading: what memory layers first write of what their self-attention would, see `set_reading`.
+        data: what is learnt and asked, see `UpcycledData`.
+        dialogues, dialogues_settings, phases: stage 4: read and write. streams, stream_phases: its second part.
+        seed: of everything.
+    """
+
+    name: str
+    model: str | None = None
+    memory_layers: tuple[int, ...] | None = None
+    num_slots: int = 16
+    max_seq_len: int = 192
+    encoder: EncoderKind = "self"
+    system: str | None = None
+    reading: float = 0.5
+    data: UpcycledData = UpcycledData()
+    dialogues: TrainingConfig
+    dialogues_settings: MemoryAwareConfig = MemoryAwareConfig(pretrained=True)
+    phases: tuple[DialoguePhase, ...]
+    streams: TrainingConfig | None = None
+    stream_phases: tuple[DialoguePhase, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_int(self, "num_slots", "max_seq_len")
+        require_int(self, "seed", minimum=0)
+        require_number(self, "reading")
+        require_choice(self, "encoder", ENCODERS)
+        require(
+            self.dialogues_settings.pretrained,
+            "UpcycledRecipe.dialogues_settings.pretrained must be true: the language model's weights are to stay.",
+        )
+        for stage, phases in (("dialogues", "phases"), ("streams", "stream_phases")):
+            training: TrainingConfig | None = getattr(self, stage)
+            steps = sum(phase.steps for phase in getattr(self, phases))
+            given = 0 if training is None else training.steps
+            require(
+                training is None or steps == given,
+                f"UpcycledRecipe.{phases} have {steps} steps in all and {stage}.steps is {given}: change both.",
+            )
+
+    def corpus(self) -> UpcycledCorpus:
+        """Read the data; raises where it is not there."""
+        require(
+            self.model is not None,
+            "The recipe upcycled needs a language model: --model with a folder, a hub id or a GGUF file.",
+        )
+        return UpcycledCorpus(self.data, self.seed)
+
+    def override(self, changes: Sequence[str]) -> "UpcycledRecipe":
+        """Return a copy with fields changed; see `Recipe.override`."""
+        return override(self, changes)
+
+
+class UpcycledRun(TrainingRun[RxTAlpha]):
+    """A run of the recipe in a folder; raises as `TrainingRun` does.
+
+    Besides what every run has, its folder holds `start/`, the model before training, and `replies.json`.
+    """
+
+    def __init__(self, recipe: UpcycledRecipe, folder: Path) -> None:
+        self.recipe = recipe
+        self.told = recipe.corpus()
+        super().__init__(
+            recipe, recipe.name, folder, lambda: self.told, seed=recipe.seed, max_tokens=recipe.max_seq_len
+        )
+
+    def first_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Return the language model's tokenizer."""
+        return self._start().needed_tokenizer()
+
+    def token_ids(self) -> RxTAlphaTokenizerConfig:
+        """Return the form of a turn that the chat template gives."""
+        return self._start().tokenizer_config
+
+    def stages(self) -> list[Stage]:
+        """Return reading and writing, then streams."""
+        recipe = self.recipe
+        stages = [("dialogues", recipe.dialogues, recipe.phases), ("streams", recipe.streams, recipe.stream_phases)]
+        return [
+            Stage(name, training, self._module, partial(self._batches, phases))
+            for name, training, phases in stages
+            if training is not None
+        ]
+
+    def new_model(self) -> RxTAlpha:
+        """Return the language model with a memory that nothing has been taught yet."""
+        model = self._start()
+        set_reading(model, self.recipe.reading)
+        return model
+
+    def load_model(self, folder: Path) -> RxTAlpha:
+        """Load a model."""
+        return RxTAlpha.from_pretrained(folder).train()
+
+    def save_model(self, model: RxTAlpha, folder: Path) -> None:
+        """Save a model; its tokenizer comes along."""
+        model.save_pretrained(folder)
+
+    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
+        """Return the corpus's figures."""
+        return self.told.evaluate(model)
+
+    def measure(self, model: RxTAlpha) -> Results:
+        """Return the corpus's results."""
+        return self.told.results(model)
+
+    def _module(self, model: RxTAlpha) -> MemoryAware:
+        return MemoryAware(model, self.recipe.dialogues_settings)
+
+    def _batches(self, phases: Sequence[DialoguePhase], make: BatchMaker, module: MemoryAware) -> Batches:
+        self._reply(make)
+        return curriculum(self.corpus, make, phases)
+
+    def _reply(self, make: BatchMaker) -> None:
+        """Let the language model reply to what some conversations begin with."""
+        if not self.recipe.data.replies or not self.recipe.data.replies_share or self.told.replies:
+            return
+        queries, path = self.told.reply_queries(make), self.folder / "replies.json"
+        if distributed.rank() == 0:
+            own_replies(self._start().eval(), queries, self.recipe.data.reply_tokens, path)
+        distributed.wait()
+        self.told.replies = json.loads(path.read_text(encoding="utf-8"))
+
+    def _start(self) -> RxTAlpha:
+        """Return the model before training, made once."""
+        folder, recipe = self.folder / "start", self.recipe
+        if not (folder / "config.json").is_file() and distributed.rank() == 0:
+            assert recipe.model is not None
+            made = upcycled_or_upcycle(
+                recipe.model,
+                memory_layers=recipe.memory_layers,
+                num_slots=recipe.num_slots,
+                max_seq_len=recipe.max_seq_len,
+                encoder=recipe.encoder,
+                system=recipe.system,
+            )
+            made.save_pretrained(folder)
+        distributed.wait()
+        return RxTAlpha.from_pretrained(folder).train()
+
+
+def upcycled_or_upcycle(model: str, **shape: Any) -> RxTAlpha:
+    """Return a Reactive Transformer that `rxlm upcycle` wrote, or make one of a language model."""
+    config_file = Path(model).expanduser() / "config.json"
+    if config_file.is_file() and "architecture" in json.loads(config_file.read_text(encoding="utf-8")):
+        return RxTAlpha.from_pretrained(model)
+    return upcycle(model, **shape)
+
+
+def upcycled() -> UpcycledRecipe:
+    """For a language model of some hundred million parameters: an hour and a half on two cores."""
+    phases = (
+        DialoguePhase(steps=60, num_turns=2, batch_size=24),
+        DialoguePhase(steps=60, num_turns=2, batch_size=24),
+        DialoguePhase(steps=100, num_turns=4, batch_size=16),
+        DialoguePhase(steps=200, num_turns=9, batch_size=8),
+    )
+    optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=20, schedule="wsd", weight_decay=0.0)
+    loop = TrainingConfig(
+        steps=1, batch_size=8, optimizer=optimizer, evaluate_every=100, checkpoint_every=50, keep_last=1
+    )
+    return UpcycledRecipe(
+        name="upcycled",
+        dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
+        dialogues_settings=MemoryAwareConfig(
+            pretrained=True, unroll=16, read_encoded_until=phases[0].steps, answer_share=0.2, keep=0.5, keep_share=0.5
+        ),
+        phases=phases,
+        streams=loop.replace(steps=200),
+        stream_phases=(DialoguePhase(steps=200, num_turns=8, batch_size=8, streams=True, reset_probability=0.15),),
+    )

@@ -1,0 +1,297 @@
+"""What a pretrained language model with a memory learns from: generated dialogues with values without end, service dialogues
+and fairy tales.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from rxlm.data.fact_kinds import fact_kinds
+from rxlm.data.facts import FactGenerator, FactsConfig, Split, is_test_value, texts_of
+from rxlm.data.open_values import WordSource, open_values
+from rxlm.data.records import Dialogue, Interaction, Question
+from rxlm.data.scoring import Grade, grade
+from rxlm.data.sgd import read_sgd
+from rxlm.data.stories import fairytale_dialogue, read_fairytales
+from rxlm.mrq_bench.reading import perplexity, read_dialogues
+from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
+from rxlm.nn.config import Config, config, require, require_int
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.recipes.facts import MANY, converse
+from rxlm.recipes.perplexities import is_follow_up
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.stories import around_questions
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.trainer import Batches
+
+TALE_WORDS, TALE_TURNS = 40, 5
+DISTANCES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
+MESSAGES = (
+    "Hello! My name is Marlena.",
+    "I live in Tartu.",
+    "What is the capital of France?",
+    "My dog is called Biscuit.",
+    "What is my name?",
+    "Which city do I live in?",
+    "I have moved to Ghent.",
+    "What is my dog called?",
+    "Where do I live now?",
+    "My room number is 317.",
+    "What do bees make?",
+    "Do you remember my room?",
+)
+NOTE = (
+    "Questions whose answers name the right value and no other of its kind (number of questions), by turns since it was "
+    "told, in test dialogues whose values training has not seen. The control answers every turn from an empty memory."
+)
+
+
+@config
+class UpcycledData(Config):
+    """What is learnt and asked.
+
+    Fields:
+        folder: has `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
+        services_share, tales_share: shares of dialogues that come from each. In service dialogues nothing calls for the
+            memory: there the model keeps to what it would say without.
+        replies: dialogues whose first answer is the language model's own reply, of up to reply_tokens tokens; they are
+            generated before training. replies_share: how often one of them is drawn.
+        open_values: values that training makes for each kind of fact from the tokenizer's words.
+        max_facts: kinds of fact that a conversation talks about.
+        stream_turns: longest distance between a fact and its question in streams.
+        test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
+        evaluation_turns, evaluation_dialogues: of those that it is asked while it trains.
+        answer_tokens: the longest answer in evaluations.
+    """
+
+    folder: str | None = None
+    services_share: float = 0.1
+    tales_share: float = 0.05
+    replies: int = 512
+    reply_tokens: int = 48
+    replies_share: float = 0.3
+    open_values: int = 2000
+    max_facts: int = 8
+    stream_turns: int = 32
+    test_turns: tuple[int, ...] = (9, 16, 32)
+    test_dialogues: tuple[int, ...] = (100, 40, 20)
+    evaluation_turns: int = 9
+    evaluation_dialogues: int = 16
+    answer_tokens: int = 48
+
+    def __post_init__(self) -> None:
+        require_int(self, "open_values", "max_facts", "stream_turns", "evaluation_dialogues", "answer_tokens")
+        require_int(self, "reply_tokens")
+        require_int(self, "evaluation_turns", minimum=2)
+        require_int(self, "replies", minimum=0)
+        shares = (self.services_share, self.tales_share, self.replies_share)
+        require(
+            min(shares) >= 0 and sum(shares) <= 1,
+            "UpcycledData: services_share, tales_share and replies_share must be from 0 to 1, and no more together, "
+            f"got {', '.join(map(str, shares))}.",
+        )
+        require(
+            len(self.test_turns) == len(self.test_dialogues),
+            f"UpcycledData.test_turns has {len(self.test_turns)} numbers and test_dialogues "
+            f"{len(self.test_dialogues)}: each number of turns needs a number of dialogues.",
+        )
+
+
+class Source(NamedTuple):
+    """Where conversations come from: how likely, and how to open number i."""
+
+    share: float
+    open: Callable[[int], Iterator[Interaction]]
+
+
+class UpcycledCorpus(Corpus):
+    """Generated dialogues with values without end, service dialogues and fairy tales.
+
+    `replies` are the language model's own first answers by the message (see `own_replies`), once they are there.
+    """
+
+    def __init__(self, data: UpcycledData, seed: int) -> None:
+        self.data, self.seed = data, seed
+        self.kinds = fact_kinds("full")
+        self.values = {kind.name: kind.values for kind in self.kinds}
+        self.replies: dict[str, str] = {}
+        self.services, self.validation_services = self._services()
+        self.tales = self._tales()
+
+    def texts(self) -> Iterable[str]:
+        """Return the texts of some dialogues."""
+        return texts_of(self.generator("test").dialogues(1000))
+
+    def language(self, make: BatchMaker) -> Batches:
+        """Return turns."""
+        return self.interactions(make)
+
+    def interactions(self, make: BatchMaker) -> Batches:
+        """Return the turns of dialogues."""
+        dialogues = self.generator("train", make).dialogues(MANY)
+        return make.shuffled(dialogues, lambda drawn: make.encoder.interaction_batch([each.turns[0] for each in drawn]))
+
+    def generator(self, split: Split, make: BatchMaker | None = None, **changes: Any) -> FactGenerator:
+        """Return the generator of dialogues; for training its values are those that `make`'s tokenizer has words for."""
+        settings = FactsConfig(
+            variety="full", values="disjoint", split=split, max_facts=self.data.max_facts, seed=self.seed,
+            unknown_share=0.04,
+        )  # fmt: skip
+        more = self._open_values(make) if make is not None and split == "train" else None
+        return FactGenerator(settings.replace(**changes), more)
+
+    def reply_queries(self, make: BatchMaker) -> list[str]:
+        """Return the messages that the language model's own replies are wanted for."""
+        return [dialogue.turns[0].query for dialogue in self._replied(make)]
+
+    def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
+        """Return generated dialogues of a few turns, then those of all sources, at last streams of them."""
+        turns = phase.num_turns
+        if phase.streams:
+            longest = self.data.stream_turns
+            generator = self.generator(
+                "train", make, num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100
+            )
+            return make.streams(_Mixture(self._sources(make, generator.stream), make.seed), phase)
+        # Two turns and a question among them: less leaves too little to ask.
+        shares = {"question_share": 0.5, "chatter_share": 0.0, "unknown_share": 0.0} if turns == 2 else {}
+        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
+
+        def generated(number: int) -> Iterator[Interaction]:
+            return iter(generator.dialogue(number).turns)
+
+        sources = [Source(1.0, generated)] if turns <= 4 else self._sources(make, generated)
+        mixed = _MixedDialogues(_Mixture(sources, make.seed), turns)
+        return make.shuffled(mixed, make.encoder.dialogue_batch, shuffle=False)
+
+    def held_out(self) -> Sequence[Dialogue]:
+        """Return the dialogues that a model in training is asked."""
+        generator = self.generator("test", num_turns=self.data.evaluation_turns, seed=self.seed + 1)
+        return generator.dialogues(self.data.evaluation_dialogues)
+
+    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
+        """Return exact recall of unseen values, its mean over distances first, and the perplexity of references."""
+        figures = self._recall(model, self.held_out())
+        by_distance = {f"recall/{name}": share for name, (share, _) in figures.items()}
+        perplexities = {"perplexity": perplexity(read_dialogues(model, self.held_out()), is_follow_up)}
+        return {"recall": fmean(by_distance.values())} | by_distance | perplexities
+
+    def results(self, model: RxTAlpha) -> Results:
+        """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
+        rows: dict[str, Mapping[str, tuple[float, int]]] = {}
+        for turns, count in zip(self.data.test_turns, self.data.test_dialogues, strict=True):
+            dialogues = self.generator("test", num_turns=turns).dialogues(count)
+            rows[f"{turns} turns"] = self._recall(model, dialogues)
+            if turns == self.data.test_turns[0]:
+                rows[f"{turns} turns, empty memory"] = self._recall(model, dialogues, "empty")
+        ranges = list(dict.fromkeys(name for row in rows.values() for name in row))
+        cells = {
+            label: ["" if name not in row else f"{row[name][0]:.1%} ({row[name][1]})" for name in ranges]
+            for label, row in rows.items()
+        }
+        table = ResultTable(
+            "Recall of unseen values by distance in turns",
+            ("dialogues of", *ranges),
+            tuple((label, *row) for label, row in cells.items()),
+            NOTE,
+        )
+        return Results((table,), converse(model, MESSAGES))
+
+    def _recall(
+        self, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
+    ) -> Mapping[str, tuple[float, int]]:
+        def is_right(answer: str, question: Question) -> bool:
+            return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
+
+        answered = answer_dialogues(
+            model.eval(), dialogues, is_right, control=control, max_answer_tokens=self.data.answer_tokens
+        )
+        return accuracy_by_distance(answered, DISTANCES)
+
+    # --- sources -------------------------------------------------------------------------------------------------
+
+    def _sources(self, make: BatchMaker, generated: Callable[[int], Iterator[Interaction]]) -> list[Source]:
+        sources = [
+            Source(self.data.services_share if self.services else 0.0, _drawn_from(self.services)),
+            Source(self.data.tales_share if self.tales else 0.0, _drawn_from(self.tales)),
+            Source(self.data.replies_share if self.replies else 0.0, _drawn_from(self._with_replies(make))),
+        ]
+        rest = 1.0 - sum(source.share for source in sources)
+        return [Source(rest, generated), *(source for source in sources if source.share)]
+
+    def _replied(self, make: BatchMaker) -> Sequence[Dialogue]:
+        generator = self.generator("train", make, num_turns=9, seed=self.seed + 300)
+        return generator.dialogues(self.data.replies)
+
+    def _with_replies(self, make: BatchMaker) -> list[Dialogue]:
+        changed = []
+        for dialogue in self._replied(make) if self.replies else ():
+            first, *others = dialogue.turns
+            first = replace(first, answer=self.replies[first.query], is_reference=False)
+            changed.append(replace(dialogue, turns=(first, *others)))
+        return changed
+
+    def _services(self) -> tuple[list[Dialogue], list[Dialogue]]:
+        if self.data.folder is None:
+            return [], []
+        folder = Path(self.data.folder).expanduser() / "sgd"
+        training, validation = (read_sgd(folder / f"{name}.jsonl.gz") for name in ("train", "dev"))
+        spoken = [
+            replace(dialogue, turns=tuple(replace(turn, is_reference=False) for turn in dialogue.turns))
+            for dialogue in training
+        ]
+        return spoken, validation
+
+    def _tales(self) -> list[Dialogue]:
+        if self.data.folder is None:
+            return []
+        tales = read_fairytales(Path(self.data.folder).expanduser() / "fairytaleqa" / "train.jsonl")
+        told = (fairytale_dialogue(tale, max_words=TALE_WORDS) for tale in tales)
+        return [part for tale in told for part in around_questions(tale, TALE_TURNS)]
+
+    @cached_property
+    def _test_words(self) -> set[str]:
+        return {word for kind in self.kinds for value in filter(is_test_value, kind.values) for word in value.split()}
+
+    def _open_values(self, make: BatchMaker) -> Mapping[str, tuple[str, ...]]:
+        if not hasattr(self, "_made_values"):
+            words = WordSource(make.encoder.tokenizer, self._test_words)
+            self._made_values = open_values(self.kinds, words, self.data.open_values, seed=self.seed)
+        return self._made_values
+
+
+class _Mixture:
+    """Opens conversation number i from a source that its number draws, always the same one."""
+
+    def __init__(self, sources: Sequence[Source], seed: int) -> None:
+        self.sources, self.seed = sources, seed
+
+    def __call__(self, number: int) -> Iterator[Interaction]:
+        rng = random.Random(f"{self.seed}/source/{number}")
+        chosen = rng.choices(self.sources, [source.share for source in self.sources])[0]
+        return chosen.open(number)
+
+
+class _MixedDialogues(Sequence[Dialogue]):
+    """Conversations, each cut to some turns, as a sequence of dialogues."""
+
+    def __init__(self, conversations: _Mixture, num_turns: int) -> None:
+        self.conversations, self.num_turns = conversations, num_turns
+
+    def __len__(self) -> int:
+        return MANY
+
+    def __getitem__(self, index: Any) -> Any:
+        turns = tuple(turn for turn, _ in zip(self.conversations(index), range(self.num_turns), strict=False))
+        return Dialogue(turns, source=f"mixed {index}")
+
+
+def _drawn_from(dialogues: Sequence[Dialogue]) -> Callable[[int], Iterator[Interaction]]:
+    def open_one(number: int) -> Iterator[Interaction]:
+        return iter(dialogues[random.Random(f"drawn/{number}").randrange(len(dialogues))].turns)
+
+    return open_one
