@@ -40,7 +40,7 @@ STRETCHED = {
 }
 
 
-def chat_tokenizer(vocab_size: int = 600) -> PreTrainedTokenizerFast:
+def chat_tokenizer(vocab_size: int = 1500) -> PreTrainedTokenizerFast:
     """Return a tokenizer of whole words with a chat template of the ChatML kind."""
     texts = texts_of(FactGenerator(FactsConfig(variety="full")).dialogues(300))
     trained = train_tokenizer([*texts, *["user assistant system"] * 9], vocab_size)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from pretrained_models import BASE, KINDS, chat_tokenizer, save_language_model
@@ -57,12 +58,16 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
     model = upcycle(llama, num_slots=4, max_seq_len=64)
     set_reading(model, 1.0)
     layer = memory_layers(model.decoder)[0]
-    states = torch.randn(2, 9, 48)
-    read = layer.read_memory(states)
-    own = layer.attention.keys_values(layer.attention_norm(states))
+    ids = torch.randint(20, 500, (2, 9))
+    states = model.encode(ids)[0]
+    read, own = layer.read_memory(states), layer.attention.keys_values(states)
+    # The norm of slots brings all states to one length, which in the language model differ a little.
+    for found, expected in ((read.keys, own.keys), (read.values, own.values)):
+        torch.testing.assert_close(F.normalize(found, dim=-1), F.normalize(expected, dim=-1), atol=1e-5, rtol=1e-4)
+        ratio = found.norm(dim=-1) / expected.norm(dim=-1)
+        assert 0.5 < ratio.min()
+        assert ratio.max() < 2
     assert layer.memory_attention is not None
-    torch.testing.assert_close(read.keys, own.keys)
-    torch.testing.assert_close(read.values, own.values)
     torch.testing.assert_close(layer.memory_attention.out_proj.weight, layer.attention.out_proj.weight)
 
 
@@ -70,8 +75,8 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
 def test_the_decoder_encodes_what_its_memory_layers_read(llama: Path) -> None:
     model = upcycle(llama, memory_layers=(0, 2, 6), num_slots=4, max_seq_len=64)
     source_states = []
-    for number in (0, 2, 6):
-        model.decoder.layers[number].register_forward_pre_hook(lambda _, inputs: source_states.append(inputs[0]))
+    for layer in memory_layers(model.decoder):
+        layer.attention.register_forward_pre_hook(lambda _, inputs: source_states.append(inputs[0]))
     ids = torch.randint(20, 500, (2, 12))
     model.decode(ids, None)
     torch.testing.assert_close(model.encode(ids), torch.stack(source_states[:3]))

@@ -30,10 +30,12 @@ __all__ = [
     "FactsRecipe",
     "LanguageModelRecipe",
     "Recipe",
+    "UpcycledRecipe",
     "babi",
     "llm",
     "open_run",
     "retention",
     "stories",
     "tiny",
+    "upcycled",
 ]

@@ -46,7 +46,7 @@ class UpcycledRecipe(Config):
     name: str
     model: str | None = None
     memory_layers: tuple[int, ...] | None = None
-    num_slots: int = 16
+    num_slots: int = 32
     max_seq_len: int = 192
     encoder: EncoderKind = "self"
     system: str | None = None
@@ -187,16 +187,24 @@ def upcycled_or_upcycle(model: str, **shape: Any) -> RxTAlpha:
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters: an hour and a half on two cores."""
+    """For a language model of some hundred million parameters: an hour and a half on one core."""
     phases = (
-        DialoguePhase(steps=60, num_turns=2, batch_size=24),
-        DialoguePhase(steps=60, num_turns=2, batch_size=24),
-        DialoguePhase(steps=100, num_turns=4, batch_size=16),
-        DialoguePhase(steps=200, num_turns=9, batch_size=8),
+        DialoguePhase(steps=30, num_turns=2, batch_size=24),
+        DialoguePhase(steps=90, num_turns=2, batch_size=24),
+        DialoguePhase(steps=100, num_turns=4, batch_size=12),
+        DialoguePhase(steps=250, num_turns=9, batch_size=8),
     )
-    optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=20, schedule="wsd", weight_decay=0.0)
+    optimizer = OptimizerConfig(
+        learning_rate=1e-3,
+        memory_scale=2.0,
+        gate_scale=2.0,
+        weight_decay=0.0,
+        schedule="wsd",
+        warmup_steps=20,
+        decay_share=0.1,
+    )
     loop = TrainingConfig(
-        steps=1, batch_size=8, optimizer=optimizer, evaluate_every=100, checkpoint_every=50, keep_last=1
+        steps=200, batch_size=8, optimizer=optimizer, evaluate_every=100, checkpoint_every=50, keep_last=1
     )
     return UpcycledRecipe(
         name="upcycled",
@@ -205,6 +213,6 @@ def upcycled() -> UpcycledRecipe:
             pretrained=True, unroll=16, read_encoded_until=phases[0].steps, answer_share=0.2, keep=0.5, keep_share=0.5
         ),
         phases=phases,
-        streams=loop.replace(steps=200),
-        stream_phases=(DialoguePhase(steps=200, num_turns=8, batch_size=8, streams=True, reset_probability=0.15),),
+        streams=loop,
+        stream_phases=(DialoguePhase(steps=200, num_turns=8, streams=True, reset_probability=0.15),),
     )

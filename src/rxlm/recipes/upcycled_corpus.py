@@ -71,7 +71,7 @@ class UpcycledData(Config):
     folder: str | None = None
     services_share: float = 0.1
     tales_share: float = 0.05
-    replies: int = 512
+    replies: int = 256
     reply_tokens: int = 48
     replies_share: float = 0.3
     open_values: int = 2000

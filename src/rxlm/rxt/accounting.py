@@ -1,13 +1,15 @@
 """What a model costs: parameters by component, memory of a conversation, floating-point operations of a token."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import nn
 
 from rxlm.memory.gate import SlotGate
 from rxlm.nn.attention import Attention
+from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, MixtureOfExperts
 from rxlm.rxt.core import RxTModel
+from rxlm.rxt.encoder import RxTEncoder
 
 
 class ParameterCount(NamedTuple):
@@ -62,10 +64,10 @@ def decoding_flops(model: RxTModel, position: int) -> int:
 def update_flops(model: RxTModel, num_tokens: int) -> int:
     """Floating-point operations of folding an interaction of `num_tokens` tokens into the memory."""
     encoder, memory = model.encoder.config, model.memory_attention.config
-    table = parameter_table(model)
     slots = memory.num_slots
-    encode = 2 * table["encoder"].active * num_tokens
-    encode += 4 * encoder.num_layers * max(encoder.attention_heads) * encoder.width_of_head * num_tokens**2
+    layers = _encoding_layers(model)
+    encode = 2 * _count(*layers).active * num_tokens
+    encode += 4 * len(layers) * max(encoder.attention_heads) * encoder.width_of_head * num_tokens**2
     head_dim = memory.dim // memory.num_heads
     write = update = 0
     for layer in model.memory_attention.layers:
@@ -77,6 +79,18 @@ def update_flops(model: RxTModel, num_tokens: int) -> int:
         if memory.variant != "simple":
             write += 4 * max(memory.consolidation_heads) * head_dim * slots**2
     return encode + write + update
+
+
+def _encoding_layers(model: RxTModel) -> list[nn.Module]:
+    """Return the parts that encode: the encoder's layers, or the decoder's up to its last memory layer, without reading."""
+    if isinstance(model.encoder, RxTEncoder):
+        return list(model.encoder.layers)
+    last = max(number for number, (_, is_memory) in enumerate(model.decoder.config.layer_kinds) if is_memory)
+    own = cast(list[TransformerLayer], list(model.decoder.layers))[:last]
+    return [
+        nn.ModuleList((layer.attention_norm, layer.attention, layer.feed_forward_norm, layer.feed_forward))
+        for layer in own
+    ]
 
 
 def _count(*modules: nn.Module) -> ParameterCount:

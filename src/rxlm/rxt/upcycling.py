@@ -39,7 +39,7 @@ def upcycle(
     model: str | Path,
     *,
     memory_layers: Sequence[int] | None = None,
-    num_slots: int = 16,
+    num_slots: int = 32,
     max_seq_len: int = 256,
     encoder: EncoderKind = "self",
     system: str | None = None,
@@ -171,7 +171,9 @@ def start_memory(model: RxTAlpha) -> None:
     """
     tokenizer = model.needed_tokenizer()
     ids = torch.tensor([interaction_ids(tokenizer, model.tokenizer_config, *SOMETHING_SAID)])
-    scales = model.encode(ids)[:, 0, 1:].square().mean(-1).sqrt().mean(-1)  # the first token's states are unlike all others
+    scales = (
+        model.encode(ids)[:, 0, 1:].square().mean(-1).sqrt().mean(-1)
+    )  # the first token's states are unlike all others
     for layer, scale in zip(memory_layers(model.decoder), scales, strict=True):
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))

@@ -1,0 +1,126 @@
+"""The recipe `upcycled`: a language model's own weights stay, a memory is learnt, and a run goes on where it stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pretrained_models import save_language_model
+from rxlm.cli import main
+from rxlm.data.facts import is_test_value
+from rxlm.nn.config import ConfigError
+from rxlm.recipes import UpcycledRecipe, open_run, upcycled
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.upcycled import UpcycledRun
+from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.upcycling import upcycle
+
+FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    save_language_model("llama", folder)
+    return folder
+
+
+def quick(model: Path, **changes: Any) -> UpcycledRecipe:
+    recipe = upcycled()
+    assert recipe.streams is not None
+    data = {"replies": 6, "reply_tokens": 4, "open_values": 20, "test_turns": (9,), "test_dialogues": (4,)}
+    phases = (DialoguePhase(steps=1, num_turns=2), DialoguePhase(steps=1, num_turns=5))
+    return recipe.replace(
+        model=str(model),
+        num_slots=4,
+        max_seq_len=96,
+        data=recipe.data.replace(**{**data, "answer_tokens": 4, **changes.pop("data", {})}),
+        dialogues=recipe.dialogues.replace(steps=2, **FEW),
+        dialogues_settings=recipe.dialogues_settings.replace(read_encoded_until=1, **changes.pop("settings", {})),
+        phases=phases,
+        streams=recipe.streams.replace(steps=2, **FEW),
+        stream_phases=(DialoguePhase(steps=2, num_turns=3, streams=True),),
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "upcycled"
+    run = open_run(quick(llama), path)
+    run.results(run.train())
+    return path
+
+
+def test_only_the_reading_and_writing_of_the_memory_learn(llama: Path, folder: Path) -> None:
+    before, after = RxTAlpha.from_pretrained(folder / "start"), RxTAlpha.from_pretrained(folder)
+    old, new = before.state_dict(), after.state_dict()
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed
+    assert all("memory" in name or "slot_norm" in name for name in changed)
+    ids = torch.randint(20, 500, (2, 12))
+    with torch.no_grad():
+        empty = after.decode(ids, after.init_memory(2))
+        torch.testing.assert_close(empty, upcycle(llama).decode(ids, None))
+
+
+def test_some_last_layers_can_learn_too(llama: Path, tmp_path: Path) -> None:
+    run = UpcycledRun(quick(llama, settings={"learned_layers": 1}), tmp_path)
+    old, new = (model.state_dict() for model in (RxTAlpha.from_pretrained(tmp_path / "start"), run.train("dialogues")))
+    changed = {name for name in old if not torch.equal(old[name], new[name]) and "memory" not in name}
+    assert any("layers.6." in name for name in changed)
+    assert not any("layers.5." in name for name in changed - {name for name in changed if "slot_norm" in name})
+
+
+def test_a_run_keeps_its_replies_and_results(folder: Path) -> None:
+    assert len(json.loads((folder / "replies.json").read_text(encoding="utf-8"))) > 1
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    table = results["tables"][0]
+    assert [row[0] for row in table["rows"]] == ["9 turns", "9 turns, empty memory"]
+    assert len(results["conversation"]) > 5
+
+
+def test_a_model_that_was_upcycled_before_is_taken_as_it_is(llama: Path, tmp_path: Path) -> None:
+    assert main(["upcycle", str(llama), str(tmp_path / "model"), "--num-slots", "5", "--max-seq-len", "80"]) == 0
+    run = UpcycledRun(quick(tmp_path / "model"), tmp_path / "run")
+    assert run.new_model().memory_attention.config.num_slots == 5
+
+
+def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path) -> None:
+    run = UpcycledRun(quick(llama), tmp_path)
+    make = run.maker(run.recipe.dialogues)
+    batches = run.told.dialogues(make, DialoguePhase(steps=1, num_turns=9))
+    told = set()
+    for _ in range(20):
+        for dialogue in next(batches).dialogues:
+            told.update(value for turn in dialogue.turns if turn.question for value in turn.question.expected)
+    asked = {
+        value
+        for dialogue in run.told.held_out()
+        for turn in dialogue.turns
+        if turn.question
+        for value in turn.question.expected
+    }
+    assert asked
+    assert all(map(is_test_value, asked))
+    assert not told & asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"services_share": 0.8}}, "no more together"),
+        ({"settings": {"pretrained": False, "keep": 0.0}}, "pretrained must be true"),
+        ({"encoder": "none"}, "encoder must be one of"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(llama: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        quick(llama, **changes)
+
+
+def test_without_a_language_model_the_recipe_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a language model: --model"):
+        open_run(upcycled(), tmp_path)
