@@ -135,3 +135,44 @@ def _smooth(points: Sequence[tuple[int, float]], window: int = 3) -> list[tuple[
     """Return the running mean of the last points."""
     values = [value for _, value in points]
     return [(step, fmean(values[max(0, number - window + 1) : number + 1])) for number, (step, _) in enumerate(points)]
+
+
+def plot_recall_and_cost(values: Mapping[str, Any], path: Path) -> None:
+    """Draw right answers by distance, and time to the first token and bytes kept by turn, a line a model."""
+    recalls: dict[str, dict[str, tuple[int, int]]] = {}
+    for name, found in values.items():
+        if name.startswith("recall/"):
+            for distance, (right, count) in found["right"].items():
+                cells = recalls.setdefault(name.split("/")[2], {})
+                before = cells.get(distance, (0, 0))
+                cells[distance] = before[0] + right, before[1] + count
+    costs = {name[5:]: found for name, found in values.items() if name.startswith("cost/")}
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), constrained_layout=True)
+    for number, (model, cells) in enumerate(recalls.items()):
+        names = sorted(cells, key=lambda name: int(name.split("-")[0]))
+        shares = [cells[name][0] / cells[name][1] for name in names]
+        axes[0].plot(names, shares, marker="o", label=model, color=f"C{number}")
+    axes[0].set_ylim(0, 1.03)
+    axes[0].set_title("right answers, unseen values")
+    axes[0].set_xlabel("turns between fact and question")
+    for axis, (field, label, scale) in zip(
+        axes[1:],
+        (("first_token_ms", "milliseconds to the first token", 1.0), ("session_bytes", "megabytes kept", 1e6)),
+        strict=True,
+    ):
+        for number, (model, found) in enumerate(costs.items()):
+            points = [cell if isinstance(cell, (int, float)) else cell["value"] for cell in found[field]]
+            axis.plot(
+                found["turns"], [point / scale for point in points], marker="o", label=model, color=f"C{4 * number}"
+            )
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(found["turns"], [str(turn) for turn in found["turns"]])
+        axis.set_yscale("log")
+        axis.set_title(label)
+        axis.set_xlabel("turn of the conversation")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

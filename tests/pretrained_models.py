@@ -53,9 +53,7 @@ def chat_tokenizer(vocab_size: int = 1500) -> PreTrainedTokenizerFast:
 KINDS: dict[str, Any] = {
     "llama": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, **BASE)),
     "llama 3, tied, biased": lambda size: LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size, **BASE, attention_bias=True, rope_parameters=STRETCHED, tie_word_embeddings=True
-        )
+        LlamaConfig(vocab_size=size, **BASE, attention_bias=True, rope_parameters=STRETCHED, tie_word_embeddings=True)
     ),
     "qwen2": lambda size: Qwen2ForCausalLM(Qwen2Config(vocab_size=size, **BASE)),
     "qwen3": lambda size: Qwen3ForCausalLM(Qwen3Config(vocab_size=size, **{**BASE, "head_dim": 16})),

@@ -17,11 +17,12 @@ from rxlm.mrq_bench.benchmark_data import BenchmarkData, load_data
 from rxlm.mrq_bench.bleu import SIGNATURE, corpus_bleu, sentence_bleu
 from rxlm.mrq_bench.composite import turn_terms
 from rxlm.mrq_bench.protocol import Loss, TurnCost
-from rxlm.mrq_bench.reports.cost import TURNS, cost
+from rxlm.mrq_bench.reports.cost import cost
 from rxlm.mrq_bench.reports.language import language
 from rxlm.mrq_bench.reports.recall import Findings
 from rxlm.mrq_bench.runner import answer_all
 
+TURNS = (1, 2, 8, 64)
 CONFIG = quick(turns=(4, 12), dialogues=6)
 
 
@@ -118,7 +119,7 @@ def test_bleu_is_over_words_and_says_so() -> None:
 
 
 def test_cost_is_measured_at_turns_1_to_64() -> None:
-    found = cost(Speaker(), load_data(CONFIG), 0)
+    found = cost(Speaker(), load_data(CONFIG), 0, TURNS)
 
     assert found["turns"] == list(TURNS)
     assert [e["value"] for e in found["first_token_ms"]] == pytest.approx([float(turn) for turn in TURNS])

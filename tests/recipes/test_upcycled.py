@@ -1,4 +1,4 @@
-"""The recipe `upcycled`: a language model's own weights stay, a memory is learnt, and a run goes on where it stopped."""
+"""The recipe `upcycled`: a language model's own weights stay, a memory is learnt, and what is asked is new."""
 
 import json
 from pathlib import Path

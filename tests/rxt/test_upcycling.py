@@ -65,7 +65,7 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
     for found, expected in ((read.keys, own.keys), (read.values, own.values)):
         torch.testing.assert_close(F.normalize(found, dim=-1), F.normalize(expected, dim=-1), atol=1e-5, rtol=1e-4)
         ratio = found.norm(dim=-1) / expected.norm(dim=-1)
-        assert 0.5 < ratio.min()
+        assert ratio.min() > 0.5
         assert ratio.max() < 2
     assert layer.memory_attention is not None
     torch.testing.assert_close(layer.memory_attention.out_proj.weight, layer.attention.out_proj.weight)
@@ -174,9 +174,7 @@ def test_tokenizers_that_give_turns_no_form_are_refused(template: str | None, me
 def test_without_a_token_for_padding_a_tokenizer_is_refused() -> None:
     tokenizer = chat_tokenizer()
     used = {token: number for number, token in tokenizer.added_tokens_decoder.items()}
-    tokenizer.chat_template = "".join(
-        ["{{ '", *(str(token) for token in used), "' }}"]
-    ) + str(tokenizer.chat_template)
+    tokenizer.chat_template = "".join(["{{ '", *(str(token) for token in used), "' }}"]) + str(tokenizer.chat_template)
     with pytest.raises(ChatTemplateError, match=r"free to stand for padding"):
         interaction_form(tokenizer, "Be brief.")
 
@@ -186,7 +184,9 @@ def test_models_of_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="'gpt2' is not supported; llama, mistral, qwen2, qwen3 are"):
         upcycle(tmp_path / "gpt2")
     (tmp_path / "other.gguf").write_bytes(b"GGUF of an unknown kind")
-    with pytest.raises(UnsupportedModelError, match=r"other\.gguf cannot be read.*Supported are folders, hub ids and GGUF"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"other\.gguf cannot be read.*Supported are folders, hub ids and GGUF"
+    ):
         upcycle(tmp_path / "other.gguf")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*missing\.gguf"):
         upcycle(tmp_path / "missing.gguf")

@@ -115,7 +115,7 @@ _CHOICES = {
 
 
 def is_test_value(value: str) -> bool:
-    """Tell whether a value is for test dialogues only where values are disjoint: about one in five, in whatever kind."""
+    """Tell whether a value is for test dialogues only, where values are disjoint: one in five is, in whatever kind."""
     return zlib.crc32(f"{_SALT} {value}".encode()) % _DISJOINT == 0
 
 

@@ -43,6 +43,7 @@ class BenchmarkConfig:
         dialogues: dialogues of each set: of each length and number of facts, of each task.
         controls: what to measure beside the model itself: empty, shuffled, never-updated, full-history.
         reports: retention, capacity, updates, controls, language, cost.
+        cost_turns: turns of a conversation whose cost is measured.
         seed: of the generated dialogues and of the bootstrap.
         batch_size: dialogues answered at once.
     """
@@ -58,6 +59,7 @@ class BenchmarkConfig:
     dialogues: int = 100
     controls: tuple[Control, ...] = ("empty", "shuffled")
     reports: tuple[Report, ...] = ALL_REPORTS
+    cost_turns: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     seed: int = 0
     batch_size: int = 100
 
@@ -71,7 +73,9 @@ class BenchmarkConfig:
         for name, least in (("dialogues", 1), ("batch_size", 3 if "shuffled" in self.controls else 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        for name in ("tasks", "turns", "facts", "reports"):
+        if any(turn < 1 for turn in self.cost_turns):
+            raise ValueError(f"cost_turns must be numbers of turns, from 1, got {self.cost_turns}.")
+        for name in ("tasks", "turns", "facts", "reports", "cost_turns"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must name at least one.")
         for task in self.tasks:

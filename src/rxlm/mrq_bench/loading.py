@@ -39,7 +39,7 @@ DEFAULT = ModelOptions()
 
 
 def load_respondent(name: str, options: ModelOptions = DEFAULT, *, strict: bool = True) -> LanguageRespondent:
-    """Load a model, from a folder or from the hub by its id, with the adapter that fits it.
+    """Load a model, from a folder, from the hub by its id, or a GGUF file, with the adapter that fits it.
 
     `strict` refuses, with a ValueError, history and template for a Reactive Transformer, which they mean nothing for.
     """
@@ -55,6 +55,8 @@ def kind_of(name: str) -> Literal["rxt", "transformers"]:
     """Tell a checkpoint's kind: those of `transformers` say in their configuration of which `model_type` they are."""
     from rxlm.rxt.hub import CheckpointFiles
 
+    if name.endswith(".gguf"):
+        return "transformers"
     return "transformers" if "model_type" in CheckpointFiles(name).config() else "rxt"
 
 
@@ -71,9 +73,12 @@ def _load_causal_lm(name: str, options: ModelOptions) -> LanguageRespondent:
 
     import rxlm.llm  # noqa: F401  makes our language models known to transformers
     from rxlm.mrq_bench.causal_lm import CausalLMRespondent
+    from rxlm.nn.pretrained import Address
 
+    place, found = Address.of(name)
     try:
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(place, **found)
+        tokenizer = AutoTokenizer.from_pretrained(place, **found)
     except OSError as error:
         raise ValueError(f"{name} cannot be loaded by transformers: {error}") from error
     return CausalLMRespondent(

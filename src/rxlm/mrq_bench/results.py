@@ -103,7 +103,7 @@ class _Reports(NamedTuple):
         if name == "language":
             return language(self.findings, self.respondent, self.embedder, self.config.batch_size)
         if name == "cost":
-            return cost(self.respondent, self.findings.data, self.config.seed)
+            return cost(self.respondent, self.findings.data, self.config.seed, self.config.cost_turns)
         if not self.findings.told():
             return None
         controls_asked = self.config.all_controls

@@ -1,7 +1,7 @@
 """What a pretrained language model itself replies to things people say, kept in a file.
 
-A conversation's first turn is answered by the language model as it is, often at length; the memory must find what was told
-in such turns, too.
+A conversation's first turn is answered by the language model as it is, often at length; the memory must find what was
+told in such turns, too.
 """
 
 import json

@@ -1,7 +1,8 @@
 """The recipe `upcycled`: a pretrained language model learns to read and write a memory.
 
-The language model stays as it is; memory cross-attention and memory attention learn. Phases: *read*, answers come from the
-encoded turns before; *write*, through slots, in longer and longer dialogues; *streams*, in which facts are held for longer.
+The language model stays as it is; memory cross-attention and memory attention learn. Phases: *read*, answers come from
+the encoded turns before; *write*, through slots, in longer and longer dialogues; *streams*, in which facts are held for
+longer.
 """
 
 import json

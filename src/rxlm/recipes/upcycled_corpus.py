@@ -1,6 +1,4 @@
-"""What a pretrained language model with a memory learns from: generated dialogues with values without end, service dialogues
-and fairy tales.
-"""
+"""What a pretrained language model with a memory learns from: dialogues with values without end."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,8 +43,8 @@ MESSAGES = (
     "Do you remember my room?",
 )
 NOTE = (
-    "Questions whose answers name the right value and no other of its kind (number of questions), by turns since it was "
-    "told, in test dialogues whose values training has not seen. The control answers every turn from an empty memory."
+    "Questions whose answers name the right value and no other of its kind (number of questions), by turns since it "
+    "was told, in test dialogues whose values training has not seen. The control answers each turn from an empty memory."
 )
 
 
@@ -136,7 +134,7 @@ class UpcycledCorpus(Corpus):
         return make.shuffled(dialogues, lambda drawn: make.encoder.interaction_batch([each.turns[0] for each in drawn]))
 
     def generator(self, split: Split, make: BatchMaker | None = None, **changes: Any) -> FactGenerator:
-        """Return the generator of dialogues; for training its values are those that `make`'s tokenizer has words for."""
+        """Return the generator of dialogues; in training most values are made of the words of `make`'s tokenizer."""
         settings = FactsConfig(
             variety="full", values="disjoint", split=split, max_facts=self.data.max_facts, seed=self.seed,
             unknown_share=0.04,

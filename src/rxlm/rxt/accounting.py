@@ -82,7 +82,7 @@ def update_flops(model: RxTModel, num_tokens: int) -> int:
 
 
 def _encoding_layers(model: RxTModel) -> list[nn.Module]:
-    """Return the parts that encode: the encoder's layers, or the decoder's up to its last memory layer, without reading."""
+    """Return the parts that encode: the encoder's layers, or the decoder's up to its last memory layer."""
     if isinstance(model.encoder, RxTEncoder):
         return list(model.encoder.layers)
     last = max(number for number, (_, is_memory) in enumerate(model.decoder.config.layer_kinds) if is_memory)

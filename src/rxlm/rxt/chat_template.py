@@ -112,6 +112,6 @@ def _check(tokenizer: PreTrainedTokenizerFast, form: RxTAlphaTokenizerConfig, op
     parts = interaction_ids(tokenizer, form, _QUERY, _ANSWER)
     if list(whole[: len(parts)]) != parts:
         raise ChatTemplateError(
-            "The tokens of a turn are others when its texts are encoded apart from what the chat template writes around "
-            "them; such tokenizers are not supported."
+            "The tokens of a turn are others when its texts are encoded apart from what the chat template writes "
+            "around them; such tokenizers are not supported."
         )

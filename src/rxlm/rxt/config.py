@@ -43,7 +43,7 @@ class RxTComponentConfig(Config):
         sliding_window: positions that self-attention sees, None for all.
         qk_norm: RMSNorm on queries and keys of self-attention.
         attention_gate, memory_attention_gate: activation of a gate on the attentions' outputs, None for none.
-        attention_bias: bias of the attentions' output projections. qkv_bias: of self-attention's queries, keys and values.
+        attention_bias: bias of the attentions' output projections. qkv_bias: of self-attention's other projections.
         feed_forward: "dense" or "moe" in the layers with memory; None: "moe" where there are experts.
         ff_dim, ff_gated, ff_activation, ff_bias: hidden dimension (of each expert), GLU or plain, activation, bias.
         num_experts, experts_per_token, num_shared_experts, shared_expert_dim, expert_bias, shared_expert_bias,

@@ -29,8 +29,8 @@ class RxTModel(HubModule):
     and what changes it returns the next one.
 
     Args:
-        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without an
-            encoder's (None) the decoder encodes what it has said itself.
+        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without
+            an encoder's (None) the decoder encodes what it has said itself.
         memory_attention_config: a `RxTInterlayerMemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         memory_attention_variant: overrides the variant that `memory_attention_config` names.

@@ -38,7 +38,7 @@ class MemoryReading:
 class RxTDecoder(HubModule):
     """Causal transformer whose layers read the memory.
 
-    Layers stand in one list, with stateless ones before, behind, or between those with memory (see `RxTComponentConfig`).
+    Layers stand in one list; stateless ones before, behind, or between those with memory (see `RxTComponentConfig`).
     """
 
     def __init__(self, config: RxTComponentConfig | Mapping[str, Any]) -> None:
@@ -107,8 +107,8 @@ class RxTDecoder(HubModule):
     ) -> Tensor:
         """Return what self-attention reads in each memory layer, without a memory, (L, B, T, D).
 
-        That is the residual stream behind the layer's norm, where the few numbers that outweigh all others in pretrained
-        models have been brought down.
+        That is the residual stream behind the layer's norm, where the few numbers that outweigh all others in
+        pretrained models have been brought down.
         """
         check_shape(ids, mask, self.config, segments)
         x = embed(self.embedding, ids)
@@ -116,10 +116,11 @@ class RxTDecoder(HubModule):
         places = [number for number, (_, is_memory) in enumerate(self.config.layer_kinds) if is_memory]
         states = []
         for number in range(places[-1] + 1):
+            layer = cast(Any, self.layers[number])
             if number in places:
-                states.append(self.layers[number].attention_norm(x))
+                states.append(layer.attention_norm(x))
             if number < places[-1]:
-                x = self.layers[number](x, routing=routing, **layout)
+                x = layer(x, routing=routing, **layout)
         return torch.stack(states)
 
     def _layout(

@@ -92,8 +92,8 @@ class RxTEncoder(HubModule):
 class SelfEncoder(nn.Module):
     """A decoder that encodes what it has said itself: what its memory layers read of it, without a memory.
 
-    It has no weights of its own. A pretrained language model that becomes a Reactive Transformer needs no other encoder:
-    a layer's keys and values of the memory can then be made as it makes those of the tokens before.
+    It has no weights of its own. A pretrained language model that becomes a Reactive Transformer needs no other
+    encoder: a layer's keys and values of the memory can then be made as it makes those of the tokens before.
     """
 
     def __init__(self, decoder: RxTDecoder) -> None:

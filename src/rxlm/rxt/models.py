@@ -37,8 +37,8 @@ class RxTAlpha(StatefulInteraction):
     the pure functions beneath (`RxTModel`) take the memory as an argument.
 
     Args:
-        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without an
-            encoder's (None) the decoder encodes what it has said itself.
+        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without
+            an encoder's (None) the decoder encodes what it has said itself.
         memory_attention_config: a `RxTInterlayerMemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         tokenizer: a tokenizer, needed by the methods that take or return text.

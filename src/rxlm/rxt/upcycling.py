@@ -16,8 +16,8 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from rxlm.memory.config import MemoryAttentionConfig
 from rxlm.data.templates import interaction_ids
+from rxlm.memory.config import MemoryAttentionConfig
 from rxlm.nn.config import ConfigError, require
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
@@ -55,7 +55,8 @@ def upcycle(
             encoder of a layer a memory layer, with fresh weights.
         system: a system prompt that is written in each turn; see `interaction_form`.
 
-    Raises `UnsupportedModelError` for a model of another kind, `ChatTemplateError` where its tokenizer gives turns no form.
+    Raises `UnsupportedModelError` for a model of another kind, and `ChatTemplateError` where its tokenizer gives turns
+    no form.
     """
     require(encoder in ENCODERS, f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}.")
     pretrained = Pretrained(model)
@@ -80,7 +81,7 @@ def upcycle(
 
 
 def every_third_layer(num_layers: int) -> tuple[int, ...]:
-    """Return the numbers of every third of a model's layers, from the fourth on; of all, where they are three or fewer."""
+    """Return the numbers of every third of a model's layers, from the fourth on; of all, where they are so few."""
     return tuple(range(3, num_layers, 3)) or tuple(range(num_layers))
 
 
@@ -91,7 +92,8 @@ def decoder_config(
     shape = pretrained.shape
     if shape.sliding_window is not None and shape.sliding_window < max_seq_len:
         raise ConfigError(
-            f"max_seq_len must be at most the language model's sliding window of {shape.sliding_window}, got {max_seq_len}."
+            f"max_seq_len must be at most the language model's sliding window of {shape.sliding_window}, "
+            f"got {max_seq_len}."
         )
     return RxTComponentConfig(
         num_layers=len(memory_layers),
@@ -119,7 +121,7 @@ def decoder_config(
 
 
 def memory_attention_config(decoder: RxTComponentConfig) -> MemoryAttentionConfig:
-    """Return the memory attention of an upcycled model: empty slots with an identity, and the gate that keeps longest."""
+    """Return the memory attention of an upcycled model: empty slots with an identity, the gate that keeps longest."""
     return MemoryAttentionConfig(
         num_layers=decoder.num_layers,
         dim=decoder.dim,
@@ -158,7 +160,8 @@ def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape)
         found |= {f"layers.{number}.{name}": value for name, value in layer.items()}
     missing, unknown = decoder.load_state_dict(found, strict=False)
     left = [name for name in missing if ".memory_" not in name and ".slot_norm." not in name]
-    assert not left and not unknown, (left, unknown)
+    assert not left, left
+    assert not unknown, unknown
 
 
 @torch.no_grad()
@@ -166,8 +169,8 @@ def start_memory(model: RxTAlpha) -> None:
     """Let the memory be read as a layer reads the tokens before, with reading closed, and be written as they stand.
 
     Read with the weights of self-attention, the states of an earlier turn are what they would be to the language model,
-    had that turn been in its context: what it knows of looking things up there serves at once. What is written to a slot
-    is at first a mean of such states, and each slot has a taste of its own.
+    had that turn been in its context: what it knows of looking things up there serves at once. What is written to a
+    slot is at first a mean of such states, and each slot has a taste of its own.
     """
     tokenizer = model.needed_tokenizer()
     ids = torch.tensor([interaction_ids(tokenizer, model.tokenizer_config, *SOMETHING_SAID)])

@@ -1,7 +1,7 @@
 """Keeping: where nothing calls for the memory, a pretrained language model goes on as it would without one.
 
-The loss is the Kullback-Leibler divergence of the model's next-token distributions from the language model's own (Hinton
-et al., 2015). The language model is the decoder itself with its memory reading left out.
+The loss is the Kullback-Leibler divergence of the model's next-token distributions from the language model's own
+(Hinton et al., 2015). The language model is the decoder itself with its memory reading left out.
 
 Shapes: N turns, B dialogues, K kept turns, T tokens, D model dimension, V vocabulary.
 """

@@ -36,8 +36,8 @@ class MemoryAwareConfig(Config):
         recall_share: share of the turns at which an earlier one is told.
         read_encoded_until: step up to which turns are answered from the encoded turns before them instead of from slots
             (see `rxlm.training.direct_reading`).
-        pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the reading
-            and writing of the memory learn. learned_layers: so many of its last layers learn, too.
+        pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the
+            reading and writing of the memory learn. learned_layers: so many of its last layers learn, too.
         answer_share: share of the turns that ask nothing whose answers are predicted; questions always are. Less than 1
             spares time where many turns tell something.
         keep: weight of keeping to the language model in turns whose answers are no references (see

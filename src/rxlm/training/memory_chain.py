@@ -16,7 +16,7 @@ from rxlm.training.turns import Turns
 
 
 def encode_turns(model: RxTModel, turns: Turns, *, with_last: bool = True) -> Tensor:
-    """Return the encoded data of all turns, (L, N, B, T, D), or of all but the last, from which no other is answered."""
+    """Return the encoded data of all turns, (L, N, B, T, D), or of all but the last, which no other reads."""
     dim, end = model.decoder.config.dim, turns.num_turns if with_last else turns.num_turns - 1
     encoded = encode_by_length(model.encode, turns.ids[:end].flatten(0, 1), turns.mask[:end].flatten(0, 1), dim)
     return encoded.unflatten(1, (-1, turns.batch_size))

@@ -1,6 +1,6 @@
 """Report 6: what a turn costs, against its number in the conversation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, cycle
 from typing import Any
 
@@ -12,25 +12,31 @@ from rxlm.mrq_bench.protocol import LanguageRespondent, TurnCost
 from rxlm.mrq_bench.reports.recall import plain
 from rxlm.mrq_bench.statistics import median
 
-TURNS = (1, 2, 4, 8, 16, 32, 64)
 CONVERSATIONS = 5
 BEST_OF = 3
 NUM_TOKENS = 16
 
 
-def cost(respondent: LanguageRespondent, data: BenchmarkData, seed: int) -> dict[str, Any]:
-    """Measure turns 1 to 64 of conversations made of the data's dialogues, one after the other.
+def cost(
+    respondent: LanguageRespondent,
+    data: BenchmarkData,
+    seed: int,
+    turns: Sequence[int],
+    conversations: int = CONVERSATIONS,
+) -> dict[str, Any]:
+    """Measure some turns of conversations made of the data's dialogues, one after the other.
 
     At each of these turns the same query is put, and every answer has 16 tokens, whatever the model would say: so the
-    number of the turn is all that differs. Of three tries the best counts. A figure is the median over five
+    number of the turn is all that differs. Of three tries the best counts. A figure is the median over the
     conversations, with its interval. `session_bytes` is what the model attends to: its memory, or the keys and values
     of its history.
     """
-    costs: dict[int, list[TurnCost]] = {turn: [] for turn in TURNS}
-    for number in range(CONVERSATIONS):
+    costs: dict[int, list[TurnCost]] = {turn: [] for turn in sorted(turns)}
+    last = max(turns)
+    for number in range(conversations):
         respondent.reset(1)
-        query = next(_conversation(data, number)).query
-        for turn, interaction in zip(range(1, TURNS[-1] + 1), _conversation(data, number), strict=False):
+        query = next(_conversation(data, number, last)).query
+        for turn, interaction in zip(range(1, last + 1), _conversation(data, number, last), strict=False):
             if turn in costs:
                 costs[turn].append(_best([respondent.measure(query, NUM_TOKENS) for _ in range(BEST_OF)]))
             respondent.follow([interaction.query], [interaction.answer])
@@ -61,9 +67,9 @@ def _updates(costs: list[TurnCost], seed: int) -> dict[str, Any] | None:
     return plain(median(times, seed)) if times else None
 
 
-def _conversation(data: BenchmarkData, number: int) -> Iterator[Interaction]:
+def _conversation(data: BenchmarkData, number: int, num_turns: int) -> Iterator[Interaction]:
     """Yield the turns of the data's longest dialogues, from dialogue `number` on, without end."""
     group = max(data.sets, key=lambda group: max(map(len, group.dialogues)))
     start = number % len(group.dialogues)
     dialogues = [*group.dialogues[start:], *group.dialogues[:start]]
-    return cycle(chain.from_iterable(dialogue.turns for dialogue in dialogues[: TURNS[-1]]))
+    return cycle(chain.from_iterable(dialogue.turns for dialogue in dialogues[:num_turns]))

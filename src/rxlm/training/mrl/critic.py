@@ -25,8 +25,8 @@ class Critic(nn.Module):
         super().__init__()
         if isinstance(encoder, SelfEncoder):
             raise ValueError(
-                "A critic is a copy of the encoder, and this model's decoder encodes for itself: take an algorithm without "
-                "a critic (grpo)."
+                "A critic is a copy of the encoder, and this model's decoder encodes for itself: take an algorithm "
+                "without a critic (grpo)."
             )
         self.body = deepcopy(encoder)
         dim = encoder.config.dim
