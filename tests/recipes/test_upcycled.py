@@ -30,13 +30,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(model: Path, **changes: Any) -> UpcycledRecipe:
     recipe = upcycled()
     assert recipe.streams is not None
-    data = {"replies": 6, "reply_tokens": 4, "open_values": 20, "test_turns": (9,), "test_dialogues": (4,)}
+    mix = {"replies": 6, "reply_tokens": 4, "open_values": 20, "test_turns": (9,), "test_dialogues": (4,)}
     phases = (DialoguePhase(steps=1, num_turns=2), DialoguePhase(steps=1, num_turns=5))
     return recipe.replace(
         model=str(model),
         num_slots=4,
         max_seq_len=96,
-        data=recipe.data.replace(**{**data, "answer_tokens": 4, **changes.pop("data", {})}),
+        mix=recipe.mix.replace(**{**mix, "answer_tokens": 4, **changes.pop("mix", {})}),
         dialogues=recipe.dialogues.replace(steps=2, **FEW),
         dialogues_settings=recipe.dialogues_settings.replace(read_encoded_until=1, **changes.pop("settings", {})),
         phases=phases,
@@ -111,7 +111,7 @@ def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": {"services_share": 0.8}}, "no more together"),
+        ({"mix": {"services_share": 0.8}}, "no more together"),
         ({"settings": {"pretrained": False, "keep": 0.0}}, "pretrained must be true"),
         ({"encoder": "none"}, "encoder must be one of"),
     ],

@@ -20,7 +20,7 @@ from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recipe import override
 from rxlm.recipes.run import curriculum
 from rxlm.recipes.training_run import Stage, TrainingRun
-from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledData
+from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import ENCODERS, EncoderKind, set_reading, upcycle
@@ -39,7 +39,8 @@ class UpcycledRecipe(Config):
         model: the language model: folder, hub id or GGUF file; or a folder that `rxlm upcycle` wrote.
         memory_layers, num_slots, max_seq_len, encoder, system: see `upcycle`; for a language model only.
         reading: what memory layers first write of what their self-attention would, see `set_reading`.
-        data: what is learnt and asked, see `UpcycledData`.
+        data: folder with `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
+        mix: what is learnt and asked, see `UpcycledMix`.
         dialogues, dialogues_settings, phases: stage 4: read and write. streams, stream_phases: its second part.
         seed: of everything.
     """
@@ -47,12 +48,13 @@ class UpcycledRecipe(Config):
     name: str
     model: str | None = None
     memory_layers: tuple[int, ...] | None = None
-    num_slots: int = 32
+    num_slots: int = 16
     max_seq_len: int = 192
     encoder: EncoderKind = "self"
     system: str | None = None
     reading: float = 0.5
-    data: UpcycledData = UpcycledData()
+    data: str | None = None
+    mix: UpcycledMix = UpcycledMix()
     dialogues: TrainingConfig
     dialogues_settings: MemoryAwareConfig = MemoryAwareConfig(pretrained=True)
     phases: tuple[DialoguePhase, ...]
@@ -84,7 +86,7 @@ class UpcycledRecipe(Config):
             self.model is not None,
             "The recipe upcycled needs a language model: --model with a folder, a hub id or a GGUF file.",
         )
-        return UpcycledCorpus(self.data, self.seed)
+        return UpcycledCorpus(self.data, self.mix, self.seed)
 
     def override(self, changes: Sequence[str]) -> "UpcycledRecipe":
         """Return a copy with fields changed; see `Recipe.override`."""
@@ -153,11 +155,11 @@ class UpcycledRun(TrainingRun[RxTAlpha]):
 
     def _reply(self, make: BatchMaker) -> None:
         """Let the language model reply to what some conversations begin with."""
-        if not self.recipe.data.replies or not self.recipe.data.replies_share or self.told.replies:
+        if not self.recipe.mix.replies or not self.recipe.mix.replies_share or self.told.replies:
             return
         queries, path = self.told.reply_queries(make), self.folder / "replies.json"
         if distributed.rank() == 0:
-            own_replies(self._start().eval(), queries, self.recipe.data.reply_tokens, path)
+            own_replies(self._start().eval(), queries, self.recipe.mix.reply_tokens, path)
         distributed.wait()
         self.told.replies = json.loads(path.read_text(encoding="utf-8"))
 
@@ -195,15 +197,7 @@ def upcycled() -> UpcycledRecipe:
         DialoguePhase(steps=100, num_turns=4, batch_size=12),
         DialoguePhase(steps=250, num_turns=9, batch_size=8),
     )
-    optimizer = OptimizerConfig(
-        learning_rate=1e-3,
-        memory_scale=2.0,
-        gate_scale=2.0,
-        weight_decay=0.0,
-        schedule="wsd",
-        warmup_steps=20,
-        decay_share=0.1,
-    )
+    optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.1)
     loop = TrainingConfig(
         steps=200, batch_size=8, optimizer=optimizer, evaluate_every=100, checkpoint_every=50, keep_last=1
     )

@@ -44,18 +44,17 @@ MESSAGES = (
 )
 NOTE = (
     "Questions whose answers name the right value and no other of its kind (number of questions), by turns since it "
-    "was told, in test dialogues whose values training has not seen. The control answers each turn from an empty memory."
+    "was told, in test dialogues whose values training has not seen. The control answers every turn with no memory."
 )
 
 
 @config
-class UpcycledData(Config):
+class UpcycledMix(Config):
     """What is learnt and asked.
 
     Fields:
-        folder: has `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
-        services_share, tales_share: shares of dialogues that come from each. In service dialogues nothing calls for the
-            memory: there the model keeps to what it would say without.
+        services_share, tales_share: shares of dialogues that are SGD's, and FairytaleQA's, where their folder is given.
+            In service dialogues the model keeps to what it would say without a memory.
         replies: dialogues whose first answer is the language model's own reply, of up to reply_tokens tokens; they are
             generated before training. replies_share: how often one of them is drawn.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
@@ -66,7 +65,6 @@ class UpcycledData(Config):
         answer_tokens: the longest answer in evaluations.
     """
 
-    folder: str | None = None
     services_share: float = 0.1
     tales_share: float = 0.05
     replies: int = 256
@@ -89,12 +87,12 @@ class UpcycledData(Config):
         shares = (self.services_share, self.tales_share, self.replies_share)
         require(
             min(shares) >= 0 and sum(shares) <= 1,
-            "UpcycledData: services_share, tales_share and replies_share must be from 0 to 1, and no more together, "
+            "UpcycledMix: services_share, tales_share and replies_share must be from 0 to 1, and no more together, "
             f"got {', '.join(map(str, shares))}.",
         )
         require(
             len(self.test_turns) == len(self.test_dialogues),
-            f"UpcycledData.test_turns has {len(self.test_turns)} numbers and test_dialogues "
+            f"UpcycledMix.test_turns has {len(self.test_turns)} numbers and test_dialogues "
             f"{len(self.test_dialogues)}: each number of turns needs a number of dialogues.",
         )
 
@@ -112,8 +110,9 @@ class UpcycledCorpus(Corpus):
     `replies` are the language model's own first answers by the message (see `own_replies`), once they are there.
     """
 
-    def __init__(self, data: UpcycledData, seed: int) -> None:
-        self.data, self.seed = data, seed
+    def __init__(self, folder: str | None, mix: UpcycledMix, seed: int) -> None:
+        self.folder = None if folder is None else Path(folder).expanduser()
+        self.mix, self.seed = mix, seed
         self.kinds = fact_kinds("full")
         self.values = {kind.name: kind.values for kind in self.kinds}
         self.replies: dict[str, str] = {}
@@ -136,7 +135,7 @@ class UpcycledCorpus(Corpus):
     def generator(self, split: Split, make: BatchMaker | None = None, **changes: Any) -> FactGenerator:
         """Return the generator of dialogues; in training most values are made of the words of `make`'s tokenizer."""
         settings = FactsConfig(
-            variety="full", values="disjoint", split=split, max_facts=self.data.max_facts, seed=self.seed,
+            variety="full", values="disjoint", split=split, max_facts=self.mix.max_facts, seed=self.seed,
             unknown_share=0.04,
         )  # fmt: skip
         more = self._open_values(make) if make is not None and split == "train" else None
@@ -150,7 +149,7 @@ class UpcycledCorpus(Corpus):
         """Return generated dialogues of a few turns, then those of all sources, at last streams of them."""
         turns = phase.num_turns
         if phase.streams:
-            longest = self.data.stream_turns
+            longest = self.mix.stream_turns
             generator = self.generator(
                 "train", make, num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100
             )
@@ -168,8 +167,8 @@ class UpcycledCorpus(Corpus):
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the dialogues that a model in training is asked."""
-        generator = self.generator("test", num_turns=self.data.evaluation_turns, seed=self.seed + 1)
-        return generator.dialogues(self.data.evaluation_dialogues)
+        generator = self.generator("test", num_turns=self.mix.evaluation_turns, seed=self.seed + 1)
+        return generator.dialogues(self.mix.evaluation_dialogues)
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
         """Return exact recall of unseen values, its mean over distances first, and the perplexity of references."""
@@ -181,10 +180,10 @@ class UpcycledCorpus(Corpus):
     def results(self, model: RxTAlpha) -> Results:
         """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
         rows: dict[str, Mapping[str, tuple[float, int]]] = {}
-        for turns, count in zip(self.data.test_turns, self.data.test_dialogues, strict=True):
+        for turns, count in zip(self.mix.test_turns, self.mix.test_dialogues, strict=True):
             dialogues = self.generator("test", num_turns=turns).dialogues(count)
             rows[f"{turns} turns"] = self._recall(model, dialogues)
-            if turns == self.data.test_turns[0]:
+            if turns == self.mix.test_turns[0]:
                 rows[f"{turns} turns, empty memory"] = self._recall(model, dialogues, "empty")
         ranges = list(dict.fromkeys(name for row in rows.values() for name in row))
         cells = {
@@ -206,7 +205,7 @@ class UpcycledCorpus(Corpus):
             return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
 
         answered = answer_dialogues(
-            model.eval(), dialogues, is_right, control=control, max_answer_tokens=self.data.answer_tokens
+            model.eval(), dialogues, is_right, control=control, max_answer_tokens=self.mix.answer_tokens
         )
         return accuracy_by_distance(answered, DISTANCES)
 
@@ -214,16 +213,16 @@ class UpcycledCorpus(Corpus):
 
     def _sources(self, make: BatchMaker, generated: Callable[[int], Iterator[Interaction]]) -> list[Source]:
         sources = [
-            Source(self.data.services_share if self.services else 0.0, _drawn_from(self.services)),
-            Source(self.data.tales_share if self.tales else 0.0, _drawn_from(self.tales)),
-            Source(self.data.replies_share if self.replies else 0.0, _drawn_from(self._with_replies(make))),
+            Source(self.mix.services_share if self.services else 0.0, _drawn_from(self.services)),
+            Source(self.mix.tales_share if self.tales else 0.0, _drawn_from(self.tales)),
+            Source(self.mix.replies_share if self.replies else 0.0, _drawn_from(self._with_replies(make))),
         ]
         rest = 1.0 - sum(source.share for source in sources)
         return [Source(rest, generated), *(source for source in sources if source.share)]
 
     def _replied(self, make: BatchMaker) -> Sequence[Dialogue]:
         generator = self.generator("train", make, num_turns=9, seed=self.seed + 300)
-        return generator.dialogues(self.data.replies)
+        return generator.dialogues(self.mix.replies)
 
     def _with_replies(self, make: BatchMaker) -> list[Dialogue]:
         changed = []
@@ -234,9 +233,9 @@ class UpcycledCorpus(Corpus):
         return changed
 
     def _services(self) -> tuple[list[Dialogue], list[Dialogue]]:
-        if self.data.folder is None:
+        if self.folder is None:
             return [], []
-        folder = Path(self.data.folder).expanduser() / "sgd"
+        folder = self.folder / "sgd"
         training, validation = (read_sgd(folder / f"{name}.jsonl.gz") for name in ("train", "dev"))
         spoken = [
             replace(dialogue, turns=tuple(replace(turn, is_reference=False) for turn in dialogue.turns))
@@ -245,9 +244,9 @@ class UpcycledCorpus(Corpus):
         return spoken, validation
 
     def _tales(self) -> list[Dialogue]:
-        if self.data.folder is None:
+        if self.folder is None:
             return []
-        tales = read_fairytales(Path(self.data.folder).expanduser() / "fairytaleqa" / "train.jsonl")
+        tales = read_fairytales(self.folder / "fairytaleqa" / "train.jsonl")
         told = (fairytale_dialogue(tale, max_words=TALE_WORDS) for tale in tales)
         return [part for tale in told for part in around_questions(tale, TALE_TURNS)]
 
@@ -258,7 +257,7 @@ class UpcycledCorpus(Corpus):
     def _open_values(self, make: BatchMaker) -> Mapping[str, tuple[str, ...]]:
         if not hasattr(self, "_made_values"):
             words = WordSource(make.encoder.tokenizer, self._test_words)
-            self._made_values = open_values(self.kinds, words, self.data.open_values, seed=self.seed)
+            self._made_values = open_values(self.kinds, words, self.mix.open_values, seed=self.seed)
         return self._made_values
 
 

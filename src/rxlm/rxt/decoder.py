@@ -105,11 +105,7 @@ class RxTDecoder(HubModule):
     def states_of_memory_layers(
         self, ids: Tensor, mask: Tensor | None = None, *, segments: Tensor | None = None, routing: Routing | None = None
     ) -> Tensor:
-        """Return what self-attention reads in each memory layer, without a memory, (L, B, T, D).
-
-        That is the residual stream behind the layer's norm, where the few numbers that outweigh all others in
-        pretrained models have been brought down.
-        """
+        """Return what each memory layer reads of the tokens, without a memory: the residual stream, (L, B, T, D)."""
         check_shape(ids, mask, self.config, segments)
         x = embed(self.embedding, ids)
         layout = self._layout(ids, mask, segments, None)
@@ -118,7 +114,7 @@ class RxTDecoder(HubModule):
         for number in range(places[-1] + 1):
             layer = cast(Any, self.layers[number])
             if number in places:
-                states.append(layer.attention_norm(x))
+                states.append(x)
             if number < places[-1]:
                 x = layer(x, routing=routing, **layout)
         return torch.stack(states)

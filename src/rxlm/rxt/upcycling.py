@@ -16,7 +16,6 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from rxlm.data.templates import interaction_ids
 from rxlm.memory.config import MemoryAttentionConfig
 from rxlm.nn.config import ConfigError, require
 from rxlm.nn.layer import TransformerLayer
@@ -28,10 +27,6 @@ from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.models import RxTAlpha
 
 EncoderKind = Literal["self", "own"]
-SOMETHING_SAID = ("By the way, my neighbour lives in Copenhagen.", "I would like to see Copenhagen one day.")
-"""A turn on which the scale of states is measured."""
-SHARPNESS = 4.0
-"""How much more first slots look for than PyTorch's first weights would let them."""
 ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
 
 
@@ -39,7 +34,7 @@ def upcycle(
     model: str | Path,
     *,
     memory_layers: Sequence[int] | None = None,
-    num_slots: int = 32,
+    num_slots: int = 16,
     max_seq_len: int = 256,
     encoder: EncoderKind = "self",
     system: str | None = None,
@@ -165,28 +160,22 @@ def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape)
 
 
 @torch.no_grad()
-def start_memory(model: RxTAlpha) -> None:
+def start_memory(model: RxTModel) -> None:
     """Let the memory be read as a layer reads the tokens before, with reading closed, and be written as they stand.
 
-    Read with the weights of self-attention, the states of an earlier turn are what they would be to the language model,
-    had that turn been in its context: what it knows of looking things up there serves at once. What is written to a
-    slot is at first a mean of such states, and each slot has a taste of its own.
+    Read with the norm and the weights of self-attention, the states of an earlier turn are what they would be to the
+    language model, had that turn been in its context: what it knows of looking things up there serves at once. What is
+    written to a slot is at first a mean of such states.
     """
-    tokenizer = model.needed_tokenizer()
-    ids = torch.tensor([interaction_ids(tokenizer, model.tokenizer_config, *SOMETHING_SAID)])
-    scales = (
-        model.encode(ids)[:, 0, 1:].square().mean(-1).sqrt().mean(-1)
-    )  # the first token's states are unlike all others
-    for layer, scale in zip(memory_layers(model.decoder), scales, strict=True):
+    for layer in memory_layers(model.decoder):
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))
             if own is not None:
                 read.weight.copy_(own.weight)
-        cast(nn.RMSNorm, layer.memory_norm).weight.copy_(cast(nn.RMSNorm, layer.attention_norm).weight)
-        cast(nn.RMSNorm, layer.slot_norm).weight.fill_(scale)
+        for norm in (layer.memory_norm, layer.slot_norm):
+            cast(nn.RMSNorm, norm).weight.copy_(cast(nn.RMSNorm, layer.attention_norm).weight)
     set_reading(model, 0.0)
     for layer in cast(list[Any], list(model.memory_attention.layers)):
-        layer.write_attention.q_proj.weight.mul_(SHARPNESS)
         nn.init.eye_(layer.write_attention.v_proj.weight)
         nn.init.eye_(layer.write_attention.out_proj.weight)
 
