@@ -15,7 +15,7 @@ from rxlm.recipes import UpcycledRecipe, open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.upcycling import upcycle
+from rxlm.rxt.upcycling import reading_is_closed, upcycle
 
 FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
 
@@ -86,6 +86,15 @@ def test_a_model_that_was_upcycled_before_is_taken_as_it_is(llama: Path, tmp_pat
     assert main(["upcycle", str(llama), str(tmp_path / "model"), "--num-slots", "5", "--max-seq-len", "80"]) == 0
     run = UpcycledRun(quick(tmp_path / "model"), tmp_path / "run")
     assert run.new_model().memory_attention.config.num_slots == 5
+
+
+def test_what_an_earlier_run_has_taught_is_kept(llama: Path, folder: Path, tmp_path: Path) -> None:
+    before, after = RxTAlpha.from_pretrained(folder), UpcycledRun(quick(folder), tmp_path).new_model()
+    for name, value in before.state_dict().items():
+        assert torch.equal(after.state_dict()[name], value)
+    opened = UpcycledRun(quick(llama), tmp_path / "new").new_model()
+    assert not reading_is_closed(opened)
+    assert reading_is_closed(upcycle(llama))
 
 
 def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path) -> None:

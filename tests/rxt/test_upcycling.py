@@ -182,7 +182,7 @@ def test_models_of_other_kinds_are_refused(tmp_path: Path) -> None:
         UnsupportedModelError, match=r"other\.gguf cannot be read.*Supported are folders, hub ids and GGUF"
     ):
         upcycle(tmp_path / "other.gguf")
-    with pytest.raises(FileNotFoundError, match=r"There is no file .*missing\.gguf"):
+    with pytest.raises(FileNotFoundError, match=r"There is no GGUF file .*missing\.gguf"):
         upcycle(tmp_path / "missing.gguf")
 
 

@@ -102,7 +102,7 @@ class Address(NamedTuple):
         path = Path(model).expanduser()
         if path.suffix == ".gguf":
             if not path.is_file():
-                raise FileNotFoundError(f"There is no file {path}.")
+                raise FileNotFoundError(f"There is no GGUF file {path}.")
             return cls(str(path.parent), {"gguf_file": path.name})
         return cls(str(path) if path.is_dir() else str(model), {})
 

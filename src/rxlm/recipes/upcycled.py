@@ -23,7 +23,7 @@ from rxlm.recipes.training_run import Stage, TrainingRun
 from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.upcycling import ENCODERS, EncoderKind, set_reading, upcycle
+from rxlm.rxt.upcycling import ENCODERS, EncoderKind, reading_is_closed, set_reading, upcycle
 from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
@@ -36,7 +36,8 @@ class UpcycledRecipe(Config):
 
     Fields:
         name: of the recipe.
-        model: the language model: folder, hub id or GGUF file; or a folder that `rxlm upcycle` wrote.
+        model: the language model: folder, hub id or GGUF file; or the folder of a model that is upcycled already, by
+            `rxlm upcycle` or an earlier run.
         memory_layers, num_slots, max_seq_len, encoder, system: see `upcycle`; for a language model only.
         reading: what memory layers first write of what their self-attention would, see `set_reading`.
         data: folder with `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
@@ -125,9 +126,10 @@ class UpcycledRun(TrainingRun[RxTAlpha]):
         ]
 
     def new_model(self) -> RxTAlpha:
-        """Return the language model with a memory that nothing has been taught yet."""
+        """Return the language model with its memory, opened where nothing has been taught yet."""
         model = self._start()
-        set_reading(model, self.recipe.reading)
+        if reading_is_closed(model):
+            set_reading(model, self.recipe.reading)
         return model
 
     def load_model(self, folder: Path) -> RxTAlpha:

@@ -185,6 +185,12 @@ def memory_layers(decoder: RxTDecoder) -> list[TransformerLayer]:
     return [layer for layer in cast(list[TransformerLayer], list(decoder.layers)) if layer.memory_attention is not None]
 
 
+def reading_is_closed(model: RxTModel) -> bool:
+    """Tell whether memory layers write nothing into the residual stream, whatever the memory holds."""
+    readers = [layer.memory_attention for layer in memory_layers(model.decoder)]
+    return not any(reader.out_proj.weight.any() for reader in readers if reader is not None)
+
+
 @torch.no_grad()
 def set_reading(model: RxTModel, share: float) -> None:
     """Let memory layers write `share` of what their self-attention would into the residual stream; 0 closes reading."""
