@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from language_models import spread, tokens
+from pretrained_models import STRETCHED
 from rxlm.llm.conversion import from_gqa
 from rxlm.nn.pretrained import UnsupportedModelError
 
@@ -29,14 +30,6 @@ BASE = {
     "num_hidden_layers": 2,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
-}
-STRETCHED = {
-    "rope_type": "llama3",
-    "rope_theta": 5000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
 }
 MODELS: dict[str, Any] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**BASE)),

@@ -9,11 +9,12 @@ import torch
 
 from rxlm.cli import main
 from rxlm.nn.config import ConfigError
-from rxlm.recipes import RECIPES, LanguageModelRecipe, tiny
+from rxlm.recipes import RECIPES, LanguageModelRecipe, Recipe, UpcycledRecipe, tiny
 from rxlm.recipes.llm import LanguageModelRun
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.run import Run
 from rxlm.recipes.training_run import STAGES
+from rxlm.recipes.upcycled import UpcycledRun
 from rxlm.rxt.models import RxTAlpha
 from small_recipes import quick
 
@@ -28,7 +29,7 @@ def test_a_recipe_comes_back_from_its_json(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds(name: str) -> None:
     recipe = RECIPES[name]()
-    if isinstance(recipe, LanguageModelRecipe):
+    if not isinstance(recipe, Recipe):
         return  # its own tests build it
     with torch.device("meta"):
         RxTAlpha(recipe.decoder, recipe.encoder, recipe.memory_attention, {}, None, recipe.memory_attention.variant)
@@ -56,7 +57,10 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["big"], "There is no recipe 'big'; there are tiny, retention, babi, stories, nano, micro, mini, alpha, llm"),
+        (
+            ["big"],
+            "There is no recipe 'big'; there are tiny, retention, babi, stories, nano, micro, mini, alpha, llm, upcycled",
+        ),
         (["tiny", "--set", "dialogues.speed=1"], "has no field 'dialogues.speed'"),
         (["tiny", "--set", "seed"], "has the form field=value"),
         (["tiny", "--set", "dialogues.batch_size=0"], "batch_size must be a whole number of at least 1"),
@@ -124,7 +128,7 @@ class TestRun:
     @pytest.mark.parametrize("name", RECIPES)
     def test_the_fields_of_stages_are_those_of_the_recipe(self, name: str) -> None:
         recipe = RECIPES[name]()
-        kind = LanguageModelRun if isinstance(recipe, LanguageModelRecipe) else Run
+        kind = {LanguageModelRecipe: LanguageModelRun, UpcycledRecipe: UpcycledRun}.get(type(recipe), Run)
         assert set(kind.stage_fields) <= set(STAGES)
         assert {field for fields in kind.stage_fields.values() for field in fields} <= set(recipe.to_dict())
 

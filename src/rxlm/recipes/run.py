@@ -5,7 +5,7 @@ done, its `model/`; and at the top the finished model itself, which `rxlm chat` 
 `results.json`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -14,10 +14,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.tokenizer import train_tokenizer
-from rxlm.recipes.corpus import BatchMaker, Corpus, Results
+from rxlm.recipes.corpus import BatchMaker, Corpus
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recipe import Recipe
-from rxlm.recipes.training_run import STAGES, Stage, TrainingRun
+from rxlm.recipes.training_run import STAGES, ReactiveRun, Stage
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.config import TrainingConfig
 from rxlm.training.joint import JointConfig, JointLanguageModelling
@@ -41,7 +41,7 @@ ModuleMaker = Callable[[RxTAlpha], TrainModule]
 BatchesMaker = Callable[[BatchMaker, TrainModule], Batches]
 
 
-class Run(TrainingRun[RxTAlpha]):
+class Run(ReactiveRun):
     """A run of a recipe in a folder; raises as `TrainingRun` does."""
 
     stage_fields: ClassVar = {
@@ -118,22 +118,6 @@ class Run(TrainingRun[RxTAlpha]):
             self.tokenizer,
             self.recipe.memory_attention.variant,
         )
-
-    def load_model(self, folder: Path) -> RxTAlpha:
-        """Load a model."""
-        return RxTAlpha.from_pretrained(folder).train()
-
-    def save_model(self, model: RxTAlpha, folder: Path) -> None:
-        """Save a model; its tokenizer comes along."""
-        model.save_pretrained(folder)
-
-    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
-        """Return the corpus's figures."""
-        return self.corpus.evaluate(model)
-
-    def measure(self, model: RxTAlpha) -> Results:
-        """Return the corpus's results."""
-        return self.corpus.results(model)
 
     def _rollouts(self, make: BatchMaker, module: TrainModule) -> Batches:
         """Episodes of the curriculum, played by the policy of stage 5."""

@@ -19,6 +19,7 @@ from rxlm.nn.config import Config, ConfigError
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.hub import write_atomically
+from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.text import token_ids_of
 from rxlm.training import distributed
 from rxlm.training.config import TrainingConfig
@@ -230,6 +231,26 @@ class TrainingRun(ABC, Generic[M]):
         if fixed.difference(*(self.stage_fields[name] for name in readers)):
             return ""  # some of them are of the whole run
         return f", or remove {STAGES[readers[0]]} and the stages behind it from this one, to train them anew"
+
+
+class ReactiveRun(TrainingRun[RxTAlpha]):
+    """A run of a Reactive Transformer: its corpus measures it."""
+
+    def load_model(self, folder: Path) -> RxTAlpha:
+        """Load a model."""
+        return RxTAlpha.from_pretrained(folder).train()
+
+    def save_model(self, model: RxTAlpha, folder: Path) -> None:
+        """Save a model; its tokenizer comes along."""
+        model.save_pretrained(folder)
+
+    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
+        """Return the corpus's figures."""
+        return self.corpus.evaluate(model)
+
+    def measure(self, model: RxTAlpha) -> Results:
+        """Return the corpus's results."""
+        return self.corpus.results(model)
 
 
 def _write_json(path: Path, values: Any) -> None:

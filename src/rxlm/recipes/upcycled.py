@@ -6,20 +6,20 @@ longer.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.nn.config import Config, config, require, require_choice, require_int, require_number
-from rxlm.recipes.corpus import BatchMaker, Results
+from rxlm.recipes.corpus import BatchMaker
 from rxlm.recipes.own_replies import own_replies
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recipe import override
 from rxlm.recipes.run import curriculum
-from rxlm.recipes.training_run import Stage, TrainingRun
+from rxlm.recipes.training_run import ReactiveRun, Stage
 from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.models import RxTAlpha
@@ -94,11 +94,16 @@ class UpcycledRecipe(Config):
         return override(self, changes)
 
 
-class UpcycledRun(TrainingRun[RxTAlpha]):
+class UpcycledRun(ReactiveRun):
     """A run of the recipe in a folder; raises as `TrainingRun` does.
 
     Besides what every run has, its folder holds `start/`, the model before training, and `replies.json`.
     """
+
+    stage_fields: ClassVar = {
+        "dialogues": ("dialogues", "dialogues_settings", "phases"),
+        "streams": ("streams", "stream_phases"),
+    }
 
     def __init__(self, recipe: UpcycledRecipe, folder: Path) -> None:
         self.recipe = recipe
@@ -131,22 +136,6 @@ class UpcycledRun(TrainingRun[RxTAlpha]):
         if reading_is_closed(model):
             set_reading(model, self.recipe.reading)
         return model
-
-    def load_model(self, folder: Path) -> RxTAlpha:
-        """Load a model."""
-        return RxTAlpha.from_pretrained(folder).train()
-
-    def save_model(self, model: RxTAlpha, folder: Path) -> None:
-        """Save a model; its tokenizer comes along."""
-        model.save_pretrained(folder)
-
-    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
-        """Return the corpus's figures."""
-        return self.told.evaluate(model)
-
-    def measure(self, model: RxTAlpha) -> Results:
-        """Return the corpus's results."""
-        return self.told.results(model)
 
     def _module(self, model: RxTAlpha) -> MemoryAware:
         return MemoryAware(model, self.recipe.dialogues_settings)
