@@ -1,0 +1,113 @@
+"""A pretrained language model with a memory: what of it learns, which answers count, and where it keeps to itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rxlm.data.records import Dialogue, Interaction, Question
+from rxlm.nn.config import ConfigError
+from rxlm.training.direct_reading import Memories, Readings
+from rxlm.training.keeping import keeping_loss, memory_readers, with_kept_turns, with_some_answers
+from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
+from rxlm.training.turns import Turns
+from training_runs import encoder, model
+
+TOLD = Interaction("My dog is called Rex.", "I would like to meet Rex.")
+SAID = Interaction("It is raining again.", "Dogs are animals.", is_reference=False)
+ASKED = Interaction("What is my dog called?", "Your dog is called Rex.", question=Question("dog", ("Rex",), 1))
+SETTINGS = MemoryAwareConfig(unroll=4, pretrained=True, keep=0.5)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def turns(*rows: tuple[Interaction, ...]) -> Turns:
+    return Turns.of(encoder().dialogue_batch([Dialogue(row) for row in rows]))
+
+
+def answered(batch: Turns) -> list[list[bool]]:
+    return batch.answer_mask.any(dim=2).tolist()
+
+
+def test_questions_are_always_answered_and_what_is_no_reference_never() -> None:
+    batch = turns((TOLD, SAID, ASKED), (SAID, TOLD))
+    assert answered(with_some_answers(batch, 1.0, generator())) == [[True, False], [False, True], [True, False]]
+    assert answered(with_some_answers(batch, 1e-9, generator())) == [[False, False], [False, False], [True, False]]
+    many = turns(*[(TOLD, TOLD)] * 200)
+    share = with_some_answers(many, 0.25, generator()).answer_mask.any(dim=2).float().mean()
+    assert 0.2 < share < 0.3
+
+
+def test_what_is_no_reference_is_kept_but_for_the_first_turn_of_a_conversation() -> None:
+    batch = turns((SAID, SAID, ASKED), (TOLD, SAID))
+    kept = with_kept_turns(batch, 1.0, generator()).kept
+    assert kept is not None
+    assert kept.turns.tolist() == [2, 3]  # turn 1 of both
+    fresh = torch.tensor([[True, True], [True, False], [False, False]])
+    kept = with_kept_turns(replace(batch, fresh=fresh), 1.0, generator()).kept
+    assert kept is not None
+    assert kept.turns.tolist() == [3]
+
+
+@torch.no_grad()
+def test_the_loss_is_the_divergence_from_the_model_without_its_memory() -> None:
+    network = model().double()
+    batch = with_kept_turns(turns((TOLD, SAID, SAID), (TOLD, TOLD, SAID)), 1.0, generator())
+    assert batch.kept is not None
+    slots = torch.randn(2, 6, 4, 16, dtype=torch.double)
+    found = keeping_loss(network, batch.kept, Readings(network.decoder, Memories.one_a_turn(slots)))
+
+    expected = torch.zeros((), dtype=torch.double)
+    for turn in batch.kept.turns.tolist():
+        ids = batch.ids.flatten(0, 1)[turn][batch.mask.flatten(0, 1)[turn]][None]
+        memory = network.init_memory(1)
+        with_memory = network.decode(ids, type(memory)(slots[:, turn : turn + 1]))[0, :-1].log_softmax(-1)
+        own = network.decode(ids, None)[0, :-1].log_softmax(-1)
+        expected += F.kl_div(with_memory, own, reduction="sum", log_target=True)
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_reading_and_writing_of_the_memory_gets_a_gradient() -> None:
+    module = MemoryAware(model(), SETTINGS)
+    module.train()
+    module.start_step(0)
+    batch = module.prepare(encoder().dialogue_batch([Dialogue((TOLD, SAID, ASKED))]), generator())
+    losses = module(batch, module.counts(batch))
+    losses.total.backward()
+    assert losses.figures["keeping_loss"] > 0
+    readers = {id(parameter) for part in memory_readers(module.model.decoder) for parameter in part.parameters()}
+    for name, parameter in module.named_parameters():
+        learns = id(parameter) in readers or "memory_attention" in name or name.startswith("model.encoder.layers")
+        assert (parameter.grad is not None) == learns, name
+
+
+def test_a_batch_in_which_nothing_counts_is_no_error() -> None:
+    module = MemoryAware(model(), SETTINGS.replace(keep=0.0, answer_share=1e-9))
+    module.start_step(0)
+    batch = module.prepare(encoder().dialogue_batch([Dialogue((TOLD, SAID))]), generator())
+    losses = module(batch, {"answer": 1.0})
+    losses.total.backward()
+    assert losses.total == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pretrained": False}, "keep=0.5 is for pretrained language models"),
+        ({"pretrained": False, "keep": 0.0, "learned_layers": 1}, "learned_layers=1 is for pretrained"),
+        ({"answer_share": 0.0}, "answer_share must be above 0"),
+        ({"keep": -1.0}, "keep must not be negative"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SETTINGS.replace(**changes)
+
+
+def test_more_layers_than_there_are_cannot_learn() -> None:
+    module = MemoryAware(model(), SETTINGS.replace(learned_layers=3))
+    with pytest.raises(ValueError, match="learned_layers must be at most the decoder's 2, got 3"):
+        module.start_step(0)
