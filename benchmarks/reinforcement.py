@@ -9,7 +9,7 @@ trains stage 5 of the recipe of that run from its model, once for each algorithm
 steps on as many episodes, and prints how the first figure of the recipe's evaluation (exact recall on held-out
 dialogues) and the perplexity of held-out reference answers changed, and where the time went. A plot and the figures as
 JSON go to the output folder; each run is a folder that `rxlm report` and `rxlm chat` take. Started again, it goes on
-from where it was.
+from where it was. The log of 2026-11-25 has a start for bAbI's task 1.
 """
 
 import json
@@ -72,7 +72,7 @@ def recipe_of(settings: Settings, algorithm: Any, seed: int) -> Recipe:
         checkpoint_every=settings.evaluate_every,
         optimizer=recipe.mrl.optimizer.replace(learning_rate=rate),
     )
-    kept = ("plays", "max_answer_tokens", "updates_per_rollout", "warmup_turns")
+    kept = ("plays", "told_weight", "max_answer_tokens", "updates_per_rollout", "warmup_turns")
     common = {name: getattr(recipe.mrl_settings, name) for name in kept}
     critic = {"critic_warmup": recipe.mrl_settings.critic_warmup} if algorithm != "grpo" else {"group_size": GROUP}
     return recipe.replace(

@@ -220,5 +220,5 @@ def babi() -> BabiRecipe:
         ),
         dialogues_settings=MemoryAwareConfig(unroll=16, read_encoded_until=sum(phase.steps for phase in reading)),
         phases=phases,
-        **reinforcement(steps=300, num_turns=8, plays="all"),
+        **reinforcement(steps=300, num_turns=16, batch_size=64, told_weight=0.5),
     )

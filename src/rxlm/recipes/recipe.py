@@ -19,7 +19,7 @@ from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.joint import JointConfig
 from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
-from rxlm.training.mrl.config import MRLConfig, Plays
+from rxlm.training.mrl.config import MRLConfig
 
 
 @config
@@ -115,22 +115,24 @@ def override(recipe: C, changes: Sequence[str]) -> C:
     return recipe.from_dict(values)
 
 
-def reinforcement(steps: int, num_turns: int, plays: Plays = "questions") -> dict[str, Any]:
-    """Return stage 5 as fields of a recipe: the policy answers, and earns by what it remembers.
+def reinforcement(steps: int, num_turns: int, batch_size: int = 128, told_weight: float = 0.0) -> dict[str, Any]:
+    """Return stage 5 as fields of a recipe: the policy answers questions, and earns by what it remembers.
 
-    `plays`: see `MRLConfig`; turns that are told and not played are not held to what they were.
+    `told_weight`: see `MRLConfig`; without, turns that are told and not played are not held to what they were.
     Log-probabilities of answers and of the update must come from the same arithmetic: float32.
     """
     return {
         "mrl": TrainingConfig(
             steps=steps,
-            batch_size=128,
+            batch_size=batch_size,
             precision="float32",
             optimizer=OptimizerConfig(learning_rate=2e-4, warmup_steps=10, critic_scale=5.0),
             evaluate_every=50,
             checkpoint_every=50,
         ),
-        "mrl_settings": MRLConfig(plays=plays, max_answer_tokens=24, updates_per_rollout=1, critic_warmup=10),
+        "mrl_settings": MRLConfig(
+            plays="questions", told_weight=told_weight, max_answer_tokens=24, updates_per_rollout=1, critic_warmup=10
+        ),
         "mrl_phases": (DialoguePhase(steps=steps, num_turns=num_turns),),
         "rewards": tuple((name, WEIGHTS[name]) for name in ("exact", "bleu_reference")),
     }

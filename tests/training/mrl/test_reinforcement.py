@@ -65,7 +65,7 @@ def test_a_resumed_run_is_the_straight_one_bit_for_bit(chosen: Any, stop: int, t
 
 @pytest.mark.parametrize("algorithm", ["impo", "grpo"])
 def test_accumulated_rollouts_give_the_gradient_of_one(algorithm: str) -> None:
-    chosen = settings(algorithm, normalise="none")
+    chosen = settings(algorithm, normalise="none", told_weight=0.5)
     module = MemoryReinforcement(talker().double(), chosen)
     played = module.annotate(rollout(module.policy, chosen, rows=4))
     half = played.batch_size // 2
