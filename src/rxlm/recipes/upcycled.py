@@ -181,16 +181,16 @@ def upcycled_or_upcycle(model: str, **shape: Any) -> RxTAlpha:
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters: an hour and a half on one core."""
+    """For a language model of some hundred million parameters: about two hours on one core."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=90, num_turns=2, batch_size=24),
         DialoguePhase(steps=100, num_turns=4, batch_size=12),
-        DialoguePhase(steps=250, num_turns=9, batch_size=8),
+        DialoguePhase(steps=300, num_turns=9, batch_size=8),
     )
     optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.1)
     loop = TrainingConfig(
-        steps=200, batch_size=8, optimizer=optimizer, evaluate_every=100, checkpoint_every=50, keep_last=1
+        steps=200, batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1
     )
     return UpcycledRecipe(
         name="upcycled",

@@ -65,19 +65,19 @@ class UpcycledMix(Config):
         answer_tokens: the longest answer in evaluations.
     """
 
-    services_share: float = 0.1
-    tales_share: float = 0.05
+    services_share: float = 0.06
+    tales_share: float = 0.02
     replies: int = 256
     reply_tokens: int = 48
-    replies_share: float = 0.3
+    replies_share: float = 0.12
     open_values: int = 2000
     max_facts: int = 8
     stream_turns: int = 32
-    test_turns: tuple[int, ...] = (9, 16, 32)
-    test_dialogues: tuple[int, ...] = (100, 40, 20)
+    test_turns: tuple[int, ...] = (9, 32)
+    test_dialogues: tuple[int, ...] = (60, 12)
     evaluation_turns: int = 9
-    evaluation_dialogues: int = 16
-    answer_tokens: int = 48
+    evaluation_dialogues: int = 12
+    answer_tokens: int = 32
 
     def __post_init__(self) -> None:
         require_int(self, "open_values", "max_facts", "stream_turns", "evaluation_dialogues", "answer_tokens")
