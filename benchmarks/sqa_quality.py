@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Annotated
 
 import torch
@@ -121,6 +121,7 @@ def train(settings: Settings, variant: str, texts: Texts) -> dict[str, float | s
         steps=settings.steps,
         batch_size=settings.batch_size,
         optimizer=OptimizerConfig(learning_rate=settings.learning_rate, warmup_steps=settings.steps // 20),
+        log_every=min(10, settings.steps),
         checkpoint_every=50,
         seed=settings.seed,
     )
@@ -130,7 +131,7 @@ def train(settings: Settings, variant: str, texts: Texts) -> dict[str, float | s
         "variant": variant,
         "parameters": model.num_parameters(),
         **held_out_loss(module.eval(), texts, settings.batch_size),
-        "seconds_per_step": fmean(json.loads(line)["seconds_per_step"] for line in lines),
+        "seconds_per_step": median(json.loads(line)["seconds_per_step"] for line in lines),
     }
     result.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return figures

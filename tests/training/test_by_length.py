@@ -20,14 +20,15 @@ def test_groups_hold_every_row_once_and_are_as_wide_as_their_longest() -> None:
 
 
 def test_few_rows_stay_together() -> None:
-    assert len(by_length(torch.ones(100, 5, dtype=torch.bool))) == 1
+    assert len(by_length(torch.ones(100, 5, dtype=torch.bool), 128)) == 1
+    assert len(by_length(torch.ones(100, 5, dtype=torch.bool), 576)) == grouping.GROUPS  # each makes large products
 
 
 def test_encoded_rows_come_back_in_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grouping, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(grouping, "FEWEST_NUMBERS", 2 * 128)
     ids = torch.arange(1, 61).view(10, 6)
     mask = torch.arange(6) < torch.tensor([1, 6, 3, 2, 5, 4, 6, 1, 2, 3])[:, None]
-    encoded = encode_by_length(lambda rows, real: (rows * real)[None, :, :, None].float(), ids, mask)
+    encoded = encode_by_length(lambda rows, real: (rows * real)[None, :, :, None].float(), ids, mask, 128)
 
     assert torch.equal(encoded[0, :, :, 0], (ids * mask).float())
 
@@ -36,7 +37,7 @@ def test_losses_and_gradients_are_those_of_the_whole_batch(monkeypatch: pytest.M
     turns = stage("memory_aware", model()).prepare(next(batches("memory_aware", 8)), torch.Generator())
     figures = []
     for fewest in (10**6, 2):
-        monkeypatch.setattr(grouping, "FEWEST_ROWS", fewest)
+        monkeypatch.setattr(grouping, "FEWEST_NUMBERS", fewest * 16)
         module = stage("memory_aware", model().double())
         losses = module(turns, module.counts(turns))
         losses.total.backward()

@@ -76,7 +76,9 @@ class Turns:
         else:
             fresh, rows = None, tuple(dialogue.turns for dialogue in batch.dialogues)
 
-        def marked(mark: Callable[[Interaction], bool]) -> Tensor:
+        def marked(mark: Callable[[Interaction], bool]) -> Tensor | None:
+            if len(rows) != batch.turns[0].batch_size:
+                return None  # a batch that was made by hand
             return torch.tensor([[n < len(row) and mark(row[n]) for row in rows] for n in range(batch.num_turns)])
 
         return cls(
