@@ -59,7 +59,8 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
     [
         (
             ["big"],
-            "There is no recipe 'big'; there are tiny, retention, babi, stories, nano, micro, mini, alpha, llm, upcycled",
+            "There is no recipe 'big'; there are tiny, retention, babi, stories, nano, micro, mini, alpha, "
+            "llm, upcycled",
         ),
         (["tiny", "--set", "dialogues.speed=1"], "has no field 'dialogues.speed'"),
         (["tiny", "--set", "seed"], "has the form field=value"),
