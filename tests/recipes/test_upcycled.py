@@ -1,6 +1,9 @@
 """The recipe `upcycled`: a language model's own weights stay, a memory is learnt, and what is asked is new."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,20 @@ def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path) -> Non
     assert asked
     assert all(map(is_test_value, asked))
     assert not told & asked
+
+
+def test_two_processes_begin_a_run_together_and_finish_it(llama: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(quick(llama, streams=None, stream_phases=()).to_dict()), encoding="utf-8")
+    program = Path(__file__).with_name("upcycled_by_two.py")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", program, recipe, tmp_path / "run"]
+    subprocess.run(
+        [sys.executable, *map(str, command)],
+        check=True,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(

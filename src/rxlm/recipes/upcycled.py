@@ -114,10 +114,14 @@ class UpcycledRun(ReactiveRun):
 
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the language model's tokenizer."""
+        self._make_start()
         return self._start().needed_tokenizer()
 
     def token_ids(self) -> RxTAlphaTokenizerConfig:
         """Return the form of a turn that the chat template gives."""
+        if distributed.rank() == 0:
+            self._make_start()
+        distributed.wait()
         return self._start().tokenizer_config
 
     def stages(self) -> list[Stage]:
@@ -155,9 +159,13 @@ class UpcycledRun(ReactiveRun):
         self.told.replies = json.loads(path.read_text(encoding="utf-8"))
 
     def _start(self) -> RxTAlpha:
-        """Return the model before training, made once."""
+        """Return the model before training."""
+        return RxTAlpha.from_pretrained(self.folder / "start").train()
+
+    def _make_start(self) -> None:
+        """Make the model before training, where it is not there; for one process."""
         folder, recipe = self.folder / "start", self.recipe
-        if not (folder / "config.json").is_file() and distributed.rank() == 0:
+        if not (folder / "config.json").is_file():
             assert recipe.model is not None
             made = upcycled_or_upcycle(
                 recipe.model,
@@ -168,8 +176,6 @@ class UpcycledRun(ReactiveRun):
                 system=recipe.system,
             )
             made.save_pretrained(folder)
-        distributed.wait()
-        return RxTAlpha.from_pretrained(folder).train()
 
 
 def upcycled_or_upcycle(model: str, **shape: Any) -> RxTAlpha:
