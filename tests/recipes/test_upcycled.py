@@ -122,7 +122,7 @@ def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path) -> Non
 
 def test_two_processes_begin_a_run_together_and_finish_it(llama: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.json"
-    recipe.write_text(json.dumps(quick(llama, streams=None, stream_phases=()).to_dict()), encoding="utf-8")
+    recipe.write_text(json.dumps(quick(llama).to_dict()), encoding="utf-8")
     program = Path(__file__).with_name("upcycled_by_two.py")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", program, recipe, tmp_path / "run"]
     subprocess.run(
@@ -137,7 +137,7 @@ def test_two_processes_begin_a_run_together_and_finish_it(llama: Path, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mix": {"services_share": 0.8}}, "no more together"),
+        ({"mix": {"services_share": 0.9}}, "no more together"),
         ({"settings": {"pretrained": False, "keep": 0.0}}, "pretrained must be true"),
         ({"encoder": "none"}, "encoder must be one of"),
     ],

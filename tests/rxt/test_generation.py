@@ -265,10 +265,12 @@ def test_a_prompt_collects_the_real_tokens_of_each_row_at_its_start():
     assert prompt.ids.tolist() == [[1, 8, 7], [2, 7, 7], [3, 4, 5]]
 
 
-def test_an_appended_token_follows_the_last_real_one():
-    prompt = Prompt(torch.tensor([[1, 8, 7], [2, 7, 7], [3, 4, 5]]), [2, 1, 3]).append(6, pad_token_id=7)
-    assert prompt.lengths == [3, 2, 4]
-    assert prompt.ids.tolist() == [[1, 8, 6, 7], [2, 6, 7, 7], [3, 4, 5, 6]]
+def test_appended_tokens_follow_the_last_real_one():
+    rows = Prompt(torch.tensor([[1, 8, 7], [2, 7, 7], [3, 4, 5]]), [2, 1, 3])
+    prompt = rows.append((6, 9), pad_token_id=7)
+    assert prompt.lengths == [4, 3, 5]
+    assert prompt.ids.tolist() == [[1, 8, 6, 9, 7], [2, 6, 9, 7, 7], [3, 4, 5, 6, 9]]
+    assert rows.append((), pad_token_id=7) == rows
 
 
 def test_a_completed_prompt_is_the_whole_interaction_without_gaps():
