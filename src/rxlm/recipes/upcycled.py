@@ -149,10 +149,10 @@ class UpcycledRun(ReactiveRun):
         return curriculum(self.corpus, make, phases)
 
     def _reply(self, make: BatchMaker) -> None:
-        """Let the language model reply to what some conversations begin with."""
-        if not self.recipe.mix.replies or not self.recipe.mix.replies_share or self.told.replies:
-            return
+        """Let the language model reply to general questions and to what some conversations begin with."""
         queries, path = self.told.reply_queries(make), self.folder / "replies.json"
+        if not queries or self.told.replies:
+            return
         if distributed.rank() == 0:
             own_replies(self._start().eval(), queries, self.recipe.mix.reply_tokens, path)
         distributed.wait()

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from rxlm.data.fact_kinds import fact_kinds
 from rxlm.data.facts import FactGenerator, FactsConfig, Split, is_test_value, texts_of
+from rxlm.data.general_questions import general_questions
 from rxlm.data.open_values import WordSource, open_values
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.scoring import Grade, grade
 from rxlm.data.sgd import read_sgd
+from rxlm.data.small_talk import chatter
 from rxlm.data.stories import fairytale_dialogue, read_fairytales
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
@@ -55,8 +57,11 @@ class UpcycledMix(Config):
     Fields:
         services_share, tales_share: shares of dialogues that are SGD's, and FairytaleQA's, where their folder is given.
             In service dialogues the model keeps to what it would say without a memory.
-        replies: dialogues whose first answer is the language model's own reply, of up to reply_tokens tokens; they are
-            generated before training. replies_share: how often one of them is drawn.
+        replies: dialogues whose first answer is the language model's own reply. replies_share: how often one of them is
+            drawn.
+        general_share: share of small talk that gives way to general questions, with the language model's own replies;
+            there, too, the model keeps to what it would say without a memory.
+        reply_tokens: longest of these replies; they are generated before training.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
         max_facts: kinds of fact that a conversation talks about.
         stream_turns: longest distance between a fact and its question in streams.
@@ -68,8 +73,9 @@ class UpcycledMix(Config):
     services_share: float = 0.06
     tales_share: float = 0.02
     replies: int = 256
-    reply_tokens: int = 48
     replies_share: float = 0.12
+    general_share: float = 0.6
+    reply_tokens: int = 40
     open_values: int = 2000
     max_facts: int = 8
     stream_turns: int = 32
@@ -91,6 +97,10 @@ class UpcycledMix(Config):
             f"got {', '.join(map(str, shares))}.",
         )
         require(
+            0 <= self.general_share <= 1,
+            f"UpcycledMix.general_share must be from 0 to 1, got {self.general_share!r}.",
+        )
+        require(
             len(self.test_turns) == len(self.test_dialogues),
             f"UpcycledMix.test_turns has {len(self.test_turns)} numbers and test_dialogues "
             f"{len(self.test_dialogues)}: each number of turns needs a number of dialogues.",
@@ -107,7 +117,7 @@ class Source(NamedTuple):
 class UpcycledCorpus(Corpus):
     """Generated dialogues with values without end, service dialogues and fairy tales.
 
-    `replies` are the language model's own first answers by the message (see `own_replies`), once they are there.
+    `replies` are the language model's own answers by the message (see `own_replies`), once they are there.
     """
 
     def __init__(self, folder: str | None, mix: UpcycledMix, seed: int) -> None:
@@ -143,7 +153,8 @@ class UpcycledCorpus(Corpus):
 
     def reply_queries(self, make: BatchMaker) -> list[str]:
         """Return the messages that the language model's own replies are wanted for."""
-        return [dialogue.turns[0].query for dialogue in self._replied(make)]
+        first = [dialogue.turns[0].query for dialogue in self._replied(make)] if self.mix.replies_share else []
+        return [*first, *(general_questions() if self.mix.general_share else ())]
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return generated dialogues of a few turns, then those of all sources, at last streams of them."""
@@ -153,13 +164,17 @@ class UpcycledCorpus(Corpus):
             generator = self.generator(
                 "train", make, num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100
             )
-            return make.streams(_Mixture(self._sources(make, generator.stream), make.seed), phase)
+
+            def stream(number: int) -> Iterator[Interaction]:
+                return self._with_general_questions(generator.stream(number), number)
+
+            return make.streams(_Mixture(self._sources(make, stream), make.seed), phase)
         # Two turns and a question among them: less leaves too little to ask.
         shares = {"question_share": 0.5, "chatter_share": 0.0, "unknown_share": 0.0} if turns == 2 else {}
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
 
         def generated(number: int) -> Iterator[Interaction]:
-            return iter(generator.dialogue(number).turns)
+            return self._with_general_questions(generator.dialogue(number).turns, number)
 
         sources = [Source(1.0, generated)] if turns <= 4 else self._sources(make, generated)
         mixed = _MixedDialogues(_Mixture(sources, make.seed), turns)
@@ -212,10 +227,11 @@ class UpcycledCorpus(Corpus):
     # --- sources -------------------------------------------------------------------------------------------------
 
     def _sources(self, make: BatchMaker, generated: Callable[[int], Iterator[Interaction]]) -> list[Source]:
+        replied = self._with_replies(make)
         sources = [
             Source(self.mix.services_share if self.services else 0.0, _drawn_from(self.services)),
             Source(self.mix.tales_share if self.tales else 0.0, _drawn_from(self.tales)),
-            Source(self.mix.replies_share if self.replies else 0.0, _drawn_from(self._with_replies(make))),
+            Source(self.mix.replies_share if replied else 0.0, _drawn_from(replied)),
         ]
         rest = 1.0 - sum(source.share for source in sources)
         return [Source(rest, generated), *(source for source in sources if source.share)]
@@ -226,11 +242,24 @@ class UpcycledCorpus(Corpus):
 
     def _with_replies(self, make: BatchMaker) -> list[Dialogue]:
         changed = []
-        for dialogue in self._replied(make) if self.replies else ():
+        for dialogue in self._replied(make) if self.replies and self.mix.replies_share else ():
             first, *others = dialogue.turns
             first = replace(first, answer=self.replies[first.query], is_reference=False)
             changed.append(replace(dialogue, turns=(first, *others)))
         return changed
+
+    def _with_general_questions(self, turns: Iterable[Interaction], number: int) -> Iterator[Interaction]:
+        """Put general questions, where they have been answered, in the place of some small talk."""
+        rng = random.Random(f"{self.seed}/general/{number}")
+        for turn in turns:
+            if turn.query in self._small_talk and self.replies and rng.random() < self.mix.general_share:
+                query = rng.choice(general_questions())
+                turn = Interaction(query, self.replies[query], is_reference=False)
+            yield turn
+
+    @cached_property
+    def _small_talk(self) -> set[str]:
+        return {wording.query for wording in chatter("full")}
 
     def _services(self) -> tuple[list[Dialogue], list[Dialogue]]:
         if self.folder is None:
