@@ -29,6 +29,7 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.training.trainer import Batches
 
 TALE_WORDS, TALE_TURNS = 40, 5
+CHATTER_SHARE = 0.14  # in training, where general questions take part of it
 DISTANCES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
 MESSAGES = (
     "Hello! My name is Marlena.",
@@ -162,15 +163,17 @@ class UpcycledCorpus(Corpus):
         if phase.streams:
             longest = self.mix.stream_turns
             generator = self.generator(
-                "train", make, num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100
-            )
+                "train", make, num_turns=longest + 1, distance_law="log-uniform", chatter_share=CHATTER_SHARE,
+                seed=make.seed + 100,
+            )  # fmt: skip
 
             def stream(number: int) -> Iterator[Interaction]:
                 return self._with_general_questions(generator.stream(number), number)
 
             return make.streams(_Mixture(self._sources(make, stream), make.seed), phase)
         # Two turns and a question among them: less leaves too little to ask.
-        shares = {"question_share": 0.5, "chatter_share": 0.0, "unknown_share": 0.0} if turns == 2 else {}
+        least = {"question_share": 0.5, "chatter_share": 0.0, "unknown_share": 0.0}
+        shares = least if turns == 2 else {"chatter_share": CHATTER_SHARE}
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
 
         def generated(number: int) -> Iterator[Interaction]:
