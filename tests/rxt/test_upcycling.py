@@ -14,7 +14,7 @@ from rxlm.rxt.chat_template import ChatTemplateError, interaction_form
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.upcycling import every_third_layer, memory_layers, set_reading, upcycle
+from rxlm.rxt.upcycling import every_third_layer, set_reading, upcycle
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_an_empty_memory_changes_nothing_even_where_reading_is_open(llama: Path)
 def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: Path) -> None:
     model = upcycle(llama, num_slots=4, max_seq_len=64)
     set_reading(model, 1.0)
-    layer = memory_layers(model.decoder)[0]
+    layer = model.decoder.memory_layers[0]
     states = model.encode(torch.randint(20, 500, (2, 9)))[0]
     read, own = layer.read_memory(states), layer.attention.keys_values(layer.attention_norm(states))
     torch.testing.assert_close(read.keys, own.keys)
@@ -69,7 +69,7 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
 def test_the_decoder_encodes_what_its_memory_layers_read(llama: Path) -> None:
     model = upcycle(llama, memory_layers=(0, 2, 6), num_slots=4, max_seq_len=64)
     source_states = []
-    for layer in memory_layers(model.decoder):
+    for layer in model.decoder.memory_layers:
         layer.register_forward_pre_hook(lambda _, inputs: source_states.append(inputs[0]))
     ids = torch.randint(20, 500, (2, 12))
     model.decode(ids, None)

@@ -7,16 +7,24 @@ _ASKED = {
     "What is the capital of {}?": (
         "Spain, Greece, Norway, Egypt, Canada, Brazil, Poland, Kenya, Turkey, India, Portugal, Chile, Austria, Cuba"
     ),
-    "What is the opposite of {}?": "big, fast, light, happy, empty, old, strong, loud, near, dry, full, soft, rich, high",
+    "What is the opposite of {}?": (
+        "big, fast, light, happy, empty, old, strong, loud, near, dry, full, soft, rich, high"
+    ),
     "How many legs does a {} have?": "dog, bird, bee, horse, crab, cat, ladybird, chicken",
     "What is {}?": (
         "7 times 6, 12 minus 5, 3 times 9, 20 divided by 4, 11 plus 8, 15 minus 9, 4 times 4, gravity, a verb, "
         "an adjective, photosynthesis, a triangle, a desert, a planet, oxygen, a poem, democracy, a volcano, jazz"
     ),
     "What is {} made of?": "bread, glass, paper, cheese, steel, a candle, a cloud, concrete, chocolate, a pencil",
-    "Explain what {} is.": "a museum, a bank, a hospital, a bridge, a dictionary, an island, a market, a garden, a calendar",
-    "Write a sentence about {}.": "the forest, a train, the night, a kitchen, winter, the moon, a river, autumn, a storm",
-    "Tell me a short story about {}.": "a bear, a lost key, two friends, an old clock, a king, a little boat, a dragon",
+    "Explain what {} is.": (
+        "a museum, a bank, a hospital, a bridge, a dictionary, an island, a market, a garden, a calendar"
+    ),
+    "Write a sentence about {}.": (
+        "the forest, a train, the night, a kitchen, winter, the moon, a river, autumn, a storm"
+    ),
+    "Tell me a short story about {}.": (
+        "a bear, a lost key, two friends, an old clock, a king, a little boat, a dragon"
+    ),
     "Give me a tip for {}.": (
         "saving money, learning a language, staying healthy, cooking rice, writing a letter, growing tomatoes, "
         "staying calm, studying"
@@ -37,9 +45,13 @@ _ASKED = {
         "four seasons, two rivers, a famous painter, three vegetables, a kind of bird, two metals, five animals, "
         "a famous composer, three flowers, a musical instrument, two continents, a famous book"
     ),
-    "List {}.": "three kinds of tree, two sports, four tools, three drinks, two planets, three insects, two languages",
+    "List {}.": (
+        "three kinds of tree, two sports, four tools, three drinks, two planets, three insects, two languages"
+    ),
     "Translate '{}' into French.": "good night, thank you, a red house, I am hungry, how are you, see you tomorrow",
-    "Translate '{}' into Spanish.": "good morning, please, the blue door, I am tired, where is the station, good luck",
+    "Translate '{}' into Spanish.": (
+        "good morning, please, the blue door, I am tired, where is the station, good luck"
+    ),
     "What is the {}?": (
         "largest continent, longest river, highest mountain, smallest planet, fastest animal, coldest place on Earth, "
         "boiling point of water, speed of light, biggest desert, deepest lake, largest animal"
@@ -47,8 +59,12 @@ _ASKED = {
     "What do {}?": (
         "cows eat, doctors do, fish breathe, frogs eat, bees collect, pilots do, rabbits eat, judges do, babies need"
     ),
-    "Where {}?": "do penguins live, does coffee grow, is the Sahara, do camels live, is Mount Everest, does rain come from",
-    "When {}?": "does winter begin, do flowers bloom, was the moon landing, does the sun rise, did the First World War end",
+    "Where {}?": (
+        "do penguins live, does coffee grow, is the Sahara, do camels live, is Mount Everest, does rain come from"
+    ),
+    "When {}?": (
+        "does winter begin, do flowers bloom, was the moon landing, does the sun rise, did the First World War end"
+    ),
     "Write {}.": (
         "a short poem about rain, a polite refusal, a birthday wish, a recipe for soup, a slogan for a bakery, "
         "an invitation to dinner, a two-line rhyme, a thank-you note, a title for a novel"

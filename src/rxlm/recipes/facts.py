@@ -1,19 +1,16 @@
 """Recipes on the generated fact dialogues: `tiny`, the quickstart, and `retention`, which holds facts for longer."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from statistics import fmean
 from typing import Any, Literal
 
-from rxlm.data.fact_kinds import fact_kinds
+from rxlm.data.fact_kinds import values_by_kind
 from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
-from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.scoring import Grade, grade
-from rxlm.mrq_bench.reading import perplexity, read_dialogues
-from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.mrq_bench.retention import Control
 from rxlm.nn.config import config, require, require_choice, require_int
-from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
-from rxlm.recipes.perplexities import is_follow_up
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.recipe import Recipe, model_of_size, reinforcement
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.generation import SamplingConfig
@@ -80,7 +77,8 @@ class FactsCorpus(Corpus):
 
     def __init__(self, recipe: FactsRecipe) -> None:
         self.recipe = recipe
-        self.values = {kind.name: kind.values for kind in fact_kinds(recipe.variety)}
+        self.values = values_by_kind(recipe.variety)
+        self.recall = RecallTest(self.values)
 
     def generator(self, **changes: Any) -> FactGenerator:
         """Return the generator of the recipe's dialogues, with some settings changed."""
@@ -119,57 +117,32 @@ class FactsCorpus(Corpus):
     def held_out(self) -> Sequence[Dialogue]:
         """Return the dialogues that a model in training is asked."""
         recipe = self.recipe
-        generator = self.generator(num_turns=recipe.evaluation_turns, split="test", seed=recipe.seed + 1)
-        return generator.dialogues(recipe.evaluation_dialogues)
+        return self._test(recipe.evaluation_turns, recipe.evaluation_dialogues, seed=recipe.seed + 1)
 
     def retention(
         self, model: RxTAlpha, num_turns: int, count: int, control: Control = "none", **changes: Any
     ) -> Mapping[str, tuple[float, int]]:
         """Return exact accuracy by distance on test dialogues, whose combinations training has not seen."""
-
-        def is_right(answer: str, question: Question) -> bool:
-            return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
-
-        dialogues = self.generator(num_turns=num_turns, split="test", **changes).dialogues(count)
-        return accuracy_by_distance(answer_dialogues(model.eval(), dialogues, is_right, control=control))
+        return self.recall.by_distance(model, self._test(num_turns, count, **changes), control)
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
-        """Measure on other dialogues than the final test's.
-
-        Returns exact recall by distance, its mean over distances first, and the perplexity of reference answers.
-        """
-        recipe = self.recipe
-        figures = self.retention(model, recipe.evaluation_turns, recipe.evaluation_dialogues, seed=recipe.seed + 1)
-        by_distance = {f"recall/{name}": share for name, (share, _) in figures.items()}
-        perplexities = {"perplexity": perplexity(read_dialogues(model, self.held_out()), is_follow_up)}
-        return {"recall": fmean(by_distance.values())} | by_distance | perplexities
+        """Measure on other dialogues than the final test's; see `RecallTest.figures`."""
+        return self.recall.figures(model, self.held_out())
 
     def results(self, model: RxTAlpha) -> Results:
         """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
-        recipe = self.recipe
-        rows: dict[str, Mapping[str, tuple[float, int]]] = {}
-        for turns, count in zip(recipe.test_turns, recipe.test_dialogues, strict=True):
-            rows[f"{turns} turns"] = self.retention(model, turns, count)
-            if turns == recipe.test_turns[0]:
-                rows[f"{turns} turns, empty memory"] = self.retention(model, turns, count, control="empty")
-        ranges = list(dict.fromkeys(name for row in rows.values() for name in row))
-        table = ResultTable(
-            "Exact recall by distance in turns",
-            ("dialogues of", *ranges),
-            tuple((label, *(_cell(row.get(name)) for name in ranges)) for label, row in rows.items()),
-            NOTE,
-        )
-        return Results((table,), converse(model))
+        numbers = zip(self.recipe.test_turns, self.recipe.test_dialogues, strict=True)
+        asked = {turns: self._test(turns, count) for turns, count in numbers}
+        return Results((self.recall.table(model, asked, "Exact recall by distance in turns", NOTE),), converse(model))
+
+    def _test(self, num_turns: int, count: int, **changes: Any) -> Sequence[Dialogue]:
+        return self.generator(num_turns=num_turns, split="test", **changes).dialogues(count)
 
 
 def converse(model: RxTAlpha, messages: Sequence[str] = MESSAGES) -> tuple[tuple[str, str], ...]:
     """Return a conversation, greedily answered: messages and answers."""
     conversation = Conversation(model.eval(), sampling=SamplingConfig(temperature=0.0))
     return tuple((text, "".join(conversation.send(text))) for text in messages)
-
-
-def _cell(figure: tuple[float, int] | None) -> str:
-    return "" if figure is None else f"{figure[0]:.1%} ({figure[1]})"
 
 
 class _TurnsOf(Sequence[Interaction]):

@@ -5,23 +5,25 @@ the encoded turns before; *write*, through slots, in longer and longer dialogues
 longer.
 """
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.data.tokenizer import load_tokenizer_from_file
+from rxlm.mrq_bench.loading import kind_of
 from rxlm.nn.config import Config, config, require, require_choice, require_int, require_number
 from rxlm.recipes.corpus import BatchMaker
-from rxlm.recipes.own_replies import own_replies
+from rxlm.recipes.own_replies import kept_replies, own_replies
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recipe import override
 from rxlm.recipes.run import curriculum
 from rxlm.recipes.training_run import ReactiveRun, Stage
 from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
+from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import ENCODERS, EncoderKind, reading_is_closed, set_reading, upcycle
 from rxlm.training import distributed
@@ -115,14 +117,14 @@ class UpcycledRun(ReactiveRun):
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the language model's tokenizer."""
         self._make_start()
-        return self._start().needed_tokenizer()
+        return load_tokenizer_from_file(self._start_folder)
 
     def token_ids(self) -> RxTAlphaTokenizerConfig:
         """Return the form of a turn that the chat template gives."""
         if distributed.rank() == 0:
             self._make_start()
         distributed.wait()
-        return self._start().tokenizer_config
+        return RxTAlphaTokenizerConfig(**CheckpointFiles(self._start_folder).config()["tokenizer_config"])
 
     def stages(self) -> list[Stage]:
         """Return reading and writing, then streams."""
@@ -156,18 +158,26 @@ class UpcycledRun(ReactiveRun):
         if distributed.rank() == 0:
             own_replies(self._start().eval(), queries, self.recipe.mix.reply_tokens, path)
         distributed.wait()
-        self.told.replies = json.loads(path.read_text(encoding="utf-8"))
+        self.told.replies = kept_replies(path)
+
+    @property
+    def _start_folder(self) -> Path:
+        return self.folder / "start"
 
     def _start(self) -> RxTAlpha:
         """Return the model before training."""
-        return RxTAlpha.from_pretrained(self.folder / "start").train()
+        return RxTAlpha.from_pretrained(self._start_folder).train()
 
     def _make_start(self) -> None:
         """Make the model before training, where it is not there; for one process."""
-        folder, recipe = self.folder / "start", self.recipe
-        if not (folder / "config.json").is_file():
-            assert recipe.model is not None
-            made = upcycled_or_upcycle(
+        recipe = self.recipe
+        if (self._start_folder / "config.json").is_file():
+            return
+        assert recipe.model is not None
+        if kind_of(recipe.model) == "rxt":
+            made = RxTAlpha.from_pretrained(recipe.model)
+        else:
+            made = upcycle(
                 recipe.model,
                 memory_layers=recipe.memory_layers,
                 num_slots=recipe.num_slots,
@@ -175,15 +185,7 @@ class UpcycledRun(ReactiveRun):
                 encoder=recipe.encoder,
                 system=recipe.system,
             )
-            made.save_pretrained(folder)
-
-
-def upcycled_or_upcycle(model: str, **shape: Any) -> RxTAlpha:
-    """Return a Reactive Transformer that `rxlm upcycle` wrote, or make one of a language model."""
-    config_file = Path(model).expanduser() / "config.json"
-    if config_file.is_file() and "architecture" in json.loads(config_file.read_text(encoding="utf-8")):
-        return RxTAlpha.from_pretrained(model)
-    return upcycle(model, **shape)
+        made.save_pretrained(self._start_folder)
 
 
 def upcycled() -> UpcycledRecipe:

@@ -5,25 +5,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
-from rxlm.data.fact_kinds import fact_kinds
+from rxlm.data.fact_kinds import fact_kinds, values_by_kind
 from rxlm.data.facts import FactGenerator, FactsConfig, Split, is_test_value, texts_of
 from rxlm.data.general_questions import general_questions
 from rxlm.data.open_values import WordSource, open_values
-from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.scoring import Grade, grade
+from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.sgd import read_sgd
 from rxlm.data.small_talk import chatter
 from rxlm.data.stories import fairytale_dialogue, read_fairytales
-from rxlm.mrq_bench.reading import perplexity, read_dialogues
-from rxlm.mrq_bench.retention import Control, accuracy_by_distance, answer_dialogues
 from rxlm.nn.config import Config, config, require, require_int
-from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
+from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import MANY, converse
-from rxlm.recipes.perplexities import is_follow_up
 from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.stories import around_questions
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.trainer import Batches
@@ -125,9 +121,10 @@ class UpcycledCorpus(Corpus):
         self.folder = None if folder is None else Path(folder).expanduser()
         self.mix, self.seed = mix, seed
         self.kinds = fact_kinds("full")
-        self.values = {kind.name: kind.values for kind in self.kinds}
+        self.recall = RecallTest(values_by_kind("full"), DISTANCES, mix.answer_tokens)
         self.replies: dict[str, str] = {}
-        self.services, self.validation_services = self._services()
+        self._made_values: Mapping[str, tuple[str, ...]] = {}
+        self.services = self._services()
         self.tales = self._tales()
 
     def texts(self) -> Iterable[str]:
@@ -189,43 +186,15 @@ class UpcycledCorpus(Corpus):
         return generator.dialogues(self.mix.evaluation_dialogues)
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
-        """Return exact recall of unseen values, its mean over distances first, and the perplexity of references."""
-        figures = self._recall(model, self.held_out())
-        by_distance = {f"recall/{name}": share for name, (share, _) in figures.items()}
-        perplexities = {"perplexity": perplexity(read_dialogues(model, self.held_out()), is_follow_up)}
-        return {"recall": fmean(by_distance.values())} | by_distance | perplexities
+        """Return exact recall of unseen values; see `RecallTest.figures`."""
+        return self.recall.figures(model, self.held_out())
 
     def results(self, model: RxTAlpha) -> Results:
         """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
-        rows: dict[str, Mapping[str, tuple[float, int]]] = {}
-        for turns, count in zip(self.mix.test_turns, self.mix.test_dialogues, strict=True):
-            dialogues = self.generator("test", num_turns=turns).dialogues(count)
-            rows[f"{turns} turns"] = self._recall(model, dialogues)
-            if turns == self.mix.test_turns[0]:
-                rows[f"{turns} turns, empty memory"] = self._recall(model, dialogues, "empty")
-        ranges = list(dict.fromkeys(name for row in rows.values() for name in row))
-        cells = {
-            label: ["" if name not in row else f"{row[name][0]:.1%} ({row[name][1]})" for name in ranges]
-            for label, row in rows.items()
-        }
-        table = ResultTable(
-            "Recall of unseen values by distance in turns",
-            ("dialogues of", *ranges),
-            tuple((label, *row) for label, row in cells.items()),
-            NOTE,
-        )
+        numbers = zip(self.mix.test_turns, self.mix.test_dialogues, strict=True)
+        asked = {turns: self.generator("test", num_turns=turns).dialogues(count) for turns, count in numbers}
+        table = self.recall.table(model, asked, "Recall of unseen values by distance in turns", NOTE)
         return Results((table,), converse(model, MESSAGES))
-
-    def _recall(
-        self, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
-    ) -> Mapping[str, tuple[float, int]]:
-        def is_right(answer: str, question: Question) -> bool:
-            return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
-
-        answered = answer_dialogues(
-            model.eval(), dialogues, is_right, control=control, max_answer_tokens=self.mix.answer_tokens
-        )
-        return accuracy_by_distance(answered, DISTANCES)
 
     # --- sources -------------------------------------------------------------------------------------------------
 
@@ -264,16 +233,13 @@ class UpcycledCorpus(Corpus):
     def _small_talk(self) -> set[str]:
         return {wording.query for wording in chatter("full")}
 
-    def _services(self) -> tuple[list[Dialogue], list[Dialogue]]:
+    def _services(self) -> list[Dialogue]:
         if self.folder is None:
-            return [], []
-        folder = self.folder / "sgd"
-        training, validation = (read_sgd(folder / f"{name}.jsonl.gz") for name in ("train", "dev"))
-        spoken = [
+            return []
+        return [
             replace(dialogue, turns=tuple(replace(turn, is_reference=False) for turn in dialogue.turns))
-            for dialogue in training
+            for dialogue in read_sgd(self.folder / "sgd" / "train.jsonl.gz")
         ]
-        return spoken, validation
 
     def _tales(self) -> list[Dialogue]:
         if self.folder is None:
@@ -287,7 +253,7 @@ class UpcycledCorpus(Corpus):
         return {word for kind in self.kinds for value in filter(is_test_value, kind.values) for word in value.split()}
 
     def _open_values(self, make: BatchMaker) -> Mapping[str, tuple[str, ...]]:
-        if not hasattr(self, "_made_values"):
+        if not self._made_values:
             words = WordSource(make.encoder.tokenizer, self._test_words)
             self._made_values = open_values(self.kinds, words, self.mix.open_values, seed=self.seed)
         return self._made_values

@@ -56,8 +56,7 @@ def decoding_flops(model: RxTModel, position: int) -> int:
     """Floating-point operations of one new token at `position` of its turn: 2 a weight, 4 a score and head element."""
     config = model.decoder.config
     scores = len(model.decoder.layers) * max(config.attention_heads) * config.width_of_head * (position + 1)
-    readers = sum(layer.memory_attention is not None for layer in model.decoder.layers)
-    reads = readers * max(config.memory_heads) * config.width_of_head * config.num_slots
+    reads = len(model.decoder.memory_layers) * max(config.memory_heads) * config.width_of_head * config.num_slots
     return 2 * decoding_parameters(model) + 4 * (scores + reads)
 
 

@@ -54,6 +54,13 @@ class RxTDecoder(HubModule):
         initialise(self.embedding, self.layers)
         self.tie_weights()
 
+    @property
+    def memory_layers(self) -> list[TransformerLayer]:
+        """The layers that read the memory, in order."""
+        return [
+            layer for layer in cast(list[TransformerLayer], list(self.layers)) if layer.memory_attention is not None
+        ]
+
     def forward(
         self,
         ids: Tensor,
@@ -140,8 +147,7 @@ class RxTDecoder(HubModule):
 
         `slot_mask` hides slots where it is False, from all tokens, (B, S), or from each of T, (B, T, S).
         """
-        layers = cast(list[TransformerLayer], list(self.layers))
-        readers = [layer for layer in layers if layer.memory_attention is not None]
+        readers = self.memory_layers
         if readers and (memory.num_layers, memory.slots.shape[3]) != (len(readers), self.config.dim):
             raise ValueError(
                 f"The memory has {memory.num_layers} layers of dim {memory.slots.shape[3]}; "

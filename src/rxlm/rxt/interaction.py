@@ -93,8 +93,7 @@ class StatefulInteraction(TextModel):
 
     def _weights_of_reading(self) -> list[tuple[int, int]]:
         """Return what tells whether the weights that project the memory are still the same: training changes them."""
-        readers = [layer for layer in self.decoder.layers if layer.memory_attention is not None]
-        weights = [weight for layer in readers for weight in layer.parameters()]
+        weights = [weight for layer in self.decoder.memory_layers for weight in layer.parameters()]
         return [(id(weight), 0 if weight.is_inference() else weight._version) for weight in weights]
 
     @torch.no_grad()

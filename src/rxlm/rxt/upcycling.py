@@ -18,12 +18,10 @@ from torch import Tensor, nn
 
 from rxlm.memory.config import MemoryAttentionConfig
 from rxlm.nn.config import ConfigError, require
-from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 from rxlm.rxt.chat_template import interaction_form
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.models import RxTAlpha
 
 EncoderKind = Literal["self", "own"]
@@ -167,7 +165,7 @@ def start_memory(model: RxTModel) -> None:
     language model, had that turn been in its context: what it knows of looking things up there serves at once. What is
     written to a slot is at first a mean of such states.
     """
-    for layer in memory_layers(model.decoder):
+    for layer in model.decoder.memory_layers:
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))
             if own is not None:
@@ -180,21 +178,16 @@ def start_memory(model: RxTModel) -> None:
         nn.init.eye_(layer.write_attention.out_proj.weight)
 
 
-def memory_layers(decoder: RxTDecoder) -> list[TransformerLayer]:
-    """Return the layers of a decoder that read the memory."""
-    return [layer for layer in cast(list[TransformerLayer], list(decoder.layers)) if layer.memory_attention is not None]
-
-
 def reading_is_closed(model: RxTModel) -> bool:
     """Tell whether memory layers write nothing into the residual stream, whatever the memory holds."""
-    readers = [layer.memory_attention for layer in memory_layers(model.decoder)]
+    readers = [layer.memory_attention for layer in model.decoder.memory_layers]
     return not any(reader.out_proj.weight.any() for reader in readers if reader is not None)
 
 
 @torch.no_grad()
 def set_reading(model: RxTModel, share: float) -> None:
     """Let memory layers write `share` of what their self-attention would into the residual stream; 0 closes reading."""
-    for layer in memory_layers(model.decoder):
+    for layer in model.decoder.memory_layers:
         assert layer.memory_attention is not None
         layer.memory_attention.out_proj.weight.copy_(share * layer.attention.out_proj.weight)
         if layer.memory_attention.out_proj.bias is not None:

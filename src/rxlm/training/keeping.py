@@ -7,13 +7,11 @@ Shapes: N turns, B dialogues, K kept turns, T tokens, D model dimension, V vocab
 """
 
 from dataclasses import replace
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.by_length import by_length
@@ -25,11 +23,8 @@ LOGITS_AT_ONCE = 2**25
 
 def memory_readers(decoder: RxTDecoder) -> list[nn.Module]:
     """Return the parts of a decoder that read the memory."""
-    parts = []
-    for layer in cast(list[TransformerLayer], list(decoder.layers)):
-        if layer.memory_attention is not None:
-            parts += [layer.memory_attention, layer.memory_norm, layer.slot_norm]
-    return parts
+    parts = ((layer.memory_attention, layer.memory_norm, layer.slot_norm) for layer in decoder.memory_layers)
+    return [part for of_layer in parts for part in of_layer if part is not None]
 
 
 def last_layers(model: RxTModel, count: int) -> list[nn.Module]:

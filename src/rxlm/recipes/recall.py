@@ -1,0 +1,62 @@
+"""How much of what was told a model recalls, by distance in turns: figures while it trains, and a finished model's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rxlm.data.records import Dialogue, Question
+from rxlm.data.scoring import Grade, grade
+from rxlm.mrq_bench.reading import perplexity, read_dialogues
+from rxlm.mrq_bench.retention import DISTANCE_RANGES, Control, accuracy_by_distance, answer_dialogues
+from rxlm.recipes.corpus import ResultTable
+from rxlm.recipes.perplexities import is_follow_up
+from rxlm.rxt.models import RxTAlpha
+
+
+@dataclass(frozen=True)
+class RecallTest:
+    """Asks dialogues about facts, and counts answers that name the right value and no other of its kind.
+
+    Fields:
+        values: of each kind of fact.
+        ranges: of distances from a fact to its question, in turns.
+        max_answer_tokens: the longest answer; None: the model's longest interaction.
+    """
+
+    values: Mapping[str, Sequence[str]]
+    ranges: Sequence[tuple[int, int]] = DISTANCE_RANGES
+    max_answer_tokens: int | None = None
+
+    def by_distance(
+        self, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
+    ) -> Mapping[str, tuple[float, int]]:
+        """Return the share of right answers and the number of questions, by range of distances."""
+        answered = answer_dialogues(
+            model.eval(), dialogues, self._is_right, control=control, max_answer_tokens=self.max_answer_tokens
+        )
+        return accuracy_by_distance(answered, self.ranges)
+
+    def figures(self, model: RxTAlpha, dialogues: Sequence[Dialogue]) -> Mapping[str, float]:
+        """Return recall, its mean over ranges first, and the perplexity of reference answers."""
+        by_distance = {f"recall/{name}": share for name, (share, _) in self.by_distance(model, dialogues).items()}
+        perplexities = {"perplexity": perplexity(read_dialogues(model, dialogues), is_follow_up)}
+        return {"recall": fmean(by_distance.values())} | by_distance | perplexities
+
+    def table(self, model: RxTAlpha, dialogues: Mapping[int, Sequence[Dialogue]], title: str, note: str) -> ResultTable:
+        """Return recall on dialogues by their number of turns; on the first ones also with an empty memory."""
+        rows: dict[str, Mapping[str, tuple[float, int]]] = {}
+        for turns, asked in dialogues.items():
+            controls: tuple[Control, ...] = ("none",) if rows else ("none", "empty")
+            for control in controls:
+                name = f"{turns} turns" if control == "none" else f"{turns} turns, empty memory"
+                rows[name] = self.by_distance(model, asked, control)
+        ranges = list(dict.fromkeys(name for row in rows.values() for name in row))
+        cells = tuple((name, *(_cell(row.get(each)) for each in ranges)) for name, row in rows.items())
+        return ResultTable(title, ("dialogues of", *ranges), cells, note)
+
+    def _is_right(self, answer: str, question: Question) -> bool:
+        return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
+
+
+def _cell(figure: tuple[float, int] | None) -> str:
+    return "" if figure is None else f"{figure[0]:.1%} ({figure[1]})"
