@@ -54,6 +54,13 @@ def test_a_run_leaves_answers_figures_plots_and_a_page(run: Path) -> None:
     assert results["reports"]["language"]["embeddings"] == "the model's own"
 
 
+def test_cost_is_measured_at_the_turns_that_are_named(rxt: Path, tmp_path: Path) -> None:
+    words = ["--reports", "cost", "--controls", "--cost-turns", "2", "5", "--output", str(tmp_path / "run")]
+    assert main(["bench", "memory", str(rxt), *SMALL, *words]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert results["reports"]["cost"]["turns"] == [2, 5]
+
+
 def test_the_page_holds_everything_in_itself(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
 
@@ -134,6 +141,7 @@ def test_what_cannot_be_measured_is_explained(
         (["--history", "some"], "history must be full, none, turns:N or tokens:N"),
         (["--data", "babi"], "data 'babi' needs a source"),
         (["--tasks", "1", "6"], "tasks means something for babi only"),
+        (["--cost-turns", "0"], "cost_turns must be numbers of turns, from 1"),
     ],
 )
 def test_options_that_make_no_sense_are_explained(

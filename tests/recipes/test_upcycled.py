@@ -13,10 +13,13 @@ import torch
 from pretrained_models import save_language_model
 from rxlm.cli import main
 from rxlm.data.facts import is_test_value
+from rxlm.data.general_questions import general_questions
+from rxlm.data.records import Dialogue
 from rxlm.nn.config import ConfigError
 from rxlm.recipes import UpcycledRecipe, open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun
+from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import reading_is_closed, upcycle
 
@@ -78,7 +81,8 @@ def test_some_last_layers_can_learn_too(llama: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_its_replies_and_results(folder: Path) -> None:
-    assert len(json.loads((folder / "replies.json").read_text(encoding="utf-8"))) > 1
+    replies = json.loads((folder / "replies.json").read_text(encoding="utf-8"))
+    assert set(general_questions()) < set(replies)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     table = results["tables"][0]
     assert [row[0] for row in table["rows"]] == ["9 turns", "9 turns, empty memory"]
@@ -120,6 +124,52 @@ def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path) -> Non
     assert not told & asked
 
 
+def corpus(**mix: Any) -> UpcycledCorpus:
+    corpus = UpcycledCorpus(None, UpcycledMix(replies=0, open_values=1, **mix), seed=0)
+    corpus.replies = {query: f"What the model says to {query}" for query in general_questions()}
+    return corpus
+
+
+def first_batches(run: UpcycledRun, told: UpcycledCorpus, phase: DialoguePhase, count: int) -> list[Dialogue]:
+    batches = told.dialogues(run.maker(run.recipe.dialogues), phase)
+    return [dialogue for _ in range(count) for dialogue in next(batches).dialogues]
+
+
+def test_general_questions_take_the_place_of_small_talk(llama: Path, tmp_path: Path) -> None:
+    run, phase = UpcycledRun(quick(llama), tmp_path), DialoguePhase(steps=1, num_turns=9)
+    for share, least, most in ((0.0, 0, 0), (1.0, 10, 200)):
+        turns = [turn for each in first_batches(run, corpus(general_share=share), phase, 10) for turn in each.turns]
+        general = [turn for turn in turns if turn.query in general_questions()]
+        assert least <= len(general) <= most
+        assert all(turn.answer == f"What the model says to {turn.query}" for turn in general)
+        assert not any(turn.is_reference for turn in general)
+        assert all(turn.is_reference for turn in turns if turn.question is not None)
+
+
+def test_streams_ask_from_as_far_as_they_are_told_to(llama: Path, tmp_path: Path) -> None:
+    run, phase = UpcycledRun(quick(llama), tmp_path), DialoguePhase(steps=1, num_turns=12, streams=True)
+    longest = {}
+    for far in (3, 24):
+        batches = corpus(stream_turns=far, general_share=0.0).dialogues(run.maker(run.recipe.dialogues), phase)
+        turns = [turn for _ in range(12) for row in next(batches).interactions for turn in row]
+        longest[far] = max(turn.question.distance or 0 for turn in turns if turn.question)
+    assert longest[3] <= 3 < 8 < longest[24] <= 24
+
+
+def test_a_conversation_is_about_so_many_kinds_of_fact(llama: Path, tmp_path: Path) -> None:
+    for most in (1, 6):
+        dialogues = corpus(max_facts=most).generator("train", num_turns=24).dialogues(20)
+        held = [turn.question.facts_held for each in dialogues for turn in each.turns if turn.question]
+        assert max(held) == most
+
+
+def test_the_recipe_says_how_far_reading_is_opened(llama: Path, tmp_path: Path) -> None:
+    model = UpcycledRun(quick(llama, reading=0.25), tmp_path).new_model()
+    for layer in model.decoder.memory_layers:
+        assert layer.memory_attention is not None
+        torch.testing.assert_close(layer.memory_attention.out_proj.weight, 0.25 * layer.attention.out_proj.weight)
+
+
 def test_two_processes_begin_a_run_together_and_finish_it(llama: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps(quick(llama).to_dict()), encoding="utf-8")
@@ -138,6 +188,7 @@ def test_two_processes_begin_a_run_together_and_finish_it(llama: Path, tmp_path:
     ("changes", "message"),
     [
         ({"mix": {"services_share": 0.9}}, "no more together"),
+        ({"mix": {"general_share": 1.5}}, "general_share must be from 0 to 1, got 1.5"),
         ({"settings": {"pretrained": False, "keep": 0.0}}, "pretrained must be true"),
         ({"encoder": "none"}, "encoder must be one of"),
     ],
