@@ -189,15 +189,12 @@ class UpcycledRun(ReactiveRun):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters: 90 minutes on one core.
-
-    As two processes on two cores it takes two hours, and learns from twice as many dialogues.
-    """
+    """For a language model of some hundred million parameters: 90 minutes on one core."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=90, num_turns=2, batch_size=24),
         DialoguePhase(steps=100, num_turns=4, batch_size=12),
-        DialoguePhase(steps=330, num_turns=9, batch_size=8),
+        DialoguePhase(steps=240, num_turns=9, batch_size=8),
     )
     optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.1)
     loop = TrainingConfig(
@@ -210,6 +207,8 @@ def upcycled() -> UpcycledRecipe:
             pretrained=True, unroll=16, read_encoded_until=phases[0].steps, answer_share=0.2, keep=0.5, keep_share=0.5
         ),
         phases=phases,
-        streams=loop,
-        stream_phases=(DialoguePhase(steps=120, num_turns=8, streams=True, reset_probability=0.15),),
+        streams=loop.replace(
+            optimizer=optimizer.replace(learning_rate=6e-4, gate_scale=3.0, warmup_steps=10, decay_share=0.9)
+        ),
+        stream_phases=(DialoguePhase(steps=120, num_turns=8, streams=True, reset_probability=0.35),),
     )
