@@ -21,7 +21,8 @@ from transformers import AutoTokenizer
 
 from rxlm.data.stories import read_gutenberg
 from rxlm.llm import DecoderLMForCausalLM
-from rxlm.llm.conversion import Address, from_gqa
+from rxlm.llm.conversion import from_gqa
+from rxlm.nn.pretrained import Address
 
 
 @dataclass(frozen=True, kw_only=True)
