@@ -75,7 +75,6 @@ def with_gate(kind: str, variant: str, score: float, **gate: object) -> RxTAlpha
         {"kind": "slot-linear"},
         {"kind": "slot-linear", "gate_per_slot": False},
         {"kind": "content"},
-        {"kind": "content-slot"},
     ],
     ids=str,
 )

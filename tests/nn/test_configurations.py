@@ -55,7 +55,7 @@ def component_configs(draw: st.DrawFn) -> RxTComponentConfig:
 @st.composite
 def memory_configs(draw: st.DrawFn) -> MemoryAttentionConfig:
     gate, variant, norm = (draw(st.sampled_from(values)) for values in (GATES, VARIANTS, MEMORY_NORMS))
-    has_activation = gate not in ("none", "content", "content-slot")
+    has_activation = gate not in ("none", "content")
     return MemoryAttentionConfig(
         num_layers=6,
         dim=64,

@@ -3,7 +3,6 @@
 from typing import Literal, get_args
 
 from rxlm.memory.gate import (
-    ACTIVATED_GATES,
     GATE_ACTIVATIONS,
     GATES,
     PER_SLOT_GATES,
@@ -136,7 +135,7 @@ class MemoryAttentionConfig(Config):
             allowed = value == default or self.gate in gates
             require(allowed, f"{field}={value!r} is for the gates {', '.join(gates)}, got gate={self.gate!r}.")
 
-        only("gate_activation", "sigmoid", ACTIVATED_GATES)
+        only("gate_activation", "sigmoid", tuple(gate for gate in GATES if gate not in ("none", "content")))
         only("gate_init", None, tuple(gate for gate in GATES if gate != "none"))
         only("gate_per_slot", True, PER_SLOT_GATES)
         only("gate_status", "mean", STATUS_GATES)

@@ -12,17 +12,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-GateKind = Literal[
-    "none", "static", "elementwise", "linear", "slot-elementwise", "slot-linear", "content", "content-slot"
-]
+GateKind = Literal["none", "static", "elementwise", "linear", "slot-elementwise", "slot-linear", "content"]
 GATES: tuple[GateKind, ...] = get_args(GateKind)
 GateActivation = Literal["sigmoid", "tanh"]
 GATE_ACTIVATIONS: tuple[GateActivation, ...] = get_args(GateActivation)
 SlotStatus = Literal["mean", "linear"]
 PER_SLOT_GATES: tuple[GateKind, ...] = ("static", "elementwise", "slot-elementwise", "slot-linear")
 STATUS_GATES: tuple[GateKind, ...] = ("slot-elementwise", "slot-linear")
-CONTENT_GATES: tuple[GateKind, ...] = ("content", "content-slot")
-ACTIVATED_GATES: tuple[GateKind, ...] = ("static", "elementwise", "linear", "slot-elementwise", "slot-linear")
 
 CONTENT_GATE_INIT = -1.0
 
@@ -138,18 +134,17 @@ class SlotGate(ResidualGate):
 
 
 class ContentGate(ResidualGate):
-    """G = sigmoid(W [norm(old), norm(update)] + b); b = -1 at first.
+    """G = sigmoid(W [norm(old), norm(update)] + b), a value per slot and dimension; b = -1 at first.
 
     Sees old and new apart, so that it can learn to keep what it has: the gate that holds facts longest (see
-    dev/LOG.md). `content` has a value per slot and dimension. `content-slot` has one a slot, which is kept or replaced
-    as a whole: what a slot holds is then never made of parts of two turns.
+    dev/LOG.md).
     """
 
-    def __init__(self, dim: int, init: float = CONTENT_GATE_INIT, *, whole_slots: bool = False) -> None:
+    def __init__(self, dim: int, init: float = CONTENT_GATE_INIT) -> None:
         super().__init__("sigmoid")
         self.old_norm = nn.RMSNorm(dim)
         self.update_norm = nn.RMSNorm(dim)
-        self.linear = nn.Linear(2 * dim, 1 if whole_slots else dim)
+        self.linear = nn.Linear(2 * dim, dim)
         nn.init.constant_(self.linear.bias, init)
 
     def score(self, old: Tensor, update: Tensor) -> Tensor:
@@ -167,7 +162,7 @@ def make_gate(
     status: SlotStatus = "mean",
     init: float | None = None,
 ) -> ResidualGate:
-    """Return the gate of that name; `init` is the first value of w or b (None: -1 for the content gates, else 0)."""
+    """Return the gate of that name; `init` is the first value of w or b (None: -1 for `content`, else 0)."""
     first = 0.0 if init is None else float(init)
     if kind == "none":
         return SumGate()
@@ -177,6 +172,6 @@ def make_gate(
         return ElementwiseGate(dim, num_slots, activation, per_slot, first)
     if kind == "linear":
         return LinearGate(dim, activation, first)
-    if kind in CONTENT_GATES:
-        return ContentGate(dim, CONTENT_GATE_INIT if init is None else first, whole_slots=kind == "content-slot")
+    if kind == "content":
+        return ContentGate(dim, CONTENT_GATE_INIT if init is None else first)
     return SlotGate(kind, dim, num_slots, activation, per_slot, status, first)
