@@ -147,12 +147,13 @@ def plot_recall_and_cost(values: Mapping[str, Any], path: Path) -> None:
                 before = cells.get(distance, (0, 0))
                 cells[distance] = before[0] + right, before[1] + count
     costs = {name[5:]: found for name, found in values.items() if name.startswith("cost/")}
+    colours = {model: f"C{number}" for number, model in enumerate(sorted(recalls, reverse=True))}
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), constrained_layout=True)
-    for number, (model, cells) in enumerate(recalls.items()):
+    for model, cells in recalls.items():
         names = sorted(cells, key=lambda name: int(name.split("-")[0]))
         shares = [cells[name][0] / cells[name][1] for name in names]
-        axes[0].plot(names, shares, marker="o", label=model, color=f"C{number}")
-    axes[0].set_ylim(0, 1.03)
+        axes[0].plot(names, shares, marker="o", label=model, color=colours[model])
+    axes[0].set_ylim(-0.03, 1.03)
     axes[0].set_title("right answers, unseen values")
     axes[0].set_xlabel("turns between fact and question")
     for axis, (field, label, scale) in zip(
@@ -160,10 +161,10 @@ def plot_recall_and_cost(values: Mapping[str, Any], path: Path) -> None:
         (("first_token_ms", "milliseconds to the first token", 1.0), ("session_bytes", "megabytes kept", 1e6)),
         strict=True,
     ):
-        for number, (model, found) in enumerate(costs.items()):
+        for model, found in costs.items():
             points = [cell if isinstance(cell, (int, float)) else cell["value"] for cell in found[field]]
             axis.plot(
-                found["turns"], [point / scale for point in points], marker="o", label=model, color=f"C{4 * number}"
+                found["turns"], [point / scale for point in points], marker="o", label=model, color=colours[model]
             )
         axis.set_xscale("log", base=2)
         axis.set_xticks(found["turns"], [str(turn) for turn in found["turns"]])
