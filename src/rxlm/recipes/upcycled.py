@@ -152,10 +152,10 @@ class UpcycledRun(ReactiveRun):
 
     def _reply(self, make: BatchMaker) -> None:
         """Let the language model reply to general questions and to what some conversations begin with."""
-        queries, path = self.told.reply_queries(make), self.folder / "replies.json"
-        if not queries or self.told.replies:
+        if self.told.replies:
             return
-        if distributed.rank() == 0:
+        queries, path = self.told.reply_queries(make), self.folder / "replies.json"
+        if distributed.rank() == 0 and not kept_replies(path).keys() >= set(queries):
             own_replies(self._start().eval(), queries, self.recipe.mix.reply_tokens, path)
         distributed.wait()
         self.told.replies = kept_replies(path)

@@ -48,7 +48,7 @@ def memory_bytes(model: RxTModel) -> int:
 def decoding_parameters(model: RxTModel) -> int:
     """Parameters that the decoder reads for one new token; memory's key and value projections ran before."""
     table = parameter_table(model)
-    projected = sum(_key_value_weights(layer.memory_attention) for layer in model.decoder.layers)
+    projected = sum(_key_value_weights(layer.memory_attention) for layer in model.decoder.memory_layers)
     return table["decoder"].active + table["head"].active - projected
 
 
