@@ -54,7 +54,7 @@ def _costs(model: RxTAlpha) -> Table:
         "decoder": f"{len(model.decoder.layers)} layers of {decoder.dim}, "
         f"{query} query and {key_value} key/value heads of {decoder.num_heads}{experts}",
         "memory": f"{memory.num_layers} layers x {memory.num_slots} slots x {memory.dim}, {memory.variant}, "
-        f"gate {memory.gate}, initially {memory.initial_memory}",
+        f"{'slots that copy' if memory.write == 'copy' else f'gate {memory.gate}'}, initially {memory.initial_memory}",
         "a conversation keeps": f"{memory_bytes(model):,} bytes ({str(model.dtype).removeprefix('torch.')})",
         "query and answer": f"up to {model.max_seq_len:,} tokens of a vocabulary of {decoder.vocab_size:,}",
         "a new token": f"{first:,.1f} MFLOP (first of a turn) to {last:,.1f} MFLOP (last)",

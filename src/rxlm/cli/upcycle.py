@@ -12,7 +12,7 @@ def upcycle(
     /,
     *,
     memory_layers: tuple[int, ...] | None = None,
-    num_slots: int = 16,
+    num_slots: int = 64,
     max_seq_len: int = 256,
     encoder: Literal["self", "own"] = "self",
     system: str | None = None,
@@ -25,7 +25,7 @@ def upcycle(
     Args:
         model: folder or hub id of the language model, or a GGUF file (needs the package gguf).
         target: folder to write, new or empty.
-        memory_layers: numbers of the layers that read the memory, from 0; every third one if not given.
+        memory_layers: numbers of the layers that read the memory, from 0; five from its middle if not given.
         num_slots: memory slots of each.
         max_seq_len: longest turn, query and answer, in tokens.
         encoder: self (the language model encodes what was said), or own (an encoder with fresh weights).

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.memory.copying import CopyAttention
 from rxlm.memory.gate import ResidualGate, make_gate
 from rxlm.memory.norm import make_memory_norm
 from rxlm.nn.attention import Attention, padding_mask
@@ -26,32 +27,40 @@ class MemoryAttentionLayer(nn.Module):
             self.consolidation_gate = _gate(config)
         self.mix_gate = _gate(config) if config.variant.endswith("self-interlayer") else None
         self.variant = config.variant
+        self.encoded_norm = nn.RMSNorm(config.dim)
+        self.copy_attention = None
+        if config.write == "copy":
+            self.copy_attention = CopyAttention(config.dim, config.num_slots)
+            return
         self.write_norm = _norm(config)
         self.identity = None
         if config.slot_identity:
             self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
             if not self.identity.is_meta:
                 nn.init.normal_(self.identity)
-        self.encoded_norm = nn.RMSNorm(config.dim)
         self.write_attention = _attention(config, config.write_heads)
         self.write_gate = _gate(config)
 
     def forward(
-        self, slots: Tensor, mean: Tensor | None, encoded: Tensor, mask: Tensor | None, rotation: Rotation
+        self, slots: Tensor, mean: Tensor | None, encoded: Tensor, mask: Tensor | None, rotation: Rotation | None
     ) -> Tensor:
         """Return the layer's next slots (B, S, D).
 
         Args:
             slots: the layer's slots (B, S, D).
             mean: normalised mean of the slots over layers (B, S, D), for the variants that look beyond one layer.
-            encoded: the interaction as the encoder's layer sees it (B, T, D); `mask` (B, 1, 1, T) hides padding.
-            rotation: rotary embedding of the encoded tokens' positions.
+            encoded: the interaction as the encoder's layer sees it (B, T, D).
+            mask: True at tokens that are not padding, (B, T).
+            rotation: rotary embedding of the encoded tokens' positions, for an attention that writes.
         """
-        slots = self.consolidate(slots, mean)
+        slots, tokens = self.consolidate(slots, mean), self.encoded_norm(encoded)
+        if self.copy_attention is not None:
+            return self.copy_attention(slots, tokens, mask)
         asking = self.write_norm(slots)
         if self.identity is not None:
             asking = asking + self.identity
-        update = self.write_attention(asking, self.encoded_norm(encoded), key_rotation=rotation, mask=mask)
+        key_mask = None if mask is None else padding_mask(mask)
+        update = self.write_attention(asking, tokens, key_rotation=rotation, mask=key_mask)
         return self.write_gate(slots, update.type_as(slots))  # under autocast the memory keeps its own precision
 
     def consolidate(self, slots: Tensor, mean: Tensor | None) -> Tensor:
@@ -76,7 +85,9 @@ class MemoryAttention(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(MemoryAttentionLayer(config) for _ in range(config.num_layers))
         self.mean_norm = _norm(config) if "interlayer" in config.variant else None
-        self.rope = RotaryEmbedding(config.dim // config.num_heads, config.rope_base)
+        self.rope = None
+        if config.write == "attention":
+            self.rope = RotaryEmbedding(config.dim // config.num_heads, config.rope_base)
         self.initial = None
         if config.initial_memory == "learned":
             shape = (config.num_layers, config.num_slots, config.dim)
@@ -94,11 +105,10 @@ class MemoryAttention(nn.Module):
                 a single real token keeps its memory as it is.
         """
         means = self._means(slots)
-        key_mask = None if mask is None else padding_mask(mask)
-        rotation = self.rope(token_positions(encoded.shape[2], mask, encoded.device))
+        rotation = None if self.rope is None else self.rope(token_positions(encoded.shape[2], mask, encoded.device))
         # Unbound at once: the gradient of a single layer's slice would be as large as the whole memory.
         each = zip(self.layers, slots.unbind(0), means, encoded.unbind(0), strict=True)
-        updated = torch.stack([layer(own, mean, seen, key_mask, rotation) for layer, own, mean, seen in each])
+        updated = torch.stack([layer(own, mean, seen, mask, rotation) for layer, own, mean, seen in each])
         return updated if mask is None else torch.where(mask.any(dim=1)[:, None, None], updated, slots)
 
     def _means(self, slots: Tensor) -> list[Tensor | None]:

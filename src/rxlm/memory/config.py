@@ -28,6 +28,7 @@ from rxlm.nn.feed_forward import ACTIVATIONS
 MemoryAttentionVariant = Literal["simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer"]
 VARIANTS: tuple[MemoryAttentionVariant, ...] = get_args(MemoryAttentionVariant)
 InitialMemory = Literal["normal", "zeros", "learned"]
+WriteKind = Literal["attention", "copy"]
 
 
 @config
@@ -43,6 +44,8 @@ class MemoryAttentionConfig(Config):
         variant: what slots attend to before they read the interaction: nothing (`simple`), their own layer
             (`self`), the mean over layers (`interlayer`), a gated mix of both (`self-interlayer`), or the same with
             the mean over one of `num_groups` groups of layers (`grouped-self-interlayer`).
+        write: how slots take an interaction in: `attention` reads it and a residual gate lets in what was read; `copy`
+            keeps a slot or copies a token's state to it, see `memory/copying.py`, and takes neither heads nor a gate.
         gate, gate_activation, gate_per_slot, gate_status, gate_init: the residual gate, see `memory/gate.py`.
         norm: norm of the slots, see `memory/norm.py`.
         initial_memory: `learned` (a parameter, which starts from noise), `zeros`, or `normal` noise, drawn anew.
@@ -67,6 +70,7 @@ class MemoryAttentionConfig(Config):
     consolidation_kv_heads: int | None = None
     variant: MemoryAttentionVariant = "interlayer"
     num_groups: int | None = None
+    write: WriteKind = "attention"
     gate: GateKind = "content"
     gate_activation: GateActivation = "sigmoid"
     gate_per_slot: bool = True
@@ -86,6 +90,7 @@ class MemoryAttentionConfig(Config):
         require_int(self, "num_layers", "dim", "num_slots", "max_seq_len", "num_heads")
         require_int(self, "num_query_heads", "num_kv_heads", "consolidation_query_heads", "consolidation_kv_heads")
         require_choice(self, "variant", VARIANTS)
+        require_choice(self, "write", get_args(WriteKind))
         require_choice(self, "gate", GATES)
         require_choice(self, "gate_activation", GATE_ACTIVATIONS)
         require_choice(self, "gate_status", get_args(SlotStatus))
@@ -100,6 +105,8 @@ class MemoryAttentionConfig(Config):
         require((self.initial_std or 0) >= 0, f"initial_std must not be negative, got {self.initial_std}.")
         self._check_gate()
         self._check_groups()
+        require(self.write == "attention" or not self.slot_identity,
+                "slot_identity is for write='attention': slots that copy have an identity of their own.")  # fmt: skip
         for heads in (self.write_heads, self.consolidation_heads):
             try:
                 check_head_counts(self.dim, self.num_heads, *heads)

@@ -51,7 +51,7 @@ class UpcycledRecipe(Config):
     name: str
     model: str | None = None
     memory_layers: tuple[int, ...] | None = None
-    num_slots: int = 16
+    num_slots: int = 64
     max_seq_len: int = 192
     encoder: EncoderKind = "self"
     system: str | None = None
@@ -192,13 +192,13 @@ def upcycled() -> UpcycledRecipe:
     """For a language model of some hundred million parameters: 90 minutes on one core."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
-        DialoguePhase(steps=90, num_turns=2, batch_size=24),
-        DialoguePhase(steps=100, num_turns=4, batch_size=12),
-        DialoguePhase(steps=240, num_turns=9, batch_size=8),
+        DialoguePhase(steps=30, num_turns=2, batch_size=24),
+        DialoguePhase(steps=40, num_turns=4, batch_size=12),
+        DialoguePhase(steps=220, num_turns=9, batch_size=8),
     )
-    optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.1)
+    optimizer = OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25)
     loop = TrainingConfig(
-        steps=120, batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1
+        steps=80, batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1
     )
     return UpcycledRecipe(
         name="upcycled",
@@ -208,7 +208,7 @@ def upcycled() -> UpcycledRecipe:
         ),
         phases=phases,
         streams=loop.replace(
-            optimizer=optimizer.replace(learning_rate=6e-4, gate_scale=3.0, warmup_steps=10, decay_share=0.9)
+            optimizer=optimizer.replace(learning_rate=8e-4, gate_scale=3.0, warmup_steps=10, decay_share=0.9)
         ),
-        stream_phases=(DialoguePhase(steps=120, num_turns=8, streams=True, reset_probability=0.35),),
+        stream_phases=(DialoguePhase(steps=80, num_turns=8, streams=True, reset_probability=0.35),),
     )

@@ -4,6 +4,7 @@ from typing import NamedTuple, cast
 
 from torch import nn
 
+from rxlm.memory.copying import CopyAttention
 from rxlm.memory.gate import SlotGate
 from rxlm.nn.attention import Attention
 from rxlm.nn.layer import TransformerLayer
@@ -68,13 +69,15 @@ def update_flops(model: RxTModel, num_tokens: int) -> int:
     encode = 2 * _count(*layers).active * num_tokens
     encode += 4 * len(layers) * max(encoder.attention_heads) * encoder.width_of_head * num_tokens**2
     head_dim = memory.dim // memory.num_heads
+    write_dim = memory.dim if memory.write == "copy" else max(memory.write_heads) * head_dim
     write = update = 0
     for layer in model.memory_attention.layers:
-        from_tokens = _key_value_weights(layer.write_attention)
+        writer = layer.write_attention if layer.copy_attention is None else layer.copy_attention
+        from_tokens = _key_value_weights(writer)
         over_slots = sum(_weights_over_slots(module) for module in layer.modules())
         everything = sum(parameter.numel() for parameter in layer.parameters())
         update += 2 * from_tokens * num_tokens + 2 * (everything - from_tokens - over_slots) * slots + 2 * over_slots
-        write += 4 * max(memory.write_heads) * head_dim * slots * num_tokens
+        write += 4 * write_dim * slots * num_tokens
         if memory.variant != "simple":
             write += 4 * max(memory.consolidation_heads) * head_dim * slots**2
     return encode + write + update
@@ -103,13 +106,17 @@ def _count(*modules: nn.Module) -> ParameterCount:
 
 
 def _key_value_weights(attention: object) -> int:
+    if isinstance(attention, CopyAttention):
+        return attention.k_proj.weight.numel()
     if not isinstance(attention, Attention):
         return 0
     return attention.k_proj.weight.numel() + attention.v_proj.weight.numel()
 
 
 def _weights_over_slots(module: nn.Module) -> int:
-    """Weights of a gate that maps all slots at once, and so serves once a memory and not once a slot."""
+    """Weights that serve once a memory and not once a slot: of a gate that maps all slots, and what each slot has."""
+    if isinstance(module, CopyAttention):
+        return module.identity.numel() + module.keep_gate_bias.numel()
     return module.linear.weight.numel() if isinstance(module, SlotGate) and module.linear is not None else 0
 
 

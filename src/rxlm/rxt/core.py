@@ -4,7 +4,7 @@ Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from rxlm.rxt.encoder import RxTEncoder, SelfEncoder
 from rxlm.rxt.generation import Column, Prompt, SamplingConfig, generate
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.memory_attention import RxTMemoryAttention
+from rxlm.rxt.said import said_mask
 
 
 class RxTModel(HubModule):
@@ -117,7 +118,22 @@ class RxTModel(HubModule):
                 f"The memory holds {memory.batch_size} conversations and the token ids {ids.shape[0]} rows."
             )
         mask = None if mask is None else mask.bool()
-        return MemoryState(self.memory_attention(memory.slots, self.encode(ids, mask, memory), mask))
+        encoded = self.encode(ids, mask, memory)
+        return MemoryState(self.memory_attention(memory.slots, encoded, self.written(ids, mask)))
+
+    @overload
+    def written(self, ids: Tensor, mask: Tensor) -> Tensor: ...
+
+    @overload
+    def written(self, ids: Tensor, mask: None) -> Tensor | None: ...
+
+    def written(self, ids: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return True at the tokens of interactions that an update may take up, (B, T); None: all. Arguments as above.
+
+        Slots that copy single tokens leave out those that only give an interaction its form: they say nothing.
+        """
+        copies = self.memory_attention.config.write == "copy"
+        return said_mask(ids, mask, self.tokenizer_config) if copies else mask
 
     def generate(
         self,

@@ -11,7 +11,7 @@ Shapes: L memory layers, S slots, D model dimension.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +26,14 @@ from rxlm.rxt.models import RxTAlpha
 
 EncoderKind = Literal["self", "own"]
 ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
+_HALF_OPEN = 0.5  # what the gates of memory layers let through at first
 
 
 def upcycle(
     model: str | Path,
     *,
     memory_layers: Sequence[int] | None = None,
-    num_slots: int = 16,
+    num_slots: int = 64,
     max_seq_len: int = 256,
     encoder: EncoderKind = "self",
     system: str | None = None,
@@ -41,7 +42,7 @@ def upcycle(
 
     Args:
         model: folder, hub id or GGUF file of the language model.
-        memory_layers: numbers of the layers that read the memory, from 0; every third one when None.
+        memory_layers: numbers of the layers that read the memory, from 0; `middle_layers` when None.
         num_slots: memory slots S of each.
         max_seq_len: longest interaction in tokens, at most the language model's positions.
         encoder: "self": the language model encodes what was said, without further weights. "own": a bidirectional
@@ -54,7 +55,7 @@ def upcycle(
     require(encoder in ENCODERS, f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}.")
     pretrained = Pretrained(model)
     shape = pretrained.shape
-    layers = every_third_layer(shape.num_layers) if memory_layers is None else tuple(memory_layers)
+    layers = middle_layers(shape.num_layers) if memory_layers is None else tuple(memory_layers)
     require(
         1 <= max_seq_len <= shape.max_positions,
         f"max_seq_len must be between 1 and the language model's {shape.max_positions} positions, got {max_seq_len}.",
@@ -73,9 +74,12 @@ def upcycle(
     return upcycled.eval()
 
 
-def every_third_layer(num_layers: int) -> tuple[int, ...]:
-    """Return the numbers of every third of a model's layers, from the fourth on; of all, where they are so few."""
-    return tuple(range(3, num_layers, 3)) or tuple(range(num_layers))
+def middle_layers(num_layers: int) -> tuple[int, ...]:
+    """Return the numbers of five layers from two to four fifths of a model's depth, or of as many as there are.
+
+    There a token's state tells both what it is and what it belongs to.
+    """
+    return tuple(sorted({num_layers * tenths // 10 for tenths in (4, 5, 6, 7, 8)}))
 
 
 def decoder_config(
@@ -102,6 +106,7 @@ def decoder_config(
         head_dim=shape.head_dim,
         qk_norm=shape.qk_norm,
         memory_qk_norm=shape.qk_norm,
+        memory_attention_gate="sigmoid",
         qkv_bias=shape.qkv_bias,
         attention_bias=shape.out_bias,
         ff_dim=shape.ff_dim,
@@ -114,25 +119,17 @@ def decoder_config(
 
 
 def memory_attention_config(decoder: RxTComponentConfig) -> MemoryAttentionConfig:
-    """Return the memory attention of an upcycled model: empty slots with an identity, the gate that keeps longest."""
+    """Return the memory attention of an upcycled model: empty slots, to which states of single tokens are copied."""
     return MemoryAttentionConfig(
         num_layers=decoder.num_layers,
         dim=decoder.dim,
         num_slots=decoder.num_slots,
         max_seq_len=decoder.max_seq_len,
-        num_heads=_num_heads(decoder.dim),
+        num_heads=1,
         variant="simple",
-        gate="content",
+        write="copy",
         initial_memory="zeros",
-        slot_identity=True,
-        attention_bias=False,
     )
-
-
-def _num_heads(dim: int) -> int:
-    """Return how many heads of 64, or of as near to it as can be, a dimension is divided into."""
-    divisors = [heads for heads in range(1, dim // 2 + 1) if dim % heads == 0 and dim // heads % 2 == 0]
-    return min(divisors, key=lambda heads: abs(dim / heads - 64))
 
 
 def _encoder_config(decoder: RxTComponentConfig) -> RxTComponentConfig:
@@ -159,13 +156,13 @@ def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape)
 
 @torch.no_grad()
 def start_memory(model: RxTModel) -> None:
-    """Let the memory be read as a layer reads the tokens before, with reading closed, and be written as they stand.
+    """Let the memory be read as a layer reads the tokens before, with reading closed.
 
     Read with the norm and the weights of self-attention, the states of an earlier turn are what they would be to the
-    language model, had that turn been in its context: what it knows of looking things up there serves at once. What is
-    written to a slot is at first a mean of such states.
+    language model, had that turn been in its context: what it knows of looking things up there serves at once.
     """
     for layer in model.decoder.memory_layers:
+        nn.init.zeros_(layer.memory_attention.gate_proj.weight)  # half open
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))
             if own is not None:
@@ -173,9 +170,6 @@ def start_memory(model: RxTModel) -> None:
         for norm in (layer.memory_norm, layer.slot_norm):
             cast(nn.RMSNorm, norm).weight.copy_(cast(nn.RMSNorm, layer.attention_norm).weight)
     set_reading(model, 0.0)
-    for layer in cast(list[Any], list(model.memory_attention.layers)):
-        nn.init.eye_(layer.write_attention.v_proj.weight)
-        nn.init.eye_(layer.write_attention.out_proj.weight)
 
 
 def reading_is_closed(model: RxTModel) -> bool:
@@ -189,6 +183,6 @@ def set_reading(model: RxTModel, share: float) -> None:
     """Let memory layers write `share` of what their self-attention would into the residual stream; 0 closes reading."""
     for layer in model.decoder.memory_layers:
         assert layer.memory_attention is not None
-        layer.memory_attention.out_proj.weight.copy_(share * layer.attention.out_proj.weight)
+        layer.memory_attention.out_proj.weight.copy_(share / _HALF_OPEN * layer.attention.out_proj.weight)
         if layer.memory_attention.out_proj.bias is not None:
             nn.init.zeros_(layer.memory_attention.out_proj.bias)

@@ -52,13 +52,14 @@ class Readings:
         return MemoryReading(tuple(KeyValues(own.keys[owners], own.values[owners], mask) for own in self.all.layers))
 
 
-def encoded_turns_as_memory(turns: Turns, initial: Tensor, encoded: Tensor) -> Memories:
-    """Return a memory a dialogue, its initial slots and the tokens of all its turns; a turn sees only earlier ones.
+def encoded_turns_as_memory(turns: Turns, initial: Tensor, encoded: Tensor, written: Tensor) -> Memories:
+    """Return a memory a dialogue, its initial slots and tokens of all its turns; a turn sees only earlier ones.
 
     Args:
         turns: the batch; turn n of dialogue b has the number n * B + b.
         initial: slots that conversations start from, (L, B, S, D); all turns see them.
         encoded: encoded data of all turns but the last, (L, N - 1, B, T, D).
+        written: True at those of their tokens that an update would take up, (N - 1, B, T).
     """
     num_turns, size, _ = turns.ids.shape
     device = turns.ids.device
@@ -68,7 +69,7 @@ def encoded_turns_as_memory(turns: Turns, initial: Tensor, encoded: Tensor) -> M
         conversation = turns.fresh.long().cumsum(0)
     number = torch.arange(num_turns, device=device)
     is_before = (number[:, None] > number[:-1])[..., None] & (conversation[:, None] == conversation[:-1])  # (N, N-1, B)
-    tokens = is_before.transpose(1, 2)[..., None] & turns.mask[:-1].transpose(0, 1)  # (N, B, N-1, T)
+    tokens = is_before.transpose(1, 2)[..., None] & written.transpose(0, 1)  # (N, B, N-1, T)
     always = torch.ones(num_turns, size, initial.shape[2], dtype=torch.bool, device=device)
     visible = torch.cat((always, tokens.flatten(2)), dim=2).flatten(0, 1)
     return Memories(slots, torch.arange(size, device=device).repeat(num_turns), visible)

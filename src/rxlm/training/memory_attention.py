@@ -80,7 +80,7 @@ class MemoryAttentionPretraining(TrainModule):
         for turn in range(batch.num_turns):
             mask = batch.mask[turn]
             seen = encoded[:, turn] + self.settings.noise * torch.randn_like(encoded[:, turn])
-            new = self.model.memory_attention(memory, seen, mask)
+            new = self.model.memory_attention(memory, seen, self.model.written(batch.ids[turn], mask))
             target = self._target(memory.detach(), encoded[:, turn], mask, turn)
             per_row = F.cosine_similarity(new, target, dim=-1).mean(dim=(0, 2))  # (B,)
             similarity = similarity + (per_row * mask.any(dim=1)).sum()

@@ -182,7 +182,9 @@ class MemoryAware(TrainModule):
         if not self.reads_encoded:
             return Memories.one_a_turn(self.memories(batch, self.carried).slots)
         initial = self.model.init_memory(batch.batch_size).slots
-        return encoded_turns_as_memory(batch, initial, encode_turns(self.model, batch, with_last=False))
+        earlier, mask = batch.ids[:-1], batch.mask[:-1]
+        written = self.model.written(earlier.flatten(0, 1), mask.flatten(0, 1)).view_as(mask)
+        return encoded_turns_as_memory(batch, initial, encode_turns(self.model, batch, with_last=False), written)
 
     def diagnose(self, batch: Turns) -> dict[str, float]:
         """Measure the loss with an empty memory, and how far gates open and memory moves."""

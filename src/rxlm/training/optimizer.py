@@ -17,7 +17,7 @@ def parameter_group(name: str) -> str:
     if any(part in name for part in ("embedding", ".head.", "mlm_head", "embed_tokens", "lm_head")):
         return "embeddings"
     if "memory_attention." in name and name.startswith("model.memory_attention."):
-        return "gates" if "_gate." in name else "memory"
+        return "gates" if "_gate" in name else "memory"
     return "body"
 
 
