@@ -14,7 +14,7 @@ from rxlm.rxt.chat_template import ChatTemplateError, interaction_form
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.upcycling import every_third_layer, set_reading, upcycle
+from rxlm.rxt.upcycling import middle_layers, set_reading, upcycle
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,12 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
     read, own = layer.read_memory(states), layer.attention.keys_values(layer.attention_norm(states))
     torch.testing.assert_close(read.keys, own.keys)
     torch.testing.assert_close(read.values, own.values)
+    x = torch.randn(2, 5, model.decoder.config.dim)
     assert layer.memory_attention is not None
-    torch.testing.assert_close(layer.memory_attention.out_proj.weight, layer.attention.out_proj.weight)
+    as_tokens = layer.attention(x, read)
+    torch.testing.assert_close(layer.memory_attention(x, read), as_tokens, atol=1e-5, rtol=1e-4)
+    set_reading(model, 0.5)
+    torch.testing.assert_close(layer.memory_attention(x, read), as_tokens / 2, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -84,7 +88,7 @@ def test_it_has_no_weights_but_the_language_models_and_those_of_the_memory(llama
     assert sum(parameter.numel() for parameter in model.encoder.parameters()) == 0
     own = upcycle(llama, num_slots=4, max_seq_len=64, encoder="own")
     assert sum(parameter.numel() for parameter in own.encoder.layers.parameters()) > 0
-    assert own.encode(torch.tensor([[30, 31]])).shape == (2, 1, 2, 48)
+    assert own.encode(torch.tensor([[30, 31]])).shape == (4, 1, 2, 48)
 
 
 def test_it_saves_loads_chats_and_forks_like_any_other(llama: Path, tmp_path: Path) -> None:
@@ -200,7 +204,8 @@ def test_shapes_that_cannot_be_are_refused(llama: Path, changes: dict, message: 
         upcycle(llama, **changes)
 
 
-def test_every_third_layer_reads_the_memory_by_default() -> None:
-    assert every_third_layer(30) == (3, 6, 9, 12, 15, 18, 21, 24, 27)
-    assert every_third_layer(BASE["num_hidden_layers"]) == (3, 6)
-    assert every_third_layer(2) == (0, 1)
+def test_layers_of_the_middle_read_the_memory_by_default() -> None:
+    assert middle_layers(30) == (12, 15, 18, 21, 24)
+    assert middle_layers(BASE["num_hidden_layers"]) == (2, 3, 4, 5)
+    assert middle_layers(2) == (0, 1)
+    assert middle_layers(1) == (0,)

@@ -3,7 +3,8 @@
 Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
@@ -66,11 +67,13 @@ class TurnBatch:
         mask: True at tokens that are not padding, (B, T); a row without a single one has no interaction here.
         answer_mask: True at the tokens that the model has to predict, (B, T): the answer and [EOS]; the thought and
             [A], too, where there is one. Logits at position j - 1 predict the token at j.
+        value_mask: True at the answer's tokens that name what its query asks for, (B, T); None where it is not known.
     """
 
     ids: Tensor
     mask: Tensor
     answer_mask: Tensor
+    value_mask: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -89,15 +92,15 @@ class TurnBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the batch on a device."""
-        return type(self)(
-            self.ids.to(device, non_blocking=non_blocking),
-            self.mask.to(device, non_blocking=non_blocking),
-            self.answer_mask.to(device, non_blocking=non_blocking),
-        )
+        return self._each(lambda values: values.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
         """Return the batch in page-locked memory, from which a GPU copies in the background."""
-        return type(self)(self.ids.pin_memory(), self.mask.pin_memory(), self.answer_mask.pin_memory())
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = None if self.value_mask is None else change(self.value_mask)
+        return type(self)(change(self.ids), change(self.mask), change(self.answer_mask), values)
 
 
 InteractionBatch = TurnBatch
@@ -141,11 +144,12 @@ class DialogueBatch:
 
 
 class EncodedTurn(NamedTuple):
-    """The tokens of an interaction, and the range of those that the model has to predict."""
+    """The tokens of an interaction, the range of those that the model has to predict, and places of asked values."""
 
     ids: tuple[int, ...]
     first_target: int
     end_of_targets: int
+    values: tuple[int, ...] = ()
 
 
 @dataclass
@@ -205,9 +209,11 @@ class InteractionEncoder:
         if excess > 0:
             query, thinking, answer, is_whole = self._truncate(query, thinking, answer, excess)
         start = (*tokens.before_query, *query)
-        ids = (*start, *thinking, *tokens.before_answer, *answer, tokens.eos_token_id)
+        opened = (*start, *thinking, *tokens.before_answer)
+        ids = (*opened, *answer, tokens.eos_token_id)
         first = len(start) + (0 if self.predict_opening else 1 if thinking else len(tokens.before_answer))
-        return EncodedTurn(ids, first, len(ids) if is_whole else len(ids) - 1)
+        values = tuple(len(opened) + place for place in self._value_places(interaction) if place < len(answer))
+        return EncodedTurn(ids, first, len(ids) if is_whole else len(ids) - 1, values)
 
     def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
         """Return `[BOS][Q]query`, truncated like an interaction so that [A] and `room` more tokens fit."""
@@ -266,6 +272,16 @@ class InteractionEncoder:
         thinking = (*thinking[:1], *thinking[1 + from_thought :])
         return query[from_query:], thinking, answer[: len(answer) - from_answer], from_answer == 0
 
+    def _value_places(self, interaction: Interaction) -> tuple[int, ...]:
+        """Return the places, in the answer, of the tokens that name what the query asks for."""
+        answer, question = interaction.answer, interaction.question
+        places: list[int] = []
+        for value in () if question is None else question.expected:
+            for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", answer, re.IGNORECASE):
+                start, end = (len(self._encode(answer[:place].rstrip())) for place in found.span())
+                places.extend(range(start, end))
+        return tuple(places)
+
     def _encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(encode_text(self.tokenizer, text))
 
@@ -275,10 +291,14 @@ class InteractionEncoder:
         ids = torch.tensor([row.ids + (pad,) * (width - len(row.ids)) for row in rows], dtype=torch.long)
         places = torch.arange(width)
         lengths, first, end = torch.tensor([[len(row.ids), row.first_target, row.end_of_targets] for row in rows]).T
+        value_mask = torch.zeros_like(ids, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            value_mask[number, list(row.values)] = True
         return TurnBatch(
             ids=ids,
             mask=places < lengths[:, None],
             answer_mask=(places >= first[:, None]) & (places < end[:, None]),
+            value_mask=value_mask,
         )
 
 

@@ -194,21 +194,27 @@ def upcycled() -> UpcycledRecipe:
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=40, num_turns=4, batch_size=12),
-        DialoguePhase(steps=220, num_turns=9, batch_size=8),
+        DialoguePhase(steps=280, num_turns=9, batch_size=8),
     )
     optimizer = OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25)
     loop = TrainingConfig(
-        steps=80, batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1
+        steps=110, batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1
     )
     return UpcycledRecipe(
         name="upcycled",
         dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
         dialogues_settings=MemoryAwareConfig(
-            pretrained=True, unroll=16, read_encoded_until=phases[0].steps, answer_share=0.2, keep=0.5, keep_share=0.5
+            pretrained=True,
+            unroll=16,
+            read_encoded_until=phases[0].steps,
+            answer_share=0.1,
+            wording_share=0.2,
+            keep=0.5,
+            keep_share=0.35,
         ),
         phases=phases,
         streams=loop.replace(
             optimizer=optimizer.replace(learning_rate=8e-4, gate_scale=3.0, warmup_steps=10, decay_share=0.9)
         ),
-        stream_phases=(DialoguePhase(steps=80, num_turns=8, streams=True, reset_probability=0.35),),
+        stream_phases=(DialoguePhase(steps=110, num_turns=8, streams=True, reset_probability=0.35),),
     )

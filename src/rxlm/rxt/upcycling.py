@@ -162,6 +162,8 @@ def start_memory(model: RxTModel) -> None:
     language model, had that turn been in its context: what it knows of looking things up there serves at once.
     """
     for layer in model.decoder.memory_layers:
+        assert layer.memory_attention is not None
+        assert layer.memory_attention.gate_proj is not None
         nn.init.zeros_(layer.memory_attention.gate_proj.weight)  # half open
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))

@@ -46,6 +46,14 @@ def with_some_answers(turns: Turns, share: float, generator: torch.Generator) ->
     return replace(turns, answer_mask=targets)
 
 
+def with_some_words(turns: Turns, share: float, generator: torch.Generator) -> Turns:
+    """Leave in the loss the tokens that name what was asked for, and a random share of the others."""
+    if share == 1 or turns.value_mask is None:
+        return turns
+    drawn = torch.rand(turns.answer_mask.shape, generator=generator).to(turns.answer_mask.device) < share
+    return replace(turns, answer_mask=turns.answer_mask & (turns.value_mask | drawn))
+
+
 def with_kept_turns(turns: Turns, share: float, generator: torch.Generator) -> Turns:
     """Choose about `share` of the turns whose answers are no references; they keep to the language model.
 

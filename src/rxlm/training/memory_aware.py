@@ -18,7 +18,14 @@ from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.direct_reading import Memories, Readings, encoded_turns_as_memory
-from rxlm.training.keeping import keeping_loss, last_layers, memory_readers, with_kept_turns, with_some_answers
+from rxlm.training.keeping import (
+    keeping_loss,
+    last_layers,
+    memory_readers,
+    with_kept_turns,
+    with_some_answers,
+    with_some_words,
+)
 from rxlm.training.memory_chain import decoding_groups, encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
 from rxlm.training.recall import draw_recalls, recall_targets
@@ -39,7 +46,9 @@ class MemoryAwareConfig(Config):
         pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the
             reading and writing of the memory learn. learned_layers: so many of its last layers learn, too.
         answer_share: share of the turns that ask nothing whose answers are predicted; questions always are. Less than 1
-            spares time where many turns tell something.
+            spares time where many turns tell something. wording_share: share of the answers' tokens that name nothing
+            asked for that are predicted; those that do always are. How an answer is put is soon learnt, and often a
+            matter of chance: less than 1 leaves more of the loss, and less noise, for what is to be remembered.
         keep: weight of keeping to the language model in turns whose answers are no references (see
             `rxlm.training.keeping`); 0 leaves it out. keep_share: share of these turns that are looked at.
         load_balancing: weight of the experts' load-balancing loss.
@@ -54,6 +63,7 @@ class MemoryAwareConfig(Config):
     pretrained: bool = False
     learned_layers: int = 0
     answer_share: float = 1.0
+    wording_share: float = 1.0
     keep: float = 0.0
     keep_share: float = 1.0
     load_balancing: float = 0.01
@@ -62,7 +72,7 @@ class MemoryAwareConfig(Config):
         require_int(self, "unroll")
         for name in ("recall", "keep", "load_balancing"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
-        for name in ("recall_share", "answer_share", "keep_share"):
+        for name in ("recall_share", "answer_share", "wording_share", "keep_share"):
             value = getattr(self, name)
             require(0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
         for name in ("keep", "learned_layers"):
@@ -102,6 +112,7 @@ class MemoryAware(TrainModule):
         """Lay the turns of a batch out in one tensor, and draw those that are told from memory."""
         turns = super().prepare(Turns.of(batch), generator)
         turns = with_some_answers(turns, self.settings.answer_share, generator)
+        turns = with_some_words(turns, self.settings.wording_share, generator)
         if self.settings.keep:
             turns = with_kept_turns(turns, self.settings.keep_share, generator)
         if not self.settings.recall:

@@ -49,6 +49,7 @@ class Turns:
         ids, mask, answer_mask: (N, B, T), as in `TurnBatch`.
         fresh: True at the turns that begin a conversation, (N, B); None where only the first ones do.
         asks: True at turns that ask for something told before, (N, B); None where it is not known.
+        value_mask: as in `TurnBatch`, (N, B, T).
         is_reference: False at turns whose answer was said and is no reference, (N, B); None where it is not known.
         recalls: turns to be told from memory, if any are. kept: turns that keep to the language model, if any do.
     """
@@ -59,6 +60,7 @@ class Turns:
     fresh: Tensor | None = None
     asks: Tensor | None = None
     is_reference: Tensor | None = None
+    value_mask: Tensor | None = None
     recalls: Recalls | None = None
     kept: Kept | None = None
 
@@ -88,6 +90,7 @@ class Turns:
             fresh,
             asks=marked(lambda turn: turn.question is not None),
             is_reference=marked(lambda turn: turn.is_reference),
+            value_mask=None if any(turn.value_mask is None for turn in batch.turns) else stacked("value_mask"),
         )
 
     @property
@@ -111,7 +114,7 @@ class Turns:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return turns with their tensors changed, without what was drawn for a step."""
         changed: dict[str, Any] = {"recalls": None, "kept": None}
-        for name in ("ids", "mask", "answer_mask", "fresh", "asks", "is_reference"):
+        for name in ("ids", "mask", "answer_mask", "fresh", "asks", "is_reference", "value_mask"):
             value = getattr(self, name)
             changed[name] = None if value is None else change(value)
         return replace(self, **changed)
