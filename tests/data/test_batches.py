@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.batches import InteractionEncoder, TokenIds
-from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.templates import interaction_ids
 
 texts = st.text("abc .?", min_size=1, max_size=40)
@@ -107,6 +107,34 @@ def test_turn_is_the_same_in_any_company(encoder):
     assert not together.mask[1, width:].any()
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected", "named"),
+    [
+        ("You live in Paris.", ("Paris",), [" Paris"]),
+        ("paris, of course. Paris!", ("Paris",), ["paris", " Paris"]),
+        ("In a dark blue car.", ("dark blue",), [" dark blue"]),
+        ("They are Anna and Bob.", ("Bob", "Anna"), [" Anna", " Bob"]),
+        ("He is an Annapolitan.", ("Anna",), []),
+        ("I do not know.", (), []),
+    ],
+)
+def test_tokens_that_name_what_is_asked_for_are_marked(encoder, tokenizer, answer, expected, named):
+    question = Question("home", expected, 1 if expected else None)
+    batch = encoder.interaction_batch([Interaction("Hi.", "Paris."), Interaction("Where?", answer, question=question)])
+    assert batch.value_mask is not None
+    assert not batch.value_mask[0].any()
+    assert not (batch.value_mask & ~batch.answer_mask).any()
+    assert tokenizer.decode(batch.ids[1][batch.value_mask[1]]) == "".join(named)
+
+
+def test_a_value_behind_the_cut_of_a_long_answer_is_not_marked(tokenizer, tokens):
+    asked = Interaction("Who?", "My dear friend, it is Anna.", question=Question("name", ("Anna",), 1))
+    for max_tokens in range(5, 30):
+        batch = InteractionEncoder(tokenizer, tokens, max_tokens=max_tokens).interaction_batch([asked])
+        assert batch.value_mask is not None
+        assert not (batch.value_mask & ~batch.answer_mask).any()
+
+
 def test_queries_leave_room_for_an_answer(encoder, tokens):
     batch = encoder.query_batch(["Who am I?", "I live in Paris. " * 20], room=10)
     assert batch.ids.shape[1] == encoder.max_tokens - 11
@@ -139,4 +167,5 @@ def test_batches_move_between_devices(encoder):
     turn = Interaction("Who?", "I.")
     batch = encoder.dialogue_batch([Dialogue((turn, turn))])
     assert torch.equal(batch.to("cpu").turns[1].ids, batch.turns[1].ids)
-    assert batch.to("meta").turns[0].mask.device.type == "meta"
+    moved = batch.to("meta").turns[0]
+    assert all(getattr(moved, name).device.type == "meta" for name in ("ids", "mask", "answer_mask", "value_mask"))

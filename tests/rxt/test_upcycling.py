@@ -204,6 +204,18 @@ def test_shapes_that_cannot_be_are_refused(llama: Path, changes: dict, message: 
         upcycle(llama, **changes)
 
 
+@torch.no_grad()
+def test_tokens_of_the_chat_template_are_not_remembered(llama: Path) -> None:
+    model = upcycle(llama, num_slots=4, max_seq_len=64)
+    form = model.tokenizer_config
+    nothing = torch.tensor([[*form.before_query, *form.before_answer, form.eos_token_id]])
+    said = torch.tensor([[*form.before_query, 40, 41, *form.before_answer, 42, form.eos_token_id]])
+    assert model.written(said, None).sum() == 3
+    memory = noise(model, 1)
+    assert torch.equal(model.update_memory(memory, nothing).slots, memory.slots)
+    assert not torch.allclose(model.update_memory(memory, said).slots, memory.slots)
+
+
 def test_layers_of_the_middle_read_the_memory_by_default() -> None:
     assert middle_layers(30) == (12, 15, 18, 21, 24)
     assert middle_layers(BASE["num_hidden_layers"]) == (2, 3, 4, 5)

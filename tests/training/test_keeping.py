@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.nn.config import ConfigError
 from rxlm.training.direct_reading import Memories, Readings
-from rxlm.training.keeping import keeping_loss, memory_readers, with_kept_turns, with_some_answers
+from rxlm.training.keeping import keeping_loss, memory_readers, with_kept_turns, with_some_answers, with_some_words
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.turns import Turns
 from training_runs import encoder, model
@@ -39,6 +39,19 @@ def test_questions_are_always_answered_and_what_is_no_reference_never() -> None:
     many = turns(*[(TOLD, TOLD)] * 200)
     share = with_some_answers(many, 0.25, generator()).answer_mask.any(dim=2).float().mean()
     assert 0.2 < share < 0.3
+
+
+def test_what_names_the_value_is_always_predicted_and_a_share_of_the_other_words() -> None:
+    many = turns(*[(TOLD, ASKED)] * 200)
+    assert many.value_mask is not None
+    thinned = with_some_words(many, 0.25, generator())
+    assert (thinned.answer_mask & many.value_mask).sum() == many.value_mask.sum() > 0
+    others = many.answer_mask & ~many.value_mask
+    assert 0.22 < (thinned.answer_mask & others).sum() / others.sum() < 0.28
+    assert not (thinned.answer_mask & ~many.answer_mask).any()
+    assert with_some_words(many, 1.0, generator()) is many
+    unknown = replace(many, value_mask=None)
+    assert with_some_words(unknown, 0.25, generator()) is unknown
 
 
 def test_what_is_no_reference_is_kept_but_for_the_first_turn_of_a_conversation() -> None:
@@ -99,6 +112,7 @@ def test_a_batch_in_which_nothing_counts_is_no_error() -> None:
         ({"pretrained": False}, "keep=0.5 is for pretrained language models"),
         ({"pretrained": False, "keep": 0.0, "learned_layers": 1}, "learned_layers=1 is for pretrained"),
         ({"answer_share": 0.0}, "answer_share must be above 0"),
+        ({"wording_share": 1.5}, "wording_share must be above 0 and at most 1, got 1.5"),
         ({"keep": -1.0}, "keep must not be negative"),
     ],
 )
