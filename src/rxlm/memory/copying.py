@@ -2,8 +2,8 @@
 
 An attention that writes mixes what it has read of all tokens, and a gate lets some of the mixture in. Where exact
 values are to be told again, that blurs them. Here a slot's own state stands among the tokens that it may attend to, and
-no projection stands behind: one softmax decides between keeping and copying, and a slot that has copied holds a state
-that the decoder's layer has itself made of a token, and can read as it reads the tokens before.
+no projection stands behind: one softmax decides between keeping and copying, and a slot that has copied holds the
+normalised state of a token, which a decoder that encodes for itself can read as it reads the tokens before.
 
 Shapes: B conversations, S slots, T tokens, D model dimension.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 SHARPNESS = 8.0
 KEEPING = 7.0
+TURN = 16
 
 
 class Shares(NamedTuple):
@@ -27,10 +28,12 @@ class Shares(NamedTuple):
 class CopyAttention(nn.Module):
     """New slots, m' = a_0 m + sum_t a_t x_t, with weights a = softmax([keep(m), s_1, ..., s_T]).
 
-    keep(m) = w n(m) + b, a b for each slot; s_t = (Wi i + Wm n(m)) . (Wk x_t) / sqrt(D), with a learned identity i of
-    each slot and an RMSNorm n. At first Wm and w are zero: which tokens a slot is for depends on its identity alone.
-    `SHARPNESS` scales Wi, so that scores differ by about 3 at first and slots copy a token or two, each slot others;
-    b begins at `KEEPING`, where about one slot in three copies anything of a turn.
+    keep(m) = w n(m) + b + log(max(1, T / 16)), a b for each slot; s_t = (Wi i + Wm n(m)) . (Wk x_t) / sqrt(D), with a learned
+    identity i of each slot and an RMSNorm n. At first Wm and w are zero: which tokens a slot is for depends on its
+    identity alone. `SHARPNESS` scales Wi, so that on a language model's states scores differ by about 3 at first and
+    slots copy a token or two, each slot others; b begins at `KEEPING`, where about one slot in three copies anything
+    of a turn of `TURN` tokens. Beyond that length the logarithm keeps the balance: without it every further token
+    would be one more chance to be overwritten, and a long answer would empty the memory.
 
     The idea is that of pointer networks (Vinyals et al., 2015), with the memory's cell as one of the places.
 
@@ -72,6 +75,7 @@ class CopyAttention(nn.Module):
         scores = asking @ self.k_proj(tokens).transpose(1, 2) * slots.shape[-1] ** -0.5
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None], -torch.inf)
-        keep = self.keep_gate(held) + self.keep_gate_bias
+        length = slots.new_tensor(tokens.shape[1]) if mask is None else mask.sum(-1)[:, None, None].to(slots.dtype)
+        keep = self.keep_gate(held) + self.keep_gate_bias + (length / TURN).clamp(min=1).log()
         weights = torch.cat((keep, scores), dim=-1).softmax(dim=-1)
         return Shares(weights[..., :1], weights[..., 1:])

@@ -132,6 +132,7 @@ class RxTModel(HubModule):
 
         Slots that copy single tokens leave out those that only give an interaction its form: they say nothing.
         """
+        mask = None if mask is None else mask.bool()
         copies = self.memory_attention.config.write == "copy"
         return said_mask(ids, mask, self.tokenizer_config) if copies else mask
 

@@ -55,8 +55,8 @@ class MemoryWatch:
         """Return means over turns and rows.
 
         `gate/layer_i` is the mean opening G of the gate that writes (of slots that copy, the share that was not kept),
-        `consolidation_gate/layer_i` of the one before it
-        in the variants that have one; `memory_drift/layer_i` the root mean square of what a turn changed.
+        `consolidation_gate/layer_i` of the one before it in the variants that have one; `memory_drift/layer_i` the root
+        mean square of what a turn changed.
         """
         weights = torch.cat(self.present)
         total = weights.sum().clamp(min=1)

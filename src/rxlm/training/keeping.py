@@ -48,8 +48,10 @@ def with_some_answers(turns: Turns, share: float, generator: torch.Generator) ->
 
 def with_some_words(turns: Turns, share: float, generator: torch.Generator) -> Turns:
     """Leave in the loss the tokens that name what was asked for, and a random share of the others."""
-    if share == 1 or turns.value_mask is None:
+    if share == 1:
         return turns
+    if turns.value_mask is None:
+        raise ValueError("wording_share below 1 needs turns that say what they ask for: these come from no dialogues.")
     drawn = torch.rand(turns.answer_mask.shape, generator=generator).to(turns.answer_mask.device) < share
     return replace(turns, answer_mask=turns.answer_mask & (turns.value_mask | drawn))
 
