@@ -83,7 +83,7 @@ ARCHITECTURES = {
     ),
     "mha-simple-copy": Architecture(
         decoder={"memory_attention_gate": "sigmoid"},
-        memory={"variant": "simple", "write": "copy", "initial_memory": "zeros", "num_heads": 1},
+        memory={"variant": "simple", "write": "copy", "initial_memory": "zeros", "attention_bias": False},
     ),
     "mha-selfinterlayer-none": Architecture(
         decoder={"final_norm": None, "num_query_heads": 2, "num_kv_heads": 2},

@@ -15,7 +15,7 @@ LAYERS, SLOTS, DIM, TOKENS, ROWS = 2, 5, 16, 7, 3
 
 def network() -> MemoryAttention:
     config = MemoryAttentionConfig(
-        num_layers=LAYERS, dim=DIM, num_slots=SLOTS, max_seq_len=16, num_heads=1, variant="simple", write="copy",
+        num_layers=LAYERS, dim=DIM, num_slots=SLOTS, max_seq_len=16, variant="simple", write="copy",
         initial_memory="zeros",
     )  # fmt: skip
     return randomise(MemoryAttention(config).double())
@@ -89,6 +89,21 @@ def test_new_slots_keep_mostly_and_copy_each_a_token_of_its_own() -> None:
     assert all(len(row.unique()) > 12 for row in copied.argmax(-1))
 
 
+@torch.no_grad()
+def test_a_long_turn_displaces_about_as_much_as_a_short_one() -> None:
+    torch.manual_seed(0)
+    copying = CopyAttention(256, 64)
+    kept = [float(copying.shares(torch.zeros(8, 64, 256), 0.63 * torch.randn(8, n, 256))[0].mean()) for n in (16, 160)]
+    assert abs(kept[0] - kept[1]) < 0.15, "ten times as long"
+    # The length is that of what may be copied, wherever it stands.
+    tokens, mask = 0.63 * torch.randn(1, 160, 256), torch.zeros(1, 160, dtype=torch.bool)
+    mask[0, 40:100] = True
+    hidden, alone = (
+        copying.shares(torch.zeros(1, 64, 256), *each)[0] for each in ((tokens, mask), (tokens[:, 40:100],))
+    )
+    torch.testing.assert_close(hidden, alone)
+
+
 def test_it_learns_under_autocast_and_the_memory_keeps_its_own_precision() -> None:
     memory = network().float()
     slots = drawn(LAYERS, 1, SLOTS, DIM).float().requires_grad_()
@@ -100,7 +115,14 @@ def test_it_learns_under_autocast_and_the_memory_keeps_its_own_precision() -> No
 
 
 def test_options_of_an_attention_that_writes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="slot_identity is for write='attention'"):
-        MemoryAttentionConfig(write="copy", slot_identity=True)
+    changes = {
+        "slot_identity": True, "rope_base": 1e6, "gate": "linear", "norm": "mixed-rms", "num_query_heads": 2,
+        "attention_bias": True,
+    }  # fmt: skip
+    for name, value in changes.items():
+        with pytest.raises(ConfigError, match=f"{name}={value!r} means nothing to slots that copy"):
+            MemoryAttentionConfig(write="copy", variant="simple", **{name: value})
+    MemoryAttentionConfig(write="copy", variant="self", gate="linear", num_query_heads=8)  # for consolidation
+    MemoryAttentionConfig(write="copy", variant="simple", dim=20)  # there are no heads to divide it
     with pytest.raises(ConfigError, match=r"write must be one of 'attention', 'copy', got 'paste'"):
         MemoryAttentionConfig(write="paste")  # type: ignore[arg-type]

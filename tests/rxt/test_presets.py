@@ -107,7 +107,7 @@ def test_for_a_token_the_decoder_reads_all_active_weights_but_those_that_project
 @torch.no_grad()
 def test_the_operations_of_a_turn_are_those_that_pytorch_counts(name, position, monkeypatch):
     """Of matrix products; norms and activations are left out here, and count for a percent."""
-    copies = {"variant": "simple", "write": "copy", "num_heads": 1, "dim": 128}
+    copies = {"variant": "simple", "write": "copy", "attention_bias": False, "dim": 128}
     architecture = Architecture(shared={"dim": 128, "ff_dim": 200}, memory=copies)
     model = (build(architecture) if name == "copies" else build_preset(name)).float().eval()
     memory = model.init_memory(1, seed=0)

@@ -14,7 +14,7 @@ from rxlm.rxt.chat_template import ChatTemplateError, interaction_form
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.upcycling import middle_layers, set_reading, upcycle
+from rxlm.rxt.upcycling import middle_layers, set_reading, start_memory, upcycle
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,19 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
     torch.testing.assert_close(layer.memory_attention(x, read), as_tokens, atol=1e-5, rtol=1e-4)
     set_reading(model, 0.5)
     torch.testing.assert_close(layer.memory_attention(x, read), as_tokens / 2, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_reading_without_a_gate_is_opened_as_far(llama: Path) -> None:
+    values = upcycle(llama, num_slots=4, max_seq_len=64).config_dict()
+    model = RxTAlpha.from_config_dict(
+        {**values, "decoder_config": {**values["decoder_config"], "memory_attention_gate": None}}
+    )
+    start_memory(model)
+    set_reading(model, 0.5)
+    layer = model.decoder.memory_layers[0]
+    assert layer.memory_attention is not None
+    torch.testing.assert_close(layer.memory_attention.out_proj.weight, 0.5 * layer.attention.out_proj.weight)
 
 
 @torch.no_grad()

@@ -50,8 +50,8 @@ def test_what_names_the_value_is_always_predicted_and_a_share_of_the_other_words
     assert 0.22 < (thinned.answer_mask & others).sum() / others.sum() < 0.28
     assert not (thinned.answer_mask & ~many.answer_mask).any()
     assert with_some_words(many, 1.0, generator()) is many
-    unknown = replace(many, value_mask=None)
-    assert with_some_words(unknown, 0.25, generator()) is unknown
+    with pytest.raises(ValueError, match="wording_share below 1 needs turns that say what they ask for"):
+        with_some_words(replace(many, value_mask=None), 0.25, generator())
 
 
 def test_what_is_no_reference_is_kept_but_for_the_first_turn_of_a_conversation() -> None:

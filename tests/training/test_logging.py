@@ -123,7 +123,7 @@ def test_gates_and_drift_are_means_over_the_updates_of_rows_that_have_a_turn() -
 
 @torch.no_grad()
 def test_of_slots_that_copy_the_share_that_was_not_kept_is_logged() -> None:
-    network = model(write="copy", num_heads=1).memory_attention
+    network = model(write="copy").memory_attention
     slots, encoded = torch.randn(2, 3, 4, 16), torch.randn(2, 3, 5, 16)
     mask = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
     with MemoryWatch(network) as watch:

@@ -157,6 +157,29 @@ def test_evaluation_does_not_change_what_training_draws(tmp_path: Path) -> None:
     assert_same(weights(plain.module), weights(watched.module))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("write", ["attention", "copy"])
+@pytest.mark.parametrize("name", ["memory_aware", "streams"])
+def test_the_memories_of_stage_4_are_those_of_one_update_after_the_other(name: str, write: str) -> None:
+    module = stage(name, model(write=write).double())
+    turns = module.prepare(next(batches(name)), torch.Generator())
+    turns.mask[1, 2] = False  # a conversation that says nothing here
+    memories = module.memories(turns).slots.unflatten(1, (turns.num_turns, turns.batch_size))
+    for row in range(turns.batch_size):
+        memory = module.model.init_memory(1)
+        for turn in range(turns.num_turns):
+            if turns.fresh is not None and turns.fresh[turn, row]:
+                memory = module.model.init_memory(1)
+            torch.testing.assert_close(memories[:, turn, row], memory.slots[:, 0])
+            ids = turns.ids[turn, row][turns.mask[turn, row]][None]
+            memory = module.model.update_memory(memory, ids) if ids.numel() else memory
+
+
+def test_stage_3_is_not_for_slots_that_copy() -> None:
+    with pytest.raises(ValueError, match="Stage 3 pulls slots towards a mean"):
+        stage("memory_attention", model(write="copy"))
+
+
 def test_the_gradient_flows_through_as_many_updates_as_the_unroll_says() -> None:
     """Law 7, for the chain that stage 4 builds: turn t reads what turn s wrote, and learns from it if not detached."""
     module = stage("memory_aware", model())  # unroll 2

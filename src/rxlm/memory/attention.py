@@ -27,19 +27,19 @@ class MemoryAttentionLayer(nn.Module):
             self.consolidation_gate = _gate(config)
         self.mix_gate = _gate(config) if config.variant.endswith("self-interlayer") else None
         self.variant = config.variant
-        self.encoded_norm = nn.RMSNorm(config.dim)
-        self.copy_attention = None
+        self.identity = self.copy_attention = None
         if config.write == "copy":
+            self.encoded_norm = nn.RMSNorm(config.dim)
             self.copy_attention = CopyAttention(config.dim, config.num_slots)
-            return
-        self.write_norm = _norm(config)
-        self.identity = None
-        if config.slot_identity:
-            self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
-            if not self.identity.is_meta:
-                nn.init.normal_(self.identity)
-        self.write_attention = _attention(config, config.write_heads)
-        self.write_gate = _gate(config)
+        else:
+            self.write_norm = _norm(config)
+            if config.slot_identity:
+                self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
+                if not self.identity.is_meta:
+                    nn.init.normal_(self.identity)
+            self.encoded_norm = nn.RMSNorm(config.dim)  # in this place: optimizers know parameters by their order
+            self.write_attention = _attention(config, config.write_heads)
+            self.write_gate = _gate(config)
 
     def forward(
         self, slots: Tensor, mean: Tensor | None, encoded: Tensor, mask: Tensor | None, rotation: Rotation | None
@@ -50,7 +50,7 @@ class MemoryAttentionLayer(nn.Module):
             slots: the layer's slots (B, S, D).
             mean: normalised mean of the slots over layers (B, S, D), for the variants that look beyond one layer.
             encoded: the interaction as the encoder's layer sees it (B, T, D).
-            mask: True at tokens that are not padding, (B, T).
+            mask: True at tokens that may be taken up, (B, T).
             rotation: rotary embedding of the encoded tokens' positions, for an attention that writes.
         """
         slots, tokens = self.consolidate(slots, mean), self.encoded_norm(encoded)
@@ -101,8 +101,8 @@ class MemoryAttention(nn.Module):
         Args:
             slots: the memory's slots (L, B, S, D).
             encoded: encoded data of the interaction, (L, B, T, D).
-            mask: True at tokens that are not padding, (B, T); None where all are real. A conversation without
-                a single real token keeps its memory as it is.
+            mask: True at tokens that may be taken up, (B, T); None: all. A conversation without a single one keeps
+                its memory as it is.
         """
         means = self._means(slots)
         rotation = None if self.rope is None else self.rope(token_positions(encoded.shape[2], mask, encoded.device))

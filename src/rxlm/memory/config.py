@@ -45,7 +45,8 @@ class MemoryAttentionConfig(Config):
             (`self`), the mean over layers (`interlayer`), a gated mix of both (`self-interlayer`), or the same with
             the mean over one of `num_groups` groups of layers (`grouped-self-interlayer`).
         write: how slots take an interaction in: `attention` reads it and a residual gate lets in what was read; `copy`
-            keeps a slot or copies a token's state to it, see `memory/copying.py`, and takes neither heads nor a gate.
+            keeps a slot or copies a token's state to it, see `memory/copying.py`, and takes neither heads nor a gate:
+            with it their fields are for the other variants' attention among slots.
         gate, gate_activation, gate_per_slot, gate_status, gate_init: the residual gate, see `memory/gate.py`.
         norm: norm of the slots, see `memory/norm.py`.
         initial_memory: `learned` (a parameter, which starts from noise), `zeros`, or `normal` noise, drawn anew.
@@ -105,8 +106,18 @@ class MemoryAttentionConfig(Config):
         require((self.initial_std or 0) >= 0, f"initial_std must not be negative, got {self.initial_std}.")
         self._check_gate()
         self._check_groups()
-        require(self.write == "attention" or not self.slot_identity,
-                "slot_identity is for write='attention': slots that copy have an identity of their own.")  # fmt: skip
+        self._check_write()
+        if self.attends:
+            self._check_heads()
+        require(self.norm_per_dim_scale or self.norm == "mixed-positional",
+                f"norm_per_dim_scale=False is for norm='mixed-positional', got norm={self.norm!r}.")  # fmt: skip
+
+    @property
+    def attends(self) -> bool:
+        """Whether anything but the decoder attends with this configuration's heads: what writes, or slots to slots."""
+        return self.write == "attention" or self.variant != "simple"
+
+    def _check_heads(self) -> None:
         for heads in (self.write_heads, self.consolidation_heads):
             try:
                 check_head_counts(self.dim, self.num_heads, *heads)
@@ -114,8 +125,23 @@ class MemoryAttentionConfig(Config):
                 raise ConfigError(f"{type(self).__name__}: {error}") from None
         even = self.dim // self.num_heads % 2 == 0
         require(even, f"dim / num_heads must be even for rotary embedding, got {self.dim} / {self.num_heads}.")
-        require(self.norm_per_dim_scale or self.norm == "mixed-positional",
-                f"norm_per_dim_scale=False is for norm='mixed-positional', got norm={self.norm!r}.")  # fmt: skip
+
+    def _check_write(self) -> None:
+        """Refuse what slots that copy would not heed."""
+        if self.write == "attention":
+            return
+        unheeded, default = ["slot_identity", "rope_base"], MemoryAttentionConfig()
+        if not self.attends:
+            unheeded += [
+                "num_query_heads", "num_kv_heads", "consolidation_query_heads", "consolidation_kv_heads", "gate",
+                "gate_activation", "gate_per_slot", "gate_status", "gate_init", "norm", "norm_per_dim_scale",
+                "attention_gate", "attention_bias", "attention_backend",
+            ]  # fmt: skip
+        for name in unheeded:
+            value = getattr(self, name)
+            require(
+                value == getattr(default, name), f"{name}={value!r} means nothing to slots that copy (write='copy')."
+            )
 
     @property
     def write_heads(self) -> tuple[int, int]:

@@ -28,12 +28,16 @@ class Shares(NamedTuple):
 class CopyAttention(nn.Module):
     """New slots, m' = a_0 m + sum_t a_t x_t, with weights a = softmax([keep(m), s_1, ..., s_T]).
 
-    keep(m) = w n(m) + b + log(max(1, T / 16)), a b for each slot; s_t = (Wi i + Wm n(m)) . (Wk x_t) / sqrt(D), with a learned
-    identity i of each slot and an RMSNorm n. At first Wm and w are zero: which tokens a slot is for depends on its
-    identity alone. `SHARPNESS` scales Wi, so that on a language model's states scores differ by about 3 at first and
-    slots copy a token or two, each slot others; b begins at `KEEPING`, where about one slot in three copies anything
-    of a turn of `TURN` tokens. Beyond that length the logarithm keeps the balance: without it every further token
-    would be one more chance to be overwritten, and a long answer would empty the memory.
+    keep(m) = w n(m) + b + log(max(1, T / 16)), a b for each slot, and T the tokens that may be copied; s_t =
+    (Wi i + Wm n(m)) . (Wk x_t) / sqrt(D), with a learned identity i of each slot and an RMSNorm n. At first Wm and w
+    are zero: which tokens a slot is for depends on its identity alone. `SHARPNESS` scales Wi, so that on a language
+    model's states scores differ by about 3 at first and slots copy a token or two, each slot others; b begins at
+    `KEEPING`, where about one slot in three copies anything of a turn of `TURN` tokens. Beyond that length the
+    logarithm keeps the balance: without it every further token would be one more chance to be overwritten, and a long
+    answer would empty the memory.
+
+    A slot of zeros that copies a little of a token counts as much as one that copies all of it, for a decoder
+    normalises what it reads: what is kept of zeros is nothing, and damps nothing.
 
     The idea is that of pointer networks (Vinyals et al., 2015), with the memory's cell as one of the places.
 

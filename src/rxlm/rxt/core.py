@@ -109,7 +109,7 @@ class RxTModel(HubModule):
             memory: the memory before, of B conversations.
             ids: the interactions, query and answer with their special tokens, (B, T).
             mask: True at tokens that are not padding, (B, T); None where all are real. A conversation without a
-                single real token keeps its memory.
+                single token to take up (see `written`) keeps its memory.
 
         Returns: the memory after; the one before is unchanged. A gradient flows back through both arguments.
         """
@@ -119,7 +119,14 @@ class RxTModel(HubModule):
             )
         mask = None if mask is None else mask.bool()
         encoded = self.encode(ids, mask, memory)
-        return MemoryState(self.memory_attention(memory.slots, encoded, self.written(ids, mask)))
+        return MemoryState(self.fold(memory.slots, encoded, ids, mask))
+
+    def fold(self, slots: Tensor, encoded: Tensor, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the slots (L, B, S, D) after finished interactions that are encoded already, (L, B, T, D).
+
+        The rest is as in `update_memory`, which is this behind `encode`.
+        """
+        return self.memory_attention(slots, encoded, self.written(ids, mask))
 
     @overload
     def written(self, ids: Tensor, mask: Tensor) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""What was said in a finished interaction, apart from the tokens that give every interaction its form.
+"""What was said (and thought) in a finished interaction, apart from the tokens that give every interaction its form.
 
 Shapes: B interactions, T tokens.
 """
@@ -12,26 +12,31 @@ from rxlm.rxt.config import RxTAlphaTokenizerConfig
 
 
 def said_mask(ids: Tensor, mask: Tensor | None, form: RxTAlphaTokenizerConfig) -> Tensor:
-    """Return True at the tokens of query and answer, (B, T).
+    """Return True at the tokens of query, thought and answer, (B, T).
 
     Args:
         ids: finished interactions, (B, T).
         mask: True at tokens that are not padding, (B, T); None where all are real.
-        form: what stands before query and answer, and what an answer ends with.
+        form: what stands before query and answer, and the special tokens.
     """
-    said = ids != form.eos_token_id
+    special = [value for name, value in form.to_dict().items() if name.endswith("_token_id") and value is not None]
+    said = ~torch.isin(ids, ids.new_tensor(special))
+    begin = ids.new_zeros(len(ids), 1)
     for prefix in (form.before_query, form.before_answer):
-        said &= ~_occurrences(ids, prefix)
+        of_form, begin = _first_occurrence(ids, prefix, begin)
+        said &= ~of_form
     return said if mask is None else said & mask
 
 
-def _occurrences(ids: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Return True at the places of `ids` (B, T) that belong to an occurrence of `tokens` in a row, (B, T)."""
-    found = torch.zeros_like(ids, dtype=torch.bool)
-    count = len(tokens)
+def _first_occurrence(ids: Tensor, tokens: Sequence[int], begin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return True at the first place in each row of `ids`, at `begin` (B, 1) or behind, where it has `tokens` in a row.
+
+    Returns: the mask, (B, T), and the place behind the occurrence, (B, 1), `begin` where there is none.
+    """
+    count, places = len(tokens), torch.arange(ids.shape[1], device=ids.device)
     if count > ids.shape[1]:
-        return found
+        return torch.zeros_like(ids, dtype=torch.bool), begin
     starts = (ids.unfold(1, count, 1) == ids.new_tensor(tokens)).all(-1)  # (B, T - count + 1)
-    for offset in range(count):
-        found[:, offset : offset + starts.shape[1]] |= starts
-    return found
+    starts &= places[: starts.shape[1]] >= begin
+    first, found = starts.int().argmax(1, keepdim=True), starts.any(1, keepdim=True)
+    return found & (places >= first) & (places < first + count), torch.where(found, first + count, begin)

@@ -26,7 +26,7 @@ from rxlm.rxt.models import RxTAlpha
 
 EncoderKind = Literal["self", "own"]
 ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
-_HALF_OPEN = 0.5  # what the gates of memory layers let through at first
+_HALF_OPEN = 0.5  # what a sigmoid gate with weights of zero lets through
 
 
 def upcycle(
@@ -75,7 +75,7 @@ def upcycle(
 
 
 def middle_layers(num_layers: int) -> tuple[int, ...]:
-    """Return the numbers of five layers from two to four fifths of a model's depth, or of as many as there are.
+    """Return the numbers of up to five layers, evenly from two to four fifths of a model's depth.
 
     There a token's state tells both what it is and what it belongs to.
     """
@@ -125,7 +125,6 @@ def memory_attention_config(decoder: RxTComponentConfig) -> MemoryAttentionConfi
         dim=decoder.dim,
         num_slots=decoder.num_slots,
         max_seq_len=decoder.max_seq_len,
-        num_heads=1,
         variant="simple",
         write="copy",
         initial_memory="zeros",
@@ -162,9 +161,6 @@ def start_memory(model: RxTModel) -> None:
     language model, had that turn been in its context: what it knows of looking things up there serves at once.
     """
     for layer in model.decoder.memory_layers:
-        assert layer.memory_attention is not None
-        assert layer.memory_attention.gate_proj is not None
-        nn.init.zeros_(layer.memory_attention.gate_proj.weight)  # half open
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))
             if own is not None:
@@ -182,9 +178,16 @@ def reading_is_closed(model: RxTModel) -> bool:
 
 @torch.no_grad()
 def set_reading(model: RxTModel, share: float) -> None:
-    """Let memory layers write `share` of what their self-attention would into the residual stream; 0 closes reading."""
+    """Let memory layers write `share` of what their self-attention would into the residual stream; 0 closes reading.
+
+    Gates on what is read are set back to half open.
+    """
     for layer in model.decoder.memory_layers:
-        assert layer.memory_attention is not None
-        layer.memory_attention.out_proj.weight.copy_(share / _HALF_OPEN * layer.attention.out_proj.weight)
-        if layer.memory_attention.out_proj.bias is not None:
-            nn.init.zeros_(layer.memory_attention.out_proj.bias)
+        reader = layer.memory_attention
+        assert reader is not None
+        if reader.gate_proj is not None:
+            nn.init.zeros_(reader.gate_proj.weight)
+        opening = 1.0 if reader.gate_proj is None else _HALF_OPEN
+        reader.out_proj.weight.copy_(share / opening * layer.attention.out_proj.weight)
+        if reader.out_proj.bias is not None:
+            nn.init.zeros_(reader.out_proj.bias)

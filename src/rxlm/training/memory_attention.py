@@ -54,6 +54,11 @@ class MemoryAttentionPretraining(TrainModule):
     """Walk a dialogue; at each turn pull the new state towards a mean of the old state and the encoded turn."""
 
     def __init__(self, model: RxTModel, settings: MemoryAttentionTrainingConfig) -> None:
+        if model.memory_attention.config.write == "copy":
+            raise ValueError(
+                "Stage 3 pulls slots towards a mean of old and new, and this model's slots copy (write='copy'): leave "
+                "the stage out."
+            )
         super().__init__(model)
         self.settings = settings
 
@@ -80,7 +85,7 @@ class MemoryAttentionPretraining(TrainModule):
         for turn in range(batch.num_turns):
             mask = batch.mask[turn]
             seen = encoded[:, turn] + self.settings.noise * torch.randn_like(encoded[:, turn])
-            new = self.model.memory_attention(memory, seen, self.model.written(batch.ids[turn], mask))
+            new = self.model.fold(memory, seen, batch.ids[turn], mask)
             target = self._target(memory.detach(), encoded[:, turn], mask, turn)
             per_row = F.cosine_similarity(new, target, dim=-1).mean(dim=(0, 2))  # (B,)
             similarity = similarity + (per_row * mask.any(dim=1)).sum()

@@ -46,9 +46,10 @@ class MemoryAwareConfig(Config):
         pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the
             reading and writing of the memory learn. learned_layers: so many of its last layers learn, too.
         answer_share: share of the turns that ask nothing whose answers are predicted; questions always are. Less than 1
-            spares time where many turns tell something. wording_share: share of the answers' tokens that name nothing
-            asked for that are predicted; those that do always are. How an answer is put is soon learnt, and often a
-            matter of chance: less than 1 leaves more of the loss, and less noise, for what is to be remembered.
+            spares time where many turns tell something.
+        wording_share: share of these answers' tokens that are predicted, where they are not `TurnBatch.value_mask`'s,
+            which always are. How an answer is put is soon learnt, and often a matter of chance: less than 1 leaves more
+            of the loss, and less noise, for what is to be remembered.
         keep: weight of keeping to the language model in turns whose answers are no references (see
             `rxlm.training.keeping`); 0 leaves it out. keep_share: share of these turns that are looked at.
         load_balancing: weight of the experts' load-balancing loss.
@@ -129,7 +130,7 @@ class MemoryAware(TrainModule):
         return counts
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
-        """Return the mean cross-entropy of the answers' tokens, and of recalled turns."""
+        """Return the mean cross-entropy of the tokens that are predicted, and of recalled turns."""
         readings = Readings(self.model.decoder, self._memories(batch))
         ids, mask, targets = (rows.flatten(0, 1) for rows in (batch.ids, batch.mask, batch.answer_mask))
         routing = Routing(mask=mask)

@@ -50,7 +50,7 @@ def memory_chain(
             break
         if turn and turn % unroll == 0:
             slots = slots.detach()
-        slots = model.memory_attention(slots, each[turn], model.written(turns.ids[turn], turns.mask[turn]))
+        slots = model.fold(slots, each[turn], turns.ids[turn], turns.mask[turn])
     return MemoryState(torch.stack(before, dim=1).flatten(1, 2)), MemoryState(slots)
 
 
