@@ -198,7 +198,7 @@ def upcycled() -> UpcycledRecipe:
     )
     optimizer = OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25)
     loop = TrainingConfig(
-        steps=110, batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1
+        steps=140, batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1
     )
     return UpcycledRecipe(
         name="upcycled",
@@ -216,5 +216,5 @@ def upcycled() -> UpcycledRecipe:
         streams=loop.replace(
             optimizer=optimizer.replace(learning_rate=8e-4, gate_scale=3.0, warmup_steps=10, decay_share=0.9)
         ),
-        stream_phases=(DialoguePhase(steps=110, num_turns=8, streams=True, reset_probability=0.35),),
+        stream_phases=(DialoguePhase(steps=140, num_turns=8, streams=True, reset_probability=0.35),),
     )
