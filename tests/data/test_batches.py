@@ -114,8 +114,8 @@ def test_turn_is_the_same_in_any_company(encoder):
         ("paris, of course. Paris!", ("Paris",), ["paris", " Paris"]),
         ("In a dark blue car.", ("dark blue",), [" dark blue"]),
         ("They are Anna and Bob.", ("Bob", "Anna"), [" Anna", " Bob"]),
-        ("He is an Annapolitan.", ("Anna",), ["He is an Annapolitan."]),
-        ("I do not know.", (), ["I do not know."]),
+        ("He is an Annapolitan.", ("Anna",), []),
+        ("I do not know.", (), []),
     ],
 )
 def test_tokens_that_name_what_is_asked_for_are_marked(encoder, tokenizer, answer, expected, named):

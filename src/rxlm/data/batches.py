@@ -67,8 +67,7 @@ class TurnBatch:
         mask: True at tokens that are not padding, (B, T); a row without a single one has no interaction here.
         answer_mask: True at the tokens that the model has to predict, (B, T): the answer and [EOS]; the thought and
             [A], too, where there is one. Logits at position j - 1 predict the token at j.
-        value_mask: True at the answer's tokens that name what its query asks for, (B, T), or at the whole answer where
-            it names nothing that is expected; nowhere in an interaction without a question. None where it is not known.
+        value_mask: True at the answer's tokens that name what its query asks for, (B, T); None where it is not known.
     """
 
     ids: Tensor
@@ -274,15 +273,13 @@ class InteractionEncoder:
         return query[from_query:], thinking, answer[: len(answer) - from_answer], from_answer == 0
 
     def _value_places(self, interaction: Interaction) -> tuple[int, ...]:
-        """Return the places, in the answer, of the tokens that name what the query asks for; all where none does."""
+        """Return the places, in the answer, of the tokens that name what the query asks for."""
         answer, question = interaction.answer, interaction.question
         places: list[int] = []
         for value in () if question is None else question.expected:
             for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", answer, re.IGNORECASE):
                 start, end = (len(self._encode(answer[:place].rstrip())) for place in found.span())
                 places.extend(range(start, end))
-        if question is not None and not places:
-            return tuple(range(len(self._encode(answer))))
         return tuple(places)
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
