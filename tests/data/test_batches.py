@@ -110,15 +110,18 @@ def test_turn_is_the_same_in_any_company(encoder):
 @pytest.mark.parametrize(
     ("answer", "expected", "named"),
     [
-        ("You live in Paris.", ("Paris",), [" Paris"]),
-        ("paris, of course. Paris!", ("Paris",), ["paris", " Paris"]),
-        ("In a dark blue car.", ("dark blue",), [" dark blue"]),
-        ("They are Anna and Bob.", ("Bob", "Anna"), [" Anna", " Bob"]),
+        ("You live in Paris.", ("Paris",), [" Paris."]),
+        ("paris, of course. Paris!", ("Paris",), ["paris,", " Paris!"]),
+        ("It is dark blue.", ("dark blue",), [" dark blue."]),
+        ("They are Anna, and Bob.", ("Bob", "Anna"), [" Anna,", " Bob."]),
         ("He is an Annapolitan.", ("Anna",), []),
+        ("It is Anna", ("Anna",), [" Anna[EOS]"]),
         ("I do not know.", (), []),
     ],
 )
-def test_tokens_that_name_what_is_asked_for_are_marked(encoder, tokenizer, answer, expected, named):
+def test_tokens_that_name_what_is_asked_for_are_marked_and_the_one_behind_them(
+    encoder, tokenizer, answer, expected, named
+):
     question = Question("home", expected, 1 if expected else None)
     batch = encoder.interaction_batch([Interaction("Hi.", "Paris."), Interaction("Where?", answer, question=question)])
     assert batch.value_mask is not None

@@ -67,7 +67,8 @@ class TurnBatch:
         mask: True at tokens that are not padding, (B, T); a row without a single one has no interaction here.
         answer_mask: True at the tokens that the model has to predict, (B, T): the answer and [EOS]; the thought and
             [A], too, where there is one. Logits at position j - 1 predict the token at j.
-        value_mask: True at the answer's tokens that name what its query asks for, (B, T); None where it is not known.
+        value_mask: True at the answer's tokens that name what its query asks for, and at the one behind, with which a
+            value ends, (B, T); None where it is not known.
     """
 
     ids: Tensor
@@ -212,7 +213,8 @@ class InteractionEncoder:
         opened = (*start, *thinking, *tokens.before_answer)
         ids = (*opened, *answer, tokens.eos_token_id)
         first = len(start) + (0 if self.predict_opening else 1 if thinking else len(tokens.before_answer))
-        values = tuple(len(opened) + place for place in self._value_places(interaction) if place < len(answer))
+        end = len(answer) + is_whole
+        values = tuple(len(opened) + place for place in self._value_places(interaction) if place < end)
         return EncodedTurn(ids, first, len(ids) if is_whole else len(ids) - 1, values)
 
     def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
@@ -273,13 +275,13 @@ class InteractionEncoder:
         return query[from_query:], thinking, answer[: len(answer) - from_answer], from_answer == 0
 
     def _value_places(self, interaction: Interaction) -> tuple[int, ...]:
-        """Return the places, in the answer, of the tokens that name what the query asks for."""
+        """Return the places, from the answer's first token, of those that name what the query asks for or end it."""
         answer, question = interaction.answer, interaction.question
         places: list[int] = []
         for value in () if question is None else question.expected:
             for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", answer, re.IGNORECASE):
                 start, end = (len(self._encode(answer[:place].rstrip())) for place in found.span())
-                places.extend(range(start, end))
+                places.extend(range(start, end + 1))
         return tuple(places)
 
     def _encode_text(self, text: str) -> tuple[int, ...]:

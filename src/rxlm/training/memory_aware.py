@@ -50,7 +50,8 @@ class MemoryAwareConfig(Config):
         wording_share: share of these answers' tokens that are predicted, where they are not `TurnBatch.value_mask`'s,
             which always are. How an answer is put is soon learnt, and often a matter of chance: less than 1 leaves more
             of the loss, and less noise, for what is to be remembered. "You have not told me that" names nothing, and
-            is thinned like the words around a value: predicted whole it would become the more likely answer.
+            is thinned like the words around a value: predicted whole it would become the more likely answer. What
+            follows a value is not thinned, for it stands against a longer value.
         keep: weight of keeping to the language model in turns whose answers are no references (see
             `rxlm.training.keeping`); 0 leaves it out. keep_share: share of these turns that are looked at.
         load_balancing: weight of the experts' load-balancing loss.
