@@ -189,7 +189,7 @@ class UpcycledRun(ReactiveRun):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters: 90 minutes on one core."""
+    """For a language model of some hundred million parameters: an hour and a half on two cores, under torchrun."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
