@@ -1,5 +1,7 @@
 """Slots that copy: each is a mean of what it held and of tokens' states, with weights of one softmax."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,7 +33,8 @@ def naive_update(copying: CopyAttention, slots: Tensor, tokens: Tensor) -> Tenso
     for number, slot in enumerate(slots):
         held = slot / (slot.square().mean() + torch.finfo(slot.dtype).eps).sqrt() * copying.slot_norm.weight
         asking = copying.identity_proj.weight @ copying.identity[number] + copying.slot_proj.weight @ held
-        scores = [(copying.keep_gate.weight @ held + copying.keep_gate_bias[number])[0]]
+        longer = math.log(max(1, len(tokens) / 16))
+        scores = [(copying.keep_gate.weight @ held + copying.keep_gate_bias[number])[0] + longer]
         scores += [asking @ (copying.k_proj.weight @ token) / DIM**0.5 for token in tokens]
         weights = torch.stack(scores).softmax(0)
         updated.append(weights[0] * slot + sum(share * token for share, token in zip(weights[1:], tokens, strict=True)))
@@ -39,8 +42,9 @@ def naive_update(copying: CopyAttention, slots: Tensor, tokens: Tensor) -> Tenso
 
 
 @torch.no_grad()
-def test_the_update_is_that_of_the_equations() -> None:
-    memory, slots, encoded = network(), drawn(LAYERS, 1, SLOTS, DIM), drawn(LAYERS, 1, TOKENS, DIM)
+@pytest.mark.parametrize("num_tokens", [TOKENS, 50])
+def test_the_update_is_that_of_the_equations(num_tokens: int) -> None:
+    memory, slots, encoded = network(), drawn(LAYERS, 1, SLOTS, DIM), drawn(LAYERS, 1, num_tokens, DIM)
     found = memory(slots, encoded)
     for number, layer in enumerate(memory.layers):
         tokens = layer.encoded_norm(encoded[number, 0])

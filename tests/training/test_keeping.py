@@ -54,6 +54,17 @@ def test_what_names_the_value_is_always_predicted_and_a_share_of_the_other_words
         with_some_words(replace(many, value_mask=None), 0.25, generator())
 
 
+def test_stage_4_predicts_the_share_of_words_that_its_settings_say() -> None:
+    batch = encoder().dialogue_batch([Dialogue((TOLD, ASKED))])
+    kept, thinned = (
+        MemoryAware(model(), MemoryAwareConfig(wording_share=share)).prepare(batch, generator())
+        for share in (1.0, 1e-9)
+    )
+    assert thinned.value_mask is not None
+    assert torch.equal(thinned.answer_mask, thinned.value_mask)
+    assert kept.answer_mask.sum() > thinned.answer_mask.sum() > 0
+
+
 def test_what_is_no_reference_is_kept_but_for_the_first_turn_of_a_conversation() -> None:
     batch = turns((SAID, SAID, ASKED), (TOLD, SAID))
     kept = with_kept_turns(batch, 1.0, generator()).kept
