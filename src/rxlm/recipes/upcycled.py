@@ -208,7 +208,7 @@ def upcycled() -> UpcycledRecipe:
             unroll=16,
             read_encoded_until=phases[0].steps,
             answer_share=0.1,
-            wording_share=0.2,
+            wording_share=0.5,
             keep=0.5,
             keep_share=0.35,
         ),
