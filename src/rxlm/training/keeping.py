@@ -1,7 +1,8 @@
 """Keeping: where nothing calls for the memory, a pretrained language model goes on as it would without one.
 
 The loss is the Kullback-Leibler divergence of the model's next-token distributions from the language model's own
-(Hinton et al., 2015). The language model is the decoder itself with its memory reading left out.
+(Hinton et al., 2015). The language model is the decoder itself with its memory reading left out, and where some of its
+layers learn, the decoder as it was before.
 
 Shapes: N turns, B dialogues, K kept turns, T tokens, D model dimension, V vocabulary.
 """
@@ -73,18 +74,18 @@ def with_kept_turns(turns: Turns, share: float, generator: torch.Generator) -> T
     return replace(turns, kept=Kept(chosen, ids, mask))
 
 
-def keeping_loss(model: RxTModel, kept: Kept, readings: Readings) -> Tensor:
+def keeping_loss(model: RxTModel, language_model: RxTDecoder, kept: Kept, readings: Readings) -> Tensor:
     """Return the summed divergence, in nats, over all tokens of the kept turns but their first."""
     loss = torch.zeros((), device=kept.ids.device)
     for rows, width in by_length(kept.mask, model.decoder.config.dim) if len(kept.turns) else ():
         ids, wanted = kept.ids[rows, :width], kept.mask[rows, 1:width]
         with torch.no_grad():
-            own = model.decoder.hidden_states(ids, None)[:, :-1][wanted]
+            own = language_model.hidden_states(ids, None)[:, :-1][wanted]
         read = model.decoder.hidden_states(ids, readings.of(kept.turns[rows]))[:, :-1][wanted]
         step = max(1, LOGITS_AT_ONCE // model.decoder.config.vocab_size)
         for first in range(0, len(own), step):
             with torch.no_grad():
-                aim = model.decoder.head(own[first : first + step]).float().log_softmax(-1)
+                aim = language_model.head(own[first : first + step]).float().log_softmax(-1)
             found = model.decoder.head(read[first : first + step]).float().log_softmax(-1)
             loss = loss + F.kl_div(found, aim, reduction="sum", log_target=True)
     return loss

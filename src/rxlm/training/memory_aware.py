@@ -4,6 +4,7 @@ Shapes: N turns, B dialogues, T tokens of a turn, L memory layers, S slots, D mo
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from rxlm.memory.state import MemoryState
 from rxlm.nn.config import Config, config, require, require_int
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
+from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.direct_reading import Memories, Readings, encoded_turns_as_memory
 from rxlm.training.keeping import (
@@ -100,6 +102,13 @@ class MemoryAware(TrainModule):
         self.settings = settings
         self.carried: MemoryState | None = None
         self.reads_encoded = False
+        changes = settings.keep and settings.learned_layers
+        self._language_model = [deepcopy(model.decoder).requires_grad_(False)] if changes else []  # not registered
+
+    @property
+    def language_model(self) -> RxTDecoder:
+        """What kept turns keep to: the decoder, or what it was when this stage began, where its own weights change."""
+        return self._language_model[0] if self._language_model else self.model.decoder
 
     def start_step(self, step: int) -> None:
         """Unfreeze memory attention and encoder when it is their time, and go over from reading to slots."""
@@ -148,7 +157,7 @@ class MemoryAware(TrainModule):
             figures["recall_loss"] = recalled.detach()
             total = total + self.settings.recall * recalled
         if batch.kept is not None:
-            kept = keeping_loss(self.model, batch.kept, readings) / totals["kept"]
+            kept = keeping_loss(self.model, self.language_model, batch.kept, readings) / totals["kept"]
             figures["keeping_loss"] = kept.detach()
             total = total + self.settings.keep * kept
         balance = routing.loss()

@@ -21,6 +21,13 @@ def parameter_group(name: str) -> str:
     return "body"
 
 
+def is_decoders_own(name: str) -> bool:
+    """Whether a parameter of a train module belongs to the decoder, and not to what reads the memory there."""
+    return name.startswith("model.decoder.") and not any(
+        f".{part}." in name for part in ("memory_attention", "memory_norm", "slot_norm")
+    )
+
+
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """Return the optimizer of a train module; weight decay applies to matrices of body and memory."""
     scales = {
@@ -30,20 +37,21 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
         "gates": config.gate_scale,
         "critic": config.critic_scale,
     }
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[str, bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         group = parameter_group(name)
         decays = parameter.dim() >= 2 and group in ("body", "memory") and not name.endswith(("initial", "identity"))
-        groups.setdefault((group, decays), []).append(parameter)
+        scale = config.decoder_scale if group == "body" and is_decoders_own(name) else scales[group]
+        groups.setdefault((group, decays, scale), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
                 "name": group,
-                "base_rate": config.learning_rate * scales[group],
+                "base_rate": config.learning_rate * scale,
                 "weight_decay": config.weight_decay if decays else 0.0,
             }
-            for (group, decays), parameters in groups.items()
+            for (group, decays, scale), parameters in groups.items()
         ],
         lr=config.learning_rate,
         betas=config.betas,
