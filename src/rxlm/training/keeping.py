@@ -57,19 +57,21 @@ def with_some_words(turns: Turns, share: float, generator: torch.Generator) -> T
     return replace(turns, answer_mask=turns.answer_mask & (turns.value_mask | drawn))
 
 
-def with_kept_turns(turns: Turns, share: float, generator: torch.Generator) -> Turns:
+def with_kept_turns(turns: Turns, share: float, generator: torch.Generator, *, first_turns: bool = False) -> Turns:
     """Choose about `share` of the turns whose answers are no references; they keep to the language model.
 
-    A conversation's first turn is left out: an empty memory changes nothing.
+    A conversation's first turn is left out, but with `first_turns`: an empty memory changes nothing while the language
+    model's own weights stay.
     """
     if turns.is_reference is None:
         raise ValueError("It is not known which answers of these turns are references: they come from no dialogues.")
-    begins = torch.zeros_like(turns.is_reference)
-    begins[0] = True
-    if turns.fresh is not None:
-        begins = turns.fresh
-    drawn = torch.rand(begins.shape, generator=generator).to(begins.device) < share
-    chosen = (drawn & ~turns.is_reference & ~begins & turns.mask.any(dim=2)).flatten().nonzero()[:, 0]
+    counts = ~turns.is_reference & turns.mask.any(dim=2)
+    if not first_turns:
+        begins = torch.zeros_like(counts)
+        begins[0] = True
+        counts &= ~(begins if turns.fresh is None else turns.fresh)
+    drawn = torch.rand(counts.shape, generator=generator).to(counts.device) < share
+    chosen = (drawn & counts).flatten().nonzero()[:, 0]
     ids, mask = (rows.flatten(0, 1)[chosen] for rows in (turns.ids, turns.mask))
     return replace(turns, kept=Kept(chosen, ids, mask))
 

@@ -126,7 +126,8 @@ class MemoryAware(TrainModule):
         turns = with_some_answers(turns, self.settings.answer_share, generator)
         turns = with_some_words(turns, self.settings.wording_share, generator)
         if self.settings.keep:
-            turns = with_kept_turns(turns, self.settings.keep_share, generator)
+            share, changes = self.settings.keep_share, bool(self._language_model)
+            turns = with_kept_turns(turns, share, generator, first_turns=changes)
         if not self.settings.recall:
             return turns
         return replace(turns, recalls=draw_recalls(turns, self.settings.recall_share, generator))
