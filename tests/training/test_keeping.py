@@ -74,6 +74,9 @@ def test_what_is_no_reference_is_kept_but_for_the_first_turn_of_a_conversation()
     kept = with_kept_turns(replace(batch, fresh=fresh), 1.0, generator()).kept
     assert kept is not None
     assert kept.turns.tolist() == [3]
+    kept = with_kept_turns(batch, 1.0, generator(), first_turns=True).kept
+    assert kept is not None
+    assert kept.turns.tolist() == [0, 2, 3]
 
 
 @torch.no_grad()
@@ -82,7 +85,8 @@ def test_the_loss_is_the_divergence_from_the_model_without_its_memory() -> None:
     batch = with_kept_turns(turns((TOLD, SAID, SAID), (TOLD, TOLD, SAID)), 1.0, generator())
     assert batch.kept is not None
     slots = torch.randn(2, 6, 4, 16, dtype=torch.double)
-    found = keeping_loss(network, batch.kept, Readings(network.decoder, Memories.one_a_turn(slots)))
+    readings = Readings(network.decoder, Memories.one_a_turn(slots))
+    found = keeping_loss(network, network.decoder, batch.kept, readings)
 
     expected = torch.zeros((), dtype=torch.double)
     for turn in batch.kept.turns.tolist():
@@ -106,6 +110,25 @@ def test_only_the_reading_and_writing_of_the_memory_gets_a_gradient() -> None:
     for name, parameter in module.named_parameters():
         learns = id(parameter) in readers or "memory_attention" in name or name.startswith("model.encoder.layers")
         assert (parameter.grad is not None) == learns, name
+
+
+def test_where_layers_learn_what_is_kept_to_is_the_language_model_before() -> None:
+    network = model(initial_memory="zeros")
+    module = MemoryAware(network, SETTINGS.replace(learned_layers=1))
+    module.start_step(0)
+    batch = module.prepare(encoder().dialogue_batch([Dialogue((SAID, ASKED))]), generator())
+    assert module(batch, module.counts(batch)).figures["keeping_loss"] == 0  # a first turn, whose memory is empty
+    before = [parameter.clone() for parameter in module.language_model.parameters()]
+    with torch.no_grad():
+        network.decoder.layers[-1].feed_forward.out_proj.weight.add_(1.0)
+    losses = module(batch, module.counts(batch))
+    assert losses.figures["keeping_loss"] > 0
+    losses.total.backward()
+    assert network.decoder.layers[-1].feed_forward.out_proj.weight.grad is not None
+    for was, parameter in zip(before, module.language_model.parameters(), strict=True):
+        assert torch.equal(was, parameter)
+        assert parameter.grad is None
+    assert not any("language_model" in name for name, _ in module.named_parameters())  # nor saved with it
 
 
 def test_a_batch_in_which_nothing_counts_is_no_error() -> None:
