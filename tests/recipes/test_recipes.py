@@ -35,6 +35,20 @@ def test_a_recipe_builds(name: str) -> None:
         RxTAlpha(recipe.decoder, recipe.encoder, recipe.memory_attention, {}, None, recipe.memory_attention.variant)
 
 
+def test_streams_go_on_from_slots_with_all_that_learns(tmp_path: Path) -> None:
+    base = quick(tiny())
+    settings = base.dialogues_settings.replace(read_encoded_until=9, unfreeze_memory_at=9, unfreeze_encoder_at=9)
+    run = Run(base.replace(dialogues_settings=settings), tmp_path)
+    model = run.new_model()
+    for stage in run.stages():
+        if stage.name in ("dialogues", "streams"):
+            module = stage.module(model)
+            module.start_step(0)
+            assert module.reads_encoded == (stage.name == "dialogues")
+            for part in (model.memory_attention, model.encoder.layers):
+                assert {each.requires_grad for each in part.parameters()} == {stage.name == "streams"}
+
+
 def test_a_dry_run_prints_the_whole_recipe_with_its_changes(capsys: pytest.CaptureFixture[str]) -> None:
     change = "dialogues.optimizer.learning_rate=0.5"
     assert main(["train", "tiny", "--dry-run", "--set", change, "interactions=null"]) == 0

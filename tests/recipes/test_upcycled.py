@@ -22,7 +22,14 @@ from rxlm.recipes.upcycled import UpcycledRun
 from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import reading_is_closed, upcycle
+from rxlm.training.config import TrainingConfig
+from rxlm.training.memory_aware import MemoryAwareConfig
 
+LAYERS = {
+    "layers": TrainingConfig(steps=1, batch_size=4, log_every=1, checkpoint_every=None),
+    "layers_settings": MemoryAwareConfig(pretrained=True, learned_layers=1, keep=0.5),
+    "layer_phases": (DialoguePhase(steps=1, num_turns=3),),
+}
 FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
 
 
@@ -72,12 +79,30 @@ def test_only_the_reading_and_writing_of_the_memory_learn(llama: Path, folder: P
         torch.testing.assert_close(empty, upcycle(llama).decode(ids, None))
 
 
-def test_some_last_layers_can_learn_too(llama: Path, tmp_path: Path) -> None:
-    run = UpcycledRun(quick(llama, settings={"learned_layers": 1}), tmp_path)
-    old, new = (model.state_dict() for model in (RxTAlpha.from_pretrained(tmp_path / "start"), run.train("dialogues")))
-    changed = {name for name in old if not torch.equal(old[name], new[name]) and "memory" not in name}
+def test_reading_of_encoded_turns_is_over_after_the_dialogues(llama: Path, tmp_path: Path) -> None:
+    run = UpcycledRun(quick(llama, **LAYERS), tmp_path)
+    model = run.new_model()
+    reads = {}
+    for stage in run.stages():
+        module = stage.module(model)
+        module.start_step(0)
+        reads[stage.name] = module.reads_encoded
+    assert reads == {"dialogues": True, "streams": False, "layers": False}
+
+
+def test_the_language_models_layers_learn_at_last(llama: Path, tmp_path: Path) -> None:
+    run = UpcycledRun(quick(llama, **LAYERS), tmp_path)
+    run.train()
+    old, before, after = (
+        RxTAlpha.from_pretrained(tmp_path / part).state_dict()
+        for part in ("start", "4b-streams/model", "4c-layers/model")
+    )
+    readers = {name for name in old if "memory" in name or "slot_norm" in name}
+    assert all(torch.equal(old[name], before[name]) for name in old.keys() - readers)
+    changed = {name for name in old.keys() - readers if not torch.equal(before[name], after[name])}
     assert any("layers.6." in name for name in changed)
-    assert not any("layers.5." in name for name in changed - {name for name in changed if "slot_norm" in name})
+    assert all("layers.6." in name or "final_norm" in name for name in changed)
+    assert any(not torch.equal(before[name], after[name]) for name in readers)
 
 
 def test_a_run_keeps_its_replies_and_results(folder: Path) -> None:

@@ -22,7 +22,7 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.training.config import TrainingConfig
 from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining
-from rxlm.training.memory_aware import MemoryAware
+from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.module import TrainModule
 from rxlm.training.mrl.batches import RolloutBatches
 from rxlm.training.mrl.composite import composite_reward
@@ -74,8 +74,8 @@ class Run(ReactiveRun):
         recipe, corpus = self.recipe, self.corpus
         short = DialoguePhase(steps=1, num_turns=SLOTS_TURNS)
 
-        def memory_aware(model: RxTAlpha) -> TrainModule:
-            return MemoryAware(model, recipe.dialogues_settings)
+        def memory_aware(settings: MemoryAwareConfig) -> ModuleMaker:
+            return lambda model: MemoryAware(model, settings)
 
         def joint(settings: JointConfig) -> ModuleMaker:
             return lambda model: JointLanguageModelling(model, settings)
@@ -96,8 +96,16 @@ class Run(ReactiveRun):
                 lambda model: MemoryAttentionPretraining(model, recipe.slots_settings),
                 lambda make, _: corpus.dialogues(make, short),
             ),
-            "dialogues": (recipe.dialogues, memory_aware, lambda make, _: curriculum(corpus, make, recipe.phases)),
-            "streams": (recipe.streams, memory_aware, lambda make, _: curriculum(corpus, make, recipe.stream_phases)),
+            "dialogues": (
+                recipe.dialogues,
+                memory_aware(recipe.dialogues_settings),
+                lambda make, _: curriculum(corpus, make, recipe.phases),
+            ),
+            "streams": (
+                recipe.streams,
+                memory_aware(recipe.dialogues_settings.going_on()),
+                lambda make, _: curriculum(corpus, make, recipe.stream_phases),
+            ),
             "mrl": (recipe.mrl, lambda model: MemoryReinforcement(model, recipe.mrl_settings), self._rollouts),
         }
         return [

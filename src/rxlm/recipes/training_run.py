@@ -34,6 +34,7 @@ STAGES = {
     "slots": "3-slots",
     "dialogues": "4-dialogues",
     "streams": "4b-streams",
+    "layers": "4c-layers",
     "mrl": "5-mrl",
 }
 """Names of stages as they are typed, and as their folders are called."""

@@ -2,7 +2,7 @@
 
 The language model stays as it is; memory cross-attention and memory attention learn. Phases: *read*, answers come from
 the encoded turns before; *write*, through slots, in longer and longer dialogues; *streams*, in which facts are held for
-longer.
+longer. At last its *layers* learn with them, slowly, from the first that feeds a memory on.
 """
 
 from collections.abc import Sequence
@@ -45,6 +45,8 @@ class UpcycledRecipe(Config):
         data: folder with `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
         mix: what is learnt and asked, see `UpcycledMix`.
         dialogues, dialogues_settings, phases: stage 4: read and write. streams, stream_phases: its second part.
+        layers, layers_settings, layer_phases: its third part, in which some of the language model's layers learn, too;
+            None leaves it out, and the language model as it is.
         seed: of everything.
     """
 
@@ -63,6 +65,9 @@ class UpcycledRecipe(Config):
     phases: tuple[DialoguePhase, ...]
     streams: TrainingConfig | None = None
     stream_phases: tuple[DialoguePhase, ...] = ()
+    layers: TrainingConfig | None = None
+    layers_settings: MemoryAwareConfig = MemoryAwareConfig(pretrained=True)
+    layer_phases: tuple[DialoguePhase, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,11 +75,12 @@ class UpcycledRecipe(Config):
         require_int(self, "seed", minimum=0)
         require_number(self, "reading")
         require_choice(self, "encoder", ENCODERS)
-        require(
-            self.dialogues_settings.pretrained,
-            "UpcycledRecipe.dialogues_settings.pretrained must be true: the language model's weights are to stay.",
-        )
-        for stage, phases in (("dialogues", "phases"), ("streams", "stream_phases")):
+        for settings in ("dialogues_settings", "layers_settings"):
+            require(
+                getattr(self, settings).pretrained,
+                f"UpcycledRecipe.{settings}.pretrained must be true: the language model's weights are to stay.",
+            )
+        for stage, phases in (("dialogues", "phases"), ("streams", "stream_phases"), ("layers", "layer_phases")):
             training: TrainingConfig | None = getattr(self, stage)
             steps = sum(phase.steps for phase in getattr(self, phases))
             given = 0 if training is None else training.steps
@@ -105,6 +111,7 @@ class UpcycledRun(ReactiveRun):
     stage_fields: ClassVar = {
         "dialogues": ("dialogues", "dialogues_settings", "phases"),
         "streams": ("streams", "stream_phases"),
+        "layers": ("layers", "layers_settings", "layer_phases"),
     }
 
     def __init__(self, recipe: UpcycledRecipe, folder: Path) -> None:
@@ -127,12 +134,16 @@ class UpcycledRun(ReactiveRun):
         return RxTAlphaTokenizerConfig(**CheckpointFiles(self._start_folder).config()["tokenizer_config"])
 
     def stages(self) -> list[Stage]:
-        """Return reading and writing, then streams."""
+        """Return reading and writing, then streams, then the language model's layers."""
         recipe = self.recipe
-        stages = [("dialogues", recipe.dialogues, recipe.phases), ("streams", recipe.streams, recipe.stream_phases)]
+        stages = [
+            ("dialogues", recipe.dialogues, recipe.dialogues_settings, recipe.phases),
+            ("streams", recipe.streams, recipe.dialogues_settings.going_on(), recipe.stream_phases),
+            ("layers", recipe.layers, recipe.layers_settings.going_on(), recipe.layer_phases),
+        ]
         return [
-            Stage(name, training, self._module, partial(self._batches, phases))
-            for name, training, phases in stages
+            Stage(name, training, partial(MemoryAware, settings=settings), partial(self._batches, phases))
+            for name, training, settings, phases in stages
             if training is not None
         ]
 
@@ -142,9 +153,6 @@ class UpcycledRun(ReactiveRun):
         if reading_is_closed(model):
             set_reading(model, self.recipe.reading)
         return model
-
-    def _module(self, model: RxTAlpha) -> MemoryAware:
-        return MemoryAware(model, self.recipe.dialogues_settings)
 
     def _batches(self, phases: Sequence[DialoguePhase], make: BatchMaker, module: MemoryAware) -> Batches:
         self._reply(make)

@@ -86,6 +86,10 @@ class MemoryAwareConfig(Config):
         require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", "read_encoded_until", minimum=0)
         require_int(self, "learned_layers", minimum=0)
 
+    def going_on(self) -> "MemoryAwareConfig":
+        """Return the settings of a later part of stage 4: what these begin with is over."""
+        return self.replace(read_encoded_until=0, unfreeze_memory_at=0, unfreeze_encoder_at=0)
+
 
 class MemoryAware(TrainModule):
     """Decode each turn's answer from the memory, then fold the turn into the memory (RxT paper, algorithm of stage 4).
