@@ -27,7 +27,7 @@ from rxlm.training.memory_aware import MemoryAwareConfig
 
 LAYERS = {
     "layers": TrainingConfig(steps=1, batch_size=4, log_every=1, checkpoint_every=None),
-    "layers_settings": MemoryAwareConfig(pretrained=True, learned_layers=1, keep=0.5),
+    "layers_settings": MemoryAwareConfig(pretrained=True, learned_share=0.1, keep=0.5),
     "layer_phases": (DialoguePhase(steps=1, num_turns=3),),
 }
 FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}

@@ -114,7 +114,7 @@ def test_only_the_reading_and_writing_of_the_memory_gets_a_gradient() -> None:
 
 def test_where_layers_learn_what_is_kept_to_is_the_language_model_before() -> None:
     network = model(initial_memory="zeros")
-    module = MemoryAware(network, SETTINGS.replace(learned_layers=1))
+    module = MemoryAware(network, SETTINGS.replace(learned_share=0.5))
     module.start_step(0)
     batch = module.prepare(encoder().dialogue_batch([Dialogue((SAID, ASKED))]), generator())
     assert module(batch, module.counts(batch)).figures["keeping_loss"] == 0  # a first turn, whose memory is empty
@@ -144,9 +144,10 @@ def test_a_batch_in_which_nothing_counts_is_no_error() -> None:
     ("changes", "message"),
     [
         ({"pretrained": False}, "keep=0.5 is for pretrained language models"),
-        ({"pretrained": False, "keep": 0.0, "learned_layers": 1}, "learned_layers=1 is for pretrained"),
+        ({"pretrained": False, "keep": 0.0, "learned_share": 1}, "learned_share=1 is for pretrained"),
         ({"answer_share": 0.0}, "answer_share must be above 0"),
         ({"wording_share": 1.5}, "wording_share must be above 0 and at most 1, got 1.5"),
+        ({"learned_share": 1.5}, "learned_share must be between 0 and 1, got 1.5"),
         ({"keep": -1.0}, "keep must not be negative"),
     ],
 )
@@ -155,7 +156,9 @@ def test_settings_that_mean_nothing_are_refused(changes: dict, message: str) -> 
         SETTINGS.replace(**changes)
 
 
-def test_more_layers_than_there_are_cannot_learn() -> None:
-    module = MemoryAware(model(), SETTINGS.replace(learned_layers=3))
-    with pytest.raises(ValueError, match="learned_layers must be at most the decoder's 2, got 3"):
-        module.start_step(0)
+@pytest.mark.parametrize(("share", "learns"), [(0.0, []), (0.1, [1]), (0.5, [1]), (0.6, [0, 1])])
+def test_the_last_layers_learn_where_a_share_of_them_is_to(share: float, learns: list[int]) -> None:
+    module = MemoryAware(model(), SETTINGS.replace(learned_share=share))
+    module.start_step(0)
+    layers = module.model.decoder.layers
+    assert [number for number, layer in enumerate(layers) if layer.attention.q_proj.weight.requires_grad] == learns

@@ -7,6 +7,7 @@ layers learn, the decoder as it was before.
 Shapes: N turns, B dialogues, K kept turns, T tokens, D model dimension, V vocabulary.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -28,12 +29,11 @@ def memory_readers(decoder: RxTDecoder) -> list[nn.Module]:
     return [part for of_layer in parts for part in of_layer if part is not None]
 
 
-def last_layers(model: RxTModel, count: int) -> list[nn.Module]:
-    """Return the decoder's last layers, and its final norm, where any are to learn."""
-    layers = list(model.decoder.layers)
-    if count > len(layers):
-        raise ValueError(f"learned_layers must be at most the decoder's {len(layers)}, got {count}.")
-    return [*layers[len(layers) - count :], model.decoder.final_norm] if count else []
+def last_layers(decoder: RxTDecoder, share: float) -> list[nn.Module]:
+    """Return a share of the decoder's layers, the last ones, and its final norm, where any are to learn."""
+    layers = list(decoder.layers)
+    count = math.ceil(share * len(layers))
+    return [*layers[len(layers) - count :], decoder.final_norm] if count else []
 
 
 def with_some_answers(turns: Turns, share: float, generator: torch.Generator) -> Turns:

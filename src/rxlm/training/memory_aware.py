@@ -46,7 +46,7 @@ class MemoryAwareConfig(Config):
         read_encoded_until: step up to which turns are answered from the encoded turns before them instead of from slots
             (see `rxlm.training.direct_reading`).
         pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the
-            reading and writing of the memory learn. learned_layers: so many of its last layers learn, too.
+            reading and writing of the memory learn. learned_share: share of its layers that learn, too, the last ones.
         answer_share: share of the turns that ask nothing whose answers are predicted; questions always are. Less than 1
             spares time where many turns tell something.
         wording_share: share of these answers' tokens that are predicted, where they are not `TurnBatch.value_mask`'s,
@@ -66,7 +66,7 @@ class MemoryAwareConfig(Config):
     recall_share: float = 0.5
     read_encoded_until: int = 0
     pretrained: bool = False
-    learned_layers: int = 0
+    learned_share: float = 0.0
     answer_share: float = 1.0
     wording_share: float = 1.0
     keep: float = 0.0
@@ -80,11 +80,12 @@ class MemoryAwareConfig(Config):
         for name in ("recall_share", "answer_share", "wording_share", "keep_share"):
             value = getattr(self, name)
             require(0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
-        for name in ("keep", "learned_layers"):
+        for name in ("keep", "learned_share"):
             value = getattr(self, name)
             require(self.pretrained or not value, f"{name}={value} is for pretrained language models (pretrained).")
         require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", "read_encoded_until", minimum=0)
-        require_int(self, "learned_layers", minimum=0)
+        share = self.learned_share
+        require(0 <= share <= 1, f"learned_share must be between 0 and 1, got {share}.")
 
     def going_on(self) -> "MemoryAwareConfig":
         """Return the settings of a later part of stage 4: what these begin with is over."""
@@ -106,7 +107,7 @@ class MemoryAware(TrainModule):
         self.settings = settings
         self.carried: MemoryState | None = None
         self.reads_encoded = False
-        changes = settings.keep and settings.learned_layers
+        changes = settings.keep and settings.learned_share
         self._language_model = [deepcopy(model.decoder).requires_grad_(False)] if changes else []  # not registered
 
     @property
@@ -118,8 +119,8 @@ class MemoryAware(TrainModule):
         """Unfreeze memory attention and encoder when it is their time, and go over from reading to slots."""
         self.reads_encoded = step < self.settings.read_encoded_until
         if self.settings.pretrained:
-            self.model.decoder.requires_grad_(False)
-            for part in (*memory_readers(self.model.decoder), *last_layers(self.model, self.settings.learned_layers)):
+            decoder = self.model.decoder.requires_grad_(False)
+            for part in (*memory_readers(decoder), *last_layers(decoder, self.settings.learned_share)):
                 part.requires_grad_(True)
         self.model.memory_attention.requires_grad_(step >= self.settings.unfreeze_memory_at)
         self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
