@@ -14,7 +14,7 @@ from rxlm.data.open_values import WordSource, open_values
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.sgd import read_sgd
 from rxlm.data.small_talk import chatter
-from rxlm.data.stories import fairytale_dialogue, read_fairytales
+from rxlm.data.stories import Fairytale, fairytale_dialogue, read_fairytales
 from rxlm.nn.config import Config, config, require, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import MANY, converse
@@ -53,7 +53,8 @@ class UpcycledMix(Config):
 
     Fields:
         services_share, tales_share: shares of dialogues that are SGD's, and FairytaleQA's, where their folder is given.
-            In service dialogues the model keeps to what it would say without a memory.
+            In service dialogues the model keeps to what it would say without a memory. pages_share: share of
+            conversations that are a page of a tale, without a question, read the same way: what is no chat is kept, too.
         replies: dialogues whose first answer is the language model's own reply. replies_share: how often one of them is
             drawn.
         general_share: share of small talk that gives way to general questions, with the language model's own replies;
@@ -69,6 +70,7 @@ class UpcycledMix(Config):
 
     services_share: float = 0.06
     tales_share: float = 0.02
+    pages_share: float = 0.08
     replies: int = 256
     replies_share: float = 0.12
     general_share: float = 0.6
@@ -87,11 +89,11 @@ class UpcycledMix(Config):
         require_int(self, "reply_tokens")
         require_int(self, "evaluation_turns", minimum=2)
         require_int(self, "replies", minimum=0)
-        shares = (self.services_share, self.tales_share, self.replies_share)
+        shares = (self.services_share, self.tales_share, self.pages_share, self.replies_share)
         require(
             min(shares) >= 0 and sum(shares) <= 1,
-            "UpcycledMix: services_share, tales_share and replies_share must be from 0 to 1, and no more together, "
-            f"got {', '.join(map(str, shares))}.",
+            "UpcycledMix: services_share, tales_share, pages_share and replies_share must be from 0 to 1, and no more "
+            f"together, got {', '.join(map(str, shares))}.",
         )
         require(
             0 <= self.general_share <= 1,
@@ -125,7 +127,7 @@ class UpcycledCorpus(Corpus):
         self.replies: dict[str, str] = {}
         self._made_values: Mapping[str, tuple[str, ...]] = {}
         self.services = self._services()
-        self.tales = self._tales()
+        self.tales, self.pages = self._tales()
 
     def texts(self) -> Iterable[str]:
         """Return the texts of some dialogues."""
@@ -203,6 +205,7 @@ class UpcycledCorpus(Corpus):
         sources = [
             Source(self.mix.services_share if self.services else 0.0, _drawn_from(self.services)),
             Source(self.mix.tales_share if self.tales else 0.0, _drawn_from(self.tales)),
+            Source(self.mix.pages_share if self.pages else 0.0, _drawn_from(self.pages)),
             Source(self.mix.replies_share if replied else 0.0, _drawn_from(replied)),
         ]
         rest = 1.0 - sum(source.share for source in sources)
@@ -241,12 +244,14 @@ class UpcycledCorpus(Corpus):
             for dialogue in read_sgd(self.folder / "sgd" / "train.jsonl.gz")
         ]
 
-    def _tales(self) -> list[Dialogue]:
+    def _tales(self) -> tuple[list[Dialogue], list[Dialogue]]:
+        """Return questions about tales, with the turns before them, and pages of the tales."""
         if self.folder is None:
-            return []
+            return [], []
         tales = read_fairytales(self.folder / "fairytaleqa" / "train.jsonl")
         told = (fairytale_dialogue(tale, max_words=TALE_WORDS) for tale in tales)
-        return [part for tale in told for part in around_questions(tale, TALE_TURNS)]
+        asked = [part for tale in told for part in around_questions(tale, TALE_TURNS)]
+        return asked, [page for tale in tales for page in _pages(tale)]
 
     @cached_property
     def _test_words(self) -> set[str]:
@@ -283,6 +288,15 @@ class _MixedDialogues(Sequence[Dialogue]):
     def __getitem__(self, index: Any) -> Any:
         turns = tuple(turn for turn, _ in zip(self.conversations(index), range(self.num_turns), strict=False))
         return Dialogue(turns, source=f"mixed {index}")
+
+
+def _pages(tale: Fairytale) -> Iterator[Dialogue]:
+    """Divide a tale into conversations of two turns that go on with its text."""
+    words = " ".join(tale.sections).split()
+    pieces = [" ".join(words[start : start + TALE_WORDS]) for start in range(0, len(words), TALE_WORDS)]
+    for first in range(0, len(pieces) - 3, 4):
+        turns = tuple(Interaction(*pieces[n : n + 2], is_reference=False) for n in (first, first + 2))
+        yield Dialogue(turns, f"FairytaleQA {tale.name}")
 
 
 def _drawn_from(dialogues: Sequence[Dialogue]) -> Callable[[int], Iterator[Interaction]]:
