@@ -39,6 +39,8 @@ from rxlm.mrq_bench.reports.cost import cost
 from rxlm.mrq_bench.rxt_model import RxTRespondent
 from rxlm.mrq_bench.scoring import ValueScorer
 from rxlm.mrq_bench.walking import walk
+from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.upcycling import upcycle
 
 RANGES = ((1, 4), (5, 8), (9, 16), (17, 32))
 HISTORIES = {"full history": "full", "last 2 turns": "turns:2", "no history": "none"}
@@ -167,23 +169,30 @@ def recall(respondent: LanguageRespondent, dialogues: Sequence[Dialogue], contro
 
 @torch.no_grad()
 def ability(rxt: RxTRespondent, settings: Settings) -> Mapping[str, float]:
-    """Return perplexities with memory reading left out (the language model's), an empty memory, and a filled one."""
+    """Return perplexities of the language model, and of the RxT with an empty memory and a filled one."""
     model, tokenizer = rxt.model, rxt.tokenizer
+    language_model = upcycle(settings.language_model).eval()  # its layers as they were
     books = read_gutenberg(settings.data / "gutenberg-children")
     text = encode_text(tokenizer, " ".join(book[20_000:40_000] for book in list(books.values())[:8]))
     width = min(128, model.max_seq_len)
     windows = torch.tensor([text[n * width : (n + 1) * width] for n in range(settings.text_windows)])
     empty = model.init_memory(len(windows))
     filled = filled_memory(rxt, len(windows))
-    found = {
-        f"text, {name}": token_perplexity(model.decode(windows, memory), windows, torch.ones_like(windows).bool())
-        for name, memory in (("language model", None), ("empty memory", empty), ("filled memory", filled))
+    everywhere = torch.ones_like(windows).bool()
+    readings = {
+        "language model": (language_model, None),
+        "empty memory": (model, empty),
+        "filled memory": (model, filled),
     }
-    found |= {f"services, {name}": value for name, value in service_perplexities(rxt, settings).items()}
+    found = {
+        f"text, {name}": token_perplexity(network.decode(windows, memory), windows, everywhere)
+        for name, (network, memory) in readings.items()
+    }
+    found |= {f"services, {name}": value for name, value in service_perplexities(rxt, language_model, settings).items()}
     return found
 
 
-def service_perplexities(rxt: RxTRespondent, settings: Settings) -> Mapping[str, float]:
+def service_perplexities(rxt: RxTRespondent, language_model: RxTAlpha, settings: Settings) -> Mapping[str, float]:
     """Return the perplexity of SGD's answers, each turn read alone, and with the memory of the turns before."""
     dialogues = read_sgd(settings.data / "sgd" / "dev.jsonl.gz")[: settings.service_dialogues]
     model, limit = rxt.model, rxt.model.max_seq_len
@@ -194,8 +203,13 @@ def service_perplexities(rxt: RxTRespondent, settings: Settings) -> Mapping[str,
             start = [*rxt.tokens.before_query, *encode_text(rxt.tokenizer, turn.query), *rxt.tokens.before_answer]
             ids = torch.tensor([[*start, *encode_text(rxt.tokenizer, turn.answer), rxt.tokens.eos_token_id][:limit]])
             answered = torch.arange(ids.shape[1])[None] >= len(start)
-            for name, read in (("language model", None), ("empty memory", model.init_memory(1)), ("memory", memory)):
-                logs = model.decode(ids, read)[:, :-1].log_softmax(-1)
+            readings = {
+                "language model": (language_model, None),
+                "empty memory": (model, model.init_memory(1)),
+                "memory": (model, memory),
+            }
+            for name, (network, read) in readings.items():
+                logs = network.decode(ids, read)[:, :-1].log_softmax(-1)
                 found = logs.gather(2, ids[:, 1:, None])[..., 0]
                 losses[name] += (-found[answered[:, 1:]]).tolist()
             memory = model.update_memory(memory, ids)

@@ -54,7 +54,7 @@ class UpcycledMix(Config):
     Fields:
         services_share, tales_share: shares of dialogues that are SGD's, and FairytaleQA's, where their folder is given.
             In service dialogues the model keeps to what it would say without a memory. pages_share: share of
-            conversations that are a page of a tale, without a question, read the same way: what is no chat is kept, too.
+            conversations that are pages of a tale and ask nothing; they are kept to in the same way.
         replies: dialogues whose first answer is the language model's own reply. replies_share: how often one of them is
             drawn.
         general_share: share of small talk that gives way to general questions, with the language model's own replies;
