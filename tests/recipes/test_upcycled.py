@@ -1,5 +1,6 @@
 """The recipe `upcycled`: a language model's own weights stay, a memory is learnt, and what is asked is new."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -25,12 +26,18 @@ from rxlm.rxt.upcycling import reading_is_closed, upcycle
 from rxlm.training.config import TrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 
+FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
+STREAMS = {
+    "streams": TrainingConfig(steps=2, **FEW),
+    "stream_phases": (DialoguePhase(steps=2, num_turns=3, streams=True),),
+    "layers": None,
+    "layer_phases": (),
+}
 LAYERS = {
-    "layers": TrainingConfig(steps=1, batch_size=4, log_every=1, checkpoint_every=None),
+    "layers": TrainingConfig(steps=1, **FEW),
     "layers_settings": MemoryAwareConfig(pretrained=True, learned_share=0.1, keep=0.5),
     "layer_phases": (DialoguePhase(steps=1, num_turns=3),),
 }
-FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,6 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quick(model: Path, **changes: Any) -> UpcycledRecipe:
     recipe = upcycled()
-    assert recipe.streams is not None
     mix = {"replies": 6, "reply_tokens": 4, "open_values": 20, "test_turns": (9,), "test_dialogues": (4,)}
     phases = (DialoguePhase(steps=1, num_turns=2), DialoguePhase(steps=1, num_turns=5))
     return recipe.replace(
@@ -53,9 +59,7 @@ def quick(model: Path, **changes: Any) -> UpcycledRecipe:
         dialogues=recipe.dialogues.replace(steps=2, **FEW),
         dialogues_settings=recipe.dialogues_settings.replace(read_encoded_until=1, **changes.pop("settings", {})),
         phases=phases,
-        streams=recipe.streams.replace(steps=2, **FEW),
-        stream_phases=(DialoguePhase(steps=2, num_turns=3, streams=True),),
-        **changes,
+        **{**STREAMS, **changes},
     )
 
 
@@ -158,6 +162,29 @@ def corpus(**mix: Any) -> UpcycledCorpus:
 def first_batches(run: UpcycledRun, told: UpcycledCorpus, phase: DialoguePhase, count: int) -> list[Dialogue]:
     batches = told.dialogues(run.maker(run.recipe.dialogues), phase)
     return [dialogue for _ in range(count) for dialogue in next(batches).dialogues]
+
+
+def test_pages_go_on_with_a_tale_and_are_no_references(tmp_path: Path) -> None:
+    words = [f"w{number}" for number in range(330)]
+    tale = {
+        "story": "tale",
+        "sections": [" ".join(words[:200]), " ".join(words[200:])],
+        "section_ids": ["1", "2"],
+        "qa": [],
+    }
+    (tmp_path / "fairytaleqa").mkdir()
+    (tmp_path / "fairytaleqa" / "train.jsonl").write_text(json.dumps(tale) + "\n", encoding="utf-8")
+    (tmp_path / "sgd").mkdir()
+    with gzip.open(tmp_path / "sgd" / "train.jsonl.gz", "wt") as file:
+        file.write(
+            json.dumps({"id": "1", "services": [], "turns": [["U", "Hi."], ["S", "Hello."]], "final_state": {}}) + "\n"
+        )
+    pages = UpcycledCorpus(str(tmp_path), UpcycledMix(), seed=0).pages
+    assert len(pages) == 2
+    read = [text.split() for page in pages for turn in page.turns for text in (turn.query, turn.answer)]
+    assert {len(text) for text in read} == {40}
+    assert [word for text in read for word in text] == words[:320]
+    assert not any(turn.is_reference for page in pages for turn in page.turns)
 
 
 def test_general_questions_take_the_place_of_small_talk(llama: Path, tmp_path: Path) -> None:
