@@ -27,13 +27,9 @@ from rxlm.training.config import TrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 
 FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
-STREAMS = {
+LATER = {
     "streams": TrainingConfig(steps=2, **FEW),
     "stream_phases": (DialoguePhase(steps=2, num_turns=3, streams=True),),
-    "layers": None,
-    "layer_phases": (),
-}
-LAYERS = {
     "layers": TrainingConfig(steps=1, **FEW),
     "layers_settings": MemoryAwareConfig(pretrained=True, learned_share=0.1, keep=0.5),
     "layer_phases": (DialoguePhase(steps=1, num_turns=3),),
@@ -59,7 +55,7 @@ def quick(model: Path, **changes: Any) -> UpcycledRecipe:
         dialogues=recipe.dialogues.replace(steps=2, **FEW),
         dialogues_settings=recipe.dialogues_settings.replace(read_encoded_until=1, **changes.pop("settings", {})),
         phases=phases,
-        **{**STREAMS, **changes},
+        **{**LATER, **changes},
     )
 
 
@@ -84,7 +80,7 @@ def test_only_the_reading_and_writing_of_the_memory_learn(llama: Path, folder: P
 
 
 def test_reading_of_encoded_turns_is_over_after_the_dialogues(llama: Path, tmp_path: Path) -> None:
-    run = UpcycledRun(quick(llama, **LAYERS), tmp_path)
+    run = UpcycledRun(quick(llama), tmp_path)
     model = run.new_model()
     reads = {}
     for stage in run.stages():
@@ -94,9 +90,11 @@ def test_reading_of_encoded_turns_is_over_after_the_dialogues(llama: Path, tmp_p
     assert reads == {"dialogues": True, "streams": False, "layers": False}
 
 
-def test_the_language_models_layers_learn_at_last(llama: Path, tmp_path: Path) -> None:
-    run = UpcycledRun(quick(llama, **LAYERS), tmp_path)
+def test_the_language_models_layers_learn_where_they_are_asked_for(llama: Path, tmp_path: Path) -> None:
+    run = UpcycledRun(quick(llama), tmp_path)
     run.train()
+    assert not (tmp_path / "4c-layers").exists()
+    run.train("layers")
     old, before, after = (
         RxTAlpha.from_pretrained(tmp_path / part).state_dict()
         for part in ("start", "4b-streams/model", "4c-layers/model")

@@ -38,7 +38,7 @@ STAGES = {
     "mrl": "5-mrl",
 }
 """Names of stages as they are typed, and as their folders are called."""
-ON_REQUEST = ("mrl",)
+ON_REQUEST = ("layers", "mrl")
 """Stages that are trained only where they are named."""
 
 M = TypeVar("M", bound=nn.Module)

@@ -1,9 +1,9 @@
 """The recipe `upcycled`: a pretrained language model learns to read and write a memory.
 
-First the language model stays as it is, and memory cross-attention and memory attention learn: to *read*, with answers
-that come from the encoded turns before; then to *write*, through slots, in longer and longer dialogues. Then its
-*layers* learn with them, the last two thirds and more slowly, in dialogues and in streams, in which facts are held for
-longer: its states were not made for telling whose value a token is. Meanwhile it keeps to what it was.
+The language model stays as it is; memory cross-attention and memory attention learn. Phases: *read*, answers come from
+the encoded turns before; *write*, through slots, in longer and longer dialogues; *streams*, in which facts are held for
+longer. Where it is asked for by name, its last *layers* learn with them, more slowly, and kept to what they were: a
+language model's states were not made for telling whose value a token is.
 """
 
 from collections.abc import Sequence
@@ -45,10 +45,9 @@ class UpcycledRecipe(Config):
         reading: what memory layers first write of what their self-attention would, see `set_reading`.
         data: folder with `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
         mix: what is learnt and asked, see `UpcycledMix`.
-        dialogues, dialogues_settings, phases: stage 4: read and write. streams, stream_phases: its second part, for a
-            language model that stays as it is; None leaves it out.
+        dialogues, dialogues_settings, phases: stage 4: read and write. streams, stream_phases: its second part.
         layers, layers_settings, layer_phases: its third part, in which some of the language model's layers learn, too;
-            None leaves it out.
+            it is trained only where it is asked for by name.
         seed: of everything.
     """
 
@@ -136,7 +135,7 @@ class UpcycledRun(ReactiveRun):
         return RxTAlphaTokenizerConfig(**CheckpointFiles(self._start_folder).config()["tokenizer_config"])
 
     def stages(self) -> list[Stage]:
-        """Return reading and writing, then streams, then the language model's layers."""
+        """Return reading and writing, then streams, and on request the language model's layers."""
         recipe = self.recipe
         stages = [
             ("dialogues", recipe.dialogues, recipe.dialogues_settings, recipe.phases),
@@ -199,31 +198,34 @@ class UpcycledRun(ReactiveRun):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters: under two hours on two cores, under torchrun."""
+    """For a language model of some hundred million parameters: an hour and a half on two cores, under torchrun."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=40, num_turns=4, batch_size=12),
         DialoguePhase(steps=280, num_turns=9, batch_size=8),
     )
-    layer_phases = (
-        DialoguePhase(steps=105, num_turns=9, batch_size=8),
-        DialoguePhase(steps=45, num_turns=8, batch_size=8, streams=True, reset_probability=0.35),
-    )
+    stream_phases = (DialoguePhase(steps=140, num_turns=8, streams=True, reset_probability=0.35),)
+    layer_phases = (DialoguePhase(steps=104, num_turns=9, batch_size=8),)
     optimizer = OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25)
-    loop = TrainingConfig(batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1)
+    of_streams = optimizer.replace(learning_rate=8e-4, gate_scale=3.0, warmup_steps=10, decay_share=0.9)
+    of_layers = optimizer.replace(learning_rate=6e-4, decoder_scale=0.25, warmup_steps=8, decay_share=0.75)
     settings = MemoryAwareConfig(
         pretrained=True, unroll=16, answer_share=0.1, wording_share=0.5, keep=0.5, keep_share=0.35
     )
+    loop = TrainingConfig(batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1)
+
+    def training(phases: Sequence[DialoguePhase], optimizer: OptimizerConfig) -> TrainingConfig:
+        return loop.replace(steps=sum(phase.steps for phase in phases), optimizer=optimizer)
+
     return UpcycledRecipe(
         name="upcycled",
-        dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
+        dialogues=training(phases, optimizer),
         dialogues_settings=settings.replace(read_encoded_until=phases[0].steps),
         phases=phases,
-        layers=loop.replace(
-            steps=sum(phase.steps for phase in layer_phases),
-            optimizer=optimizer.replace(learning_rate=8e-4, decoder_scale=0.25, warmup_steps=10, decay_share=0.75),
-        ),
-        layers_settings=settings.replace(learned_share=0.66, keep=1.0, keep_share=0.25),
+        streams=training(stream_phases, of_streams),
+        stream_phases=stream_phases,
+        layers=training(layer_phases, of_layers),
+        layers_settings=settings.replace(learned_share=0.66, keep=1.0),
         layer_phases=layer_phases,
     )
