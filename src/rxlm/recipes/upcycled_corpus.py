@@ -295,7 +295,7 @@ def _pages(tale: Fairytale) -> Iterator[Dialogue]:
     words = " ".join(tale.sections).split()
     pieces = [" ".join(words[start : start + TALE_WORDS]) for start in range(0, len(words), TALE_WORDS)]
     for first in range(0, len(pieces) - 3, 4):
-        turns = tuple(Interaction(*pieces[n : n + 2], is_reference=False) for n in (first, first + 2))
+        turns = tuple(Interaction(pieces[n], pieces[n + 1], is_reference=False) for n in (first, first + 2))
         yield Dialogue(turns, f"FairytaleQA {tale.name}")
 
 
