@@ -162,7 +162,7 @@ def first_batches(run: UpcycledRun, told: UpcycledCorpus, phase: DialoguePhase, 
     return [dialogue for _ in range(count) for dialogue in next(batches).dialogues]
 
 
-def test_pages_go_on_with_a_tale_and_are_no_references(tmp_path: Path) -> None:
+def test_pages_go_on_with_a_tale_and_are_no_references(llama: Path, tmp_path: Path) -> None:
     words = [f"w{number}" for number in range(330)]
     tale = {
         "story": "tale",
@@ -183,6 +183,13 @@ def test_pages_go_on_with_a_tale_and_are_no_references(tmp_path: Path) -> None:
     assert {len(text) for text in read} == {40}
     assert [word for text in read for word in text] == words[:320]
     assert not any(turn.is_reference for page in pages for turn in page.turns)
+
+    run, phase = UpcycledRun(quick(llama), tmp_path / "run"), DialoguePhase(steps=1, num_turns=9)
+    for share, least, most in ((0.0, 0, 0), (0.5, 8, 32)):
+        mix = UpcycledMix(replies=0, open_values=1, pages_share=share)
+        told = UpcycledCorpus(str(tmp_path), mix, seed=0)
+        drawn = first_batches(run, told, phase, 10)
+        assert least <= sum(each.turns[0].query.startswith("w") for each in drawn) <= most < len(drawn)
 
 
 def test_general_questions_take_the_place_of_small_talk(llama: Path, tmp_path: Path) -> None:

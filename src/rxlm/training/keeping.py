@@ -18,6 +18,7 @@ from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.by_length import by_length
 from rxlm.training.direct_reading import Readings
+from rxlm.training.optimizer import MEMORY_READERS
 from rxlm.training.turns import Kept, Turns
 
 LOGITS_AT_ONCE = 2**25
@@ -25,8 +26,7 @@ LOGITS_AT_ONCE = 2**25
 
 def memory_readers(decoder: RxTDecoder) -> list[nn.Module]:
     """Return the parts of a decoder that read the memory."""
-    parts = ((layer.memory_attention, layer.memory_norm, layer.slot_norm) for layer in decoder.memory_layers)
-    return [part for of_layer in parts for part in of_layer if part is not None]
+    return [getattr(layer, part) for layer in decoder.memory_layers for part in MEMORY_READERS]
 
 
 def last_layers(decoder: RxTDecoder, share: float) -> list[nn.Module]:

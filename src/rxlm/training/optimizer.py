@@ -7,6 +7,8 @@ from torch import nn
 
 from rxlm.training.config import OptimizerConfig
 
+MEMORY_READERS = ("memory_attention", "memory_norm", "slot_norm")
+"""What of a decoder's layer reads the memory."""
 GROUPS = ("embeddings", "body", "memory", "gates", "critic")
 
 
@@ -23,9 +25,7 @@ def parameter_group(name: str) -> str:
 
 def is_decoders_own(name: str) -> bool:
     """Whether a parameter of a train module belongs to the decoder, and not to what reads the memory there."""
-    return name.startswith("model.decoder.") and not any(
-        f".{part}." in name for part in ("memory_attention", "memory_norm", "slot_norm")
-    )
+    return name.startswith("model.decoder.") and not any(f".{part}." in name for part in MEMORY_READERS)
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
