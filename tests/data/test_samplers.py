@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxlm.data.samplers import ShuffledBatches, StreamedBatches, batches_in_order, mix_seed
+from rxlm.data.samplers import ShuffledBatches, StreamedBatches, batches_in_order, mix_seed, share_evenly
 
 sizes = st.integers(1, 7)
 
@@ -60,6 +60,31 @@ def test_ranks_together_see_the_batch_of_one_larger_process(make, num_records, b
     whole = make(num_records, batch_size * world_size)
     for _ in range(6):
         assert [record for rank in ranks for record in next(rank)] == next(whole)
+
+
+@given(num_records=st.integers(1, 30), batch_size=sizes, world_size=st.integers(1, 3))
+def test_ranks_that_share_a_batch_by_size_see_it_once(num_records, batch_size, world_size):
+    options = {"world_size": world_size, "size": float}
+    ranks = [shuffled(num_records, batch_size, rank=rank, **options) for rank in range(world_size)]
+    whole = shuffled(num_records, batch_size * world_size)
+    for _ in range(6):
+        shares = [next(rank) for rank in ranks]
+        assert {len(share) for share in shares} == {batch_size}
+        assert sorted(record for share in shares for record in share) == sorted(next(whole))
+
+
+@given(st.lists(st.integers(0, 100), min_size=2, max_size=32), st.integers(2, 4))
+def test_parts_differ_by_no_more_than_the_largest_size(sizes, num_parts):
+    sizes += [0] * (-len(sizes) % num_parts)
+    parts = share_evenly(sizes, num_parts)
+    assert sorted(index for part in parts for index in part) == list(range(len(sizes)))
+    assert {len(part) for part in parts} == {len(sizes) // num_parts}
+    loads = [sum(sizes[index] for index in part) for part in parts]
+    assert max(loads) - min(loads) <= max(sizes)
+
+
+def test_two_long_records_go_to_two_processes():
+    assert share_evenly([90, 80, 1, 2, 30, 3], 2) == [[0, 5, 3], [1, 4, 2]]
 
 
 def test_resume_may_change_batch_size_and_number_of_processes():

@@ -72,6 +72,11 @@ class Dialogue:
     def __len__(self) -> int:
         return len(self.turns)
 
+    @property
+    def num_characters(self) -> int:
+        """Characters of all queries, thoughts and answers: about how much work the dialogue is."""
+        return sum(len(turn.query) + len(turn.thought or "") + len(turn.answer) for turn in self.turns)
+
 
 INTERACTION_SHAPES = '{"query", "answer"}, {"prompt", "completion"} or {"messages": [...]}'
 DIALOGUE_SHAPES = '{"query", "answer", "interactions": [...]} or {"messages": [...]}'

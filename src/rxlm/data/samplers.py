@@ -28,6 +28,8 @@ class ShuffledBatches(Generic[R, B]):
         batch_size: records a batch and process.
         seed: of the order.
         shuffle: False keeps the dataset's own order, for generated records that are random already.
+        size: how much work a record is; several processes then share a batch so that none waits long for the others
+            (`share_evenly`), for which each reads the records of all. None: each takes its turn's records.
         rank, world_size: this process and their number.
     """
 
@@ -39,6 +41,7 @@ class ShuffledBatches(Generic[R, B]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
+        size: Callable[[R], float] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -47,6 +50,7 @@ class ShuffledBatches(Generic[R, B]):
         check_sizes(batch_size, rank, world_size)
         self.dataset, self.collate, self.batch_size = dataset, collate, batch_size
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
+        self.size = size
         self.records_seen = 0
         self._order: tuple[int, Sequence[int]] | None = None
 
@@ -59,10 +63,13 @@ class ShuffledBatches(Generic[R, B]):
         return self
 
     def __next__(self) -> B:
-        first = self.records_seen + self.rank * self.batch_size
-        records = [self.dataset[self._index(place)] for place in range(first, first + self.batch_size)]
-        self.records_seen += self.batch_size * self.world_size
-        return self.collate(records)
+        every = range(self.records_seen, self.records_seen + self.batch_size * self.world_size)
+        self.records_seen = every.stop
+        if self.size is None or self.world_size == 1:
+            return self.collate(self._records(every[self.rank * self.batch_size :][: self.batch_size]))
+        records = self._records(every)
+        mine = share_evenly([self.size(record) for record in records], self.world_size)[self.rank]
+        return self.collate([records[index] for index in mine])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position, and what must be the same when it is loaded, as plain values."""
@@ -75,6 +82,9 @@ class ShuffledBatches(Generic[R, B]):
 
     def _identity(self) -> dict[str, Any]:
         return {"num_records": len(self.dataset), "seed": self.seed, "shuffle": self.shuffle}
+
+    def _records(self, places: Iterable[int]) -> list[R]:
+        return [self.dataset[self._index(place)] for place in places]
 
     def _index(self, place: int) -> int:
         epoch, index = divmod(place, len(self.dataset))
@@ -165,6 +175,22 @@ def batches_in_order(dataset: Sequence[R], collate: Callable[[list[R]], B], *, b
     """Yield the batches of one pass over a dataset in its own order, for evaluation; the last one may be smaller."""
     for start in range(0, len(dataset), batch_size):
         yield collate([dataset[index] for index in range(start, min(start + batch_size, len(dataset)))])
+
+
+def share_evenly(sizes: Sequence[float], num_parts: int) -> list[list[int]]:
+    """Divide the indices of `sizes` into parts of one length, whose sizes add up to about the same.
+
+    The largest goes first, each to the part that has least so far and still has room (Graham's rule). `num_parts` must
+    divide the number of sizes.
+    """
+    parts: list[list[int]] = [[] for _ in range(num_parts)]
+    loads = [0.0] * num_parts
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        with_room = (part for part in range(num_parts) if len(parts[part]) * num_parts < len(sizes))
+        part = min(with_room, key=lambda part: loads[part])
+        parts[part].append(index)
+        loads[part] += sizes[index]
+    return parts
 
 
 def mix_seed(*numbers: int) -> int:

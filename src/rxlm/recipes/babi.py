@@ -120,7 +120,7 @@ class BabiCorpus(Corpus):
     def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return whole stories, and of longer ones questions with the turns before them."""
         pieces = [piece for story in self.training for piece in answerable_pieces(story, phase.num_turns)]
-        return make.shuffled(pieces, make.encoder.dialogue_batch)
+        return make.dialogues(pieces)
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the stories that a model in training is asked."""

@@ -33,10 +33,23 @@ class BatchMaker:
     accumulation: int
     seed: int
 
-    def shuffled(self, records: Sequence[Any], collate: Callable[[list[Any]], Any], *, shuffle: bool = True) -> Batches:
+    def shuffled(
+        self,
+        records: Sequence[Any],
+        collate: Callable[[list[Any]], Any],
+        *,
+        shuffle: bool = True,
+        size: Callable[[Any], float] | None = None,
+    ) -> Batches:
         """Return endless batches of records; generated ones are random already and need no shuffling."""
         return ShuffledBatches(
-            records, collate, batch_size=self.batch_size, seed=self.seed, shuffle=shuffle, **_processes()
+            records, collate, batch_size=self.batch_size, seed=self.seed, shuffle=shuffle, size=size, **_processes()
+        )
+
+    def dialogues(self, records: Sequence[Dialogue], *, shuffle: bool = True) -> Batches:
+        """Return endless batches of dialogues, of about the same length in all processes."""
+        return self.shuffled(
+            records, self.encoder.dialogue_batch, shuffle=shuffle, size=lambda dialogue: dialogue.num_characters
         )
 
     def streamed(self, open_records: Callable[[int], Iterable[Any]], collate: Callable[[list[Any]], Any]) -> Batches:

@@ -103,12 +103,12 @@ class FactsCorpus(Corpus):
             generator = self.generator(num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100)
             return make.streams(generator.stream, phase)
         dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 1).dialogues(MANY)
-        return make.shuffled(dialogues, make.encoder.dialogue_batch, shuffle=False)
+        return make.dialogues(dialogues, shuffle=False)
 
     def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues that the stages before have not seen."""
         dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 200).dialogues(MANY)
-        return make.shuffled(dialogues, make.encoder.dialogue_batch, shuffle=False)
+        return make.dialogues(dialogues, shuffle=False)
 
     def competitors(self) -> Mapping[str, Collection[str]]:
         """Return the values of each kind of fact."""

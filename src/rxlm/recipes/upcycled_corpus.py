@@ -180,7 +180,7 @@ class UpcycledCorpus(Corpus):
 
         sources = [Source(1.0, generated)] if turns <= 4 else self._sources(make, generated)
         mixed = _MixedDialogues(_Mixture(sources, make.seed), turns)
-        return make.shuffled(mixed, make.encoder.dialogue_batch, shuffle=False)
+        return make.dialogues(mixed, shuffle=False)
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the dialogues that a model in training is asked."""
