@@ -28,11 +28,9 @@ from rxlm.training.memory_aware import MemoryAwareConfig
 
 FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
 LATER = {
-    "streams": TrainingConfig(steps=2, **FEW),
-    "stream_phases": (DialoguePhase(steps=2, num_turns=3, streams=True),),
-    "layers": TrainingConfig(steps=1, **FEW),
+    "layers": TrainingConfig(steps=3, **FEW),
     "layers_settings": MemoryAwareConfig(pretrained=True, learned_share=0.1, keep=0.5),
-    "layer_phases": (DialoguePhase(steps=1, num_turns=3),),
+    "layer_phases": (DialoguePhase(steps=1, num_turns=3), DialoguePhase(steps=2, num_turns=3, streams=True)),
 }
 
 
@@ -67,16 +65,42 @@ def folder(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_only_the_reading_and_writing_of_the_memory_learn(llama: Path, folder: Path) -> None:
-    before, after = RxTAlpha.from_pretrained(folder / "start"), RxTAlpha.from_pretrained(folder)
-    old, new = before.state_dict(), after.state_dict()
-    changed = {name for name in old if not torch.equal(old[name], new[name])}
+def changed_weights(before: Path, after: Path) -> set[str]:
+    """Return the names of weights that differ between two models."""
+    old, new = (RxTAlpha.from_pretrained(folder).state_dict() for folder in (before, after))
+    return {name for name in old if not torch.equal(old[name], new[name])}
+
+
+def reads_memory(name: str) -> bool:
+    """Tell whether a weight is not the language model's."""
+    return "memory" in name or "slot_norm" in name
+
+
+def test_dialogues_leave_the_language_model_as_it_is(llama: Path, folder: Path) -> None:
+    taught = folder / "4-dialogues" / "model"
+    changed = changed_weights(folder / "start", taught)
     assert changed
-    assert all("memory" in name or "slot_norm" in name for name in changed)
+    assert all(map(reads_memory, changed))
+    model = RxTAlpha.from_pretrained(taught)
     ids = torch.randint(20, 500, (2, 12))
     with torch.no_grad():
-        empty = after.decode(ids, after.init_memory(2))
+        empty = model.decode(ids, model.init_memory(2))
         torch.testing.assert_close(empty, upcycle(llama).decode(ids, None))
+
+
+def test_then_its_last_layers_learn_too(folder: Path) -> None:
+    changed = changed_weights(folder / "4-dialogues" / "model", folder)
+    own = {name for name in changed if not reads_memory(name)}
+    assert own < changed
+    assert any("layers.6." in name for name in own)
+    assert all("layers.6." in name or "final_norm" in name for name in own)
+
+
+def test_without_layers_only_the_memory_is_learnt(llama: Path, tmp_path: Path) -> None:
+    run = open_run(quick(llama, layers=None), tmp_path)
+    run.train()
+    assert [stage.name for stage in run.stages()] == ["dialogues"]
+    assert all(map(reads_memory, changed_weights(tmp_path / "start", tmp_path)))
 
 
 def test_reading_of_encoded_turns_is_over_after_the_dialogues(llama: Path, tmp_path: Path) -> None:
@@ -87,24 +111,7 @@ def test_reading_of_encoded_turns_is_over_after_the_dialogues(llama: Path, tmp_p
         module = stage.module(model)
         module.start_step(0)
         reads[stage.name] = module.reads_encoded
-    assert reads == {"dialogues": True, "streams": False, "layers": False}
-
-
-def test_the_language_models_layers_learn_where_they_are_asked_for(llama: Path, tmp_path: Path) -> None:
-    run = UpcycledRun(quick(llama), tmp_path)
-    run.train()
-    assert not (tmp_path / "4c-layers").exists()
-    run.train("layers")
-    old, before, after = (
-        RxTAlpha.from_pretrained(tmp_path / part).state_dict()
-        for part in ("start", "4b-streams/model", "4c-layers/model")
-    )
-    readers = {name for name in old if "memory" in name or "slot_norm" in name}
-    assert all(torch.equal(old[name], before[name]) for name in old.keys() - readers)
-    changed = {name for name in old.keys() - readers if not torch.equal(before[name], after[name])}
-    assert any("layers.6." in name for name in changed)
-    assert all("layers.6." in name or "final_norm" in name for name in changed)
-    assert any(not torch.equal(before[name], after[name]) for name in readers)
+    assert reads == {"dialogues": True, "layers": False}
 
 
 def test_a_run_keeps_its_replies_and_results(folder: Path) -> None:

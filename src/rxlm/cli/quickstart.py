@@ -10,7 +10,7 @@ from rxlm.recipes import open_run
 from rxlm.recipes.facts import tiny
 from rxlm.recipes.upcycled import upcycled
 
-UPCYCLED_TIME = "about an hour and a half for a model of 135 million parameters, in proportion for others"
+UPCYCLED_TIME = "about two hours for a model of 135 million parameters, in proportion for others"
 
 
 def quickstart(*, upcycle: str | None = None, output: Path | None = None) -> None:

@@ -35,8 +35,8 @@ def train(
     Args:
         recipe: tiny (the quickstart), retention, babi, stories, nano, micro, mini, alpha, llm (a stateless model), or
             upcycled (a pretrained language model learns to remember; needs --model).
-        stage: train up to this stage and stop: language, interactions, slots, dialogues, streams, or mrl, which is
-            trained only where it is named.
+        stage: train up to this stage and stop: language, interactions, slots, dialogues, streams, layers, or mrl,
+            which is trained only where it is named.
         output: folder of the run; runs/RECIPE if not given.
         set: fields of the recipe to change, as field=value.
         dry_run: print the whole recipe as JSON and stop.

@@ -12,7 +12,7 @@ def upcycle(
     /,
     *,
     memory_layers: tuple[int, ...] | None = None,
-    num_slots: int = 64,
+    num_slots: int = 128,
     max_seq_len: int = 256,
     encoder: Literal["self", "own"] = "self",
     system: str | None = None,

@@ -34,11 +34,11 @@ STAGES = {
     "slots": "3-slots",
     "dialogues": "4-dialogues",
     "streams": "4b-streams",
-    "layers": "4c-layers",
+    "layers": "4b-layers",
     "mrl": "5-mrl",
 }
 """Names of stages as they are typed, and as their folders are called."""
-ON_REQUEST = ("layers", "mrl")
+ON_REQUEST = ("mrl",)
 """Stages that are trained only where they are named."""
 
 M = TypeVar("M", bound=nn.Module)

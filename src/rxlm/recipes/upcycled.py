@@ -1,9 +1,9 @@
 """The recipe `upcycled`: a pretrained language model learns to read and write a memory.
 
-The language model stays as it is; memory cross-attention and memory attention learn. Phases: *read*, answers come from
-the encoded turns before; *write*, through slots, in longer and longer dialogues; *streams*, in which facts are held for
-longer. Where it is asked for by name, its last *layers* learn with them, more slowly, and kept to what they were: a
-language model's states were not made for telling whose value a token is.
+At first the language model stays as it is; memory cross-attention and memory attention learn. Phases: *read*, answers
+come from the encoded turns before; *write*, through slots, in longer and longer dialogues. Then its last *layers* learn
+with them, more slowly, and kept to what they were: a language model's states were not made for telling whose value a
+token is. The last phase is *streams*, in which facts are held for longer.
 """
 
 from collections.abc import Sequence
@@ -45,16 +45,16 @@ class UpcycledRecipe(Config):
         reading: what memory layers first write of what their self-attention would, see `set_reading`.
         data: folder with `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
         mix: what is learnt and asked, see `UpcycledMix`.
-        dialogues, dialogues_settings, phases: stage 4: read and write. streams, stream_phases: its second part.
-        layers, layers_settings, layer_phases: its third part, in which some of the language model's layers learn, too;
-            it is trained only where it is asked for by name.
+        dialogues, dialogues_settings, phases: stage 4: read and write, beside a language model that stays as it is.
+        layers, layers_settings, layer_phases: its second part, in which some of the language model's layers learn, too;
+            None: they stay as they are.
         seed: of everything.
     """
 
     name: str
     model: str | None = None
     memory_layers: tuple[int, ...] | None = None
-    num_slots: int = 64
+    num_slots: int = 128
     max_seq_len: int = 192
     encoder: EncoderKind = "self"
     system: str | None = None
@@ -64,8 +64,6 @@ class UpcycledRecipe(Config):
     dialogues: TrainingConfig
     dialogues_settings: MemoryAwareConfig = MemoryAwareConfig(pretrained=True)
     phases: tuple[DialoguePhase, ...]
-    streams: TrainingConfig | None = None
-    stream_phases: tuple[DialoguePhase, ...] = ()
     layers: TrainingConfig | None = None
     layers_settings: MemoryAwareConfig = MemoryAwareConfig(pretrained=True)
     layer_phases: tuple[DialoguePhase, ...] = ()
@@ -81,7 +79,7 @@ class UpcycledRecipe(Config):
                 getattr(self, settings).pretrained,
                 f"UpcycledRecipe.{settings}.pretrained must be true: the language model's weights are to stay.",
             )
-        for stage, phases in (("dialogues", "phases"), ("streams", "stream_phases"), ("layers", "layer_phases")):
+        for stage, phases in (("dialogues", "phases"), ("layers", "layer_phases")):
             training: TrainingConfig | None = getattr(self, stage)
             steps = sum(phase.steps for phase in getattr(self, phases))
             given = 0 if training is None else training.steps
@@ -111,7 +109,6 @@ class UpcycledRun(ReactiveRun):
 
     stage_fields: ClassVar = {
         "dialogues": ("dialogues", "dialogues_settings", "phases"),
-        "streams": ("streams", "stream_phases"),
         "layers": ("layers", "layers_settings", "layer_phases"),
     }
 
@@ -135,11 +132,10 @@ class UpcycledRun(ReactiveRun):
         return RxTAlphaTokenizerConfig(**CheckpointFiles(self._start_folder).config()["tokenizer_config"])
 
     def stages(self) -> list[Stage]:
-        """Return reading and writing, then streams, and on request the language model's layers."""
+        """Return reading and writing, then the same with the language model's layers."""
         recipe = self.recipe
         stages = [
             ("dialogues", recipe.dialogues, recipe.dialogues_settings, recipe.phases),
-            ("streams", recipe.streams, recipe.dialogues_settings.going_on(), recipe.stream_phases),
             ("layers", recipe.layers, recipe.layers_settings.going_on(), recipe.layer_phases),
         ]
         return [
@@ -198,34 +194,31 @@ class UpcycledRun(ReactiveRun):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters: an hour and a half on two cores, under torchrun."""
+    """For a language model of some hundred million parameters: two hours on two cores, under torchrun."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=40, num_turns=4, batch_size=12),
-        DialoguePhase(steps=280, num_turns=9, batch_size=8),
+        DialoguePhase(steps=80, num_turns=9),
     )
-    stream_phases = (DialoguePhase(steps=140, num_turns=8, streams=True, reset_probability=0.35),)
-    layer_phases = (DialoguePhase(steps=104, num_turns=9, batch_size=8),)
-    optimizer = OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25)
-    of_streams = optimizer.replace(learning_rate=8e-4, gate_scale=3.0, warmup_steps=10, decay_share=0.9)
-    of_layers = optimizer.replace(learning_rate=6e-4, decoder_scale=0.25, warmup_steps=8, decay_share=0.75)
+    layer_phases = (
+        DialoguePhase(steps=240, num_turns=9),
+        DialoguePhase(steps=60, num_turns=8, streams=True, reset_probability=0.35),
+    )
+    optimizer = OptimizerConfig(
+        learning_rate=1.5e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25
+    )
+    of_layers = optimizer.replace(learning_rate=1.2e-3, decoder_scale=0.15, warmup_steps=10, decay_share=0.7)
     settings = MemoryAwareConfig(
         pretrained=True, unroll=16, answer_share=0.1, wording_share=0.5, keep=0.5, keep_share=0.35
     )
     loop = TrainingConfig(batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1)
-
-    def training(phases: Sequence[DialoguePhase], optimizer: OptimizerConfig) -> TrainingConfig:
-        return loop.replace(steps=sum(phase.steps for phase in phases), optimizer=optimizer)
-
     return UpcycledRecipe(
         name="upcycled",
-        dialogues=training(phases, optimizer),
+        dialogues=loop.replace(steps=180),
         dialogues_settings=settings.replace(read_encoded_until=phases[0].steps),
         phases=phases,
-        streams=training(stream_phases, of_streams),
-        stream_phases=stream_phases,
-        layers=training(layer_phases, of_layers),
-        layers_settings=settings.replace(learned_share=0.66, keep=1.0),
+        layers=loop.replace(steps=300, optimizer=of_layers, seed=1),
+        layers_settings=settings.replace(learned_share=0.66, keep=1.0, keep_share=0.25),
         layer_phases=layer_phases,
     )

@@ -70,7 +70,7 @@ class UpcycledMix(Config):
 
     services_share: float = 0.06
     tales_share: float = 0.02
-    pages_share: float = 0.06
+    pages_share: float = 0.04
     replies: int = 256
     replies_share: float = 0.12
     general_share: float = 0.6

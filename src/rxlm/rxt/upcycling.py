@@ -33,7 +33,7 @@ def upcycle(
     model: str | Path,
     *,
     memory_layers: Sequence[int] | None = None,
-    num_slots: int = 64,
+    num_slots: int = 128,
     max_seq_len: int = 256,
     encoder: EncoderKind = "self",
     system: str | None = None,
