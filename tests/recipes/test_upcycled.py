@@ -15,7 +15,7 @@ from pretrained_models import save_language_model
 from rxlm.cli import main
 from rxlm.data.facts import is_test_value
 from rxlm.data.general_questions import general_questions
-from rxlm.data.records import Dialogue
+from rxlm.data.records import Dialogue, Interaction
 from rxlm.nn.config import ConfigError
 from rxlm.recipes import UpcycledRecipe, open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
@@ -197,6 +197,18 @@ def test_pages_go_on_with_a_tale_and_are_no_references(llama: Path, tmp_path: Pa
         told = UpcycledCorpus(str(tmp_path), mix, seed=0)
         drawn = first_batches(run, told, phase, 10)
         assert least <= sum(each.turns[0].query.startswith("w") for each in drawn) <= most < len(drawn)
+
+
+def test_processes_share_a_batch_by_length(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = UpcycledRun(quick(llama), tmp_path).maker(TrainingConfig(steps=1, **FEW))
+    long, short = (Dialogue((Interaction("q" * length, "a"),)) for length in (90, 5))
+    monkeypatch.setattr("rxlm.training.distributed.world_size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr("rxlm.training.distributed.rank", lambda rank=rank: rank)
+        batch = next(make.dialogues([long] * 4 + [short] * 4, shuffle=False))
+        shares.append(sum(dialogue is long for dialogue in batch.dialogues))
+    assert shares == [2, 2]
 
 
 def test_general_questions_take_the_place_of_small_talk(llama: Path, tmp_path: Path) -> None:

@@ -215,10 +215,10 @@ def upcycled() -> UpcycledRecipe:
     loop = TrainingConfig(batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1)
     return UpcycledRecipe(
         name="upcycled",
-        dialogues=loop.replace(steps=180),
+        dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
         dialogues_settings=settings.replace(read_encoded_until=phases[0].steps),
         phases=phases,
-        layers=loop.replace(steps=300, optimizer=of_layers, seed=1),
+        layers=loop.replace(steps=sum(phase.steps for phase in layer_phases), optimizer=of_layers, seed=1),
         layers_settings=settings.replace(learned_share=0.66, keep=1.0, keep_share=0.25),
         layer_phases=layer_phases,
     )
