@@ -3,7 +3,7 @@
     python benchmarks/training.py --preset micro
 
 trains a preset with random weights on random tokens through the real loop, in stage 1 (packed text) and stage 4
-(dialogues), in float32 and, where the hardware multiplies it, bfloat16. The arithmetic of a step is counted with
+(dialogues), in float32 and, where the hardware multiplies it faster, bfloat16. The arithmetic of a step is counted with
 PyTorch's `FlopCounterMode`: every matrix product, forward and backward, of the parts that train; attention in full
 whether masked or not; each token with its own experts only. The machine's rate is that of one large product of the same
 type, measured around each stage in the same run; the best of all counts. A step's time is the median. Evaluation and
@@ -13,7 +13,6 @@ checkpoints take no part.
 import json
 import statistics
 import tempfile
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +31,8 @@ from rxlm.training.config import Precision, TrainingConfig
 from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.module import TrainModule
-from rxlm.training.trainer import Trainer, computes_bfloat16
+from rxlm.training.precision import computes_bfloat16, product_rate
+from rxlm.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,17 +147,6 @@ def seconds_per_step(module: TrainModule, batch: Any, precision: Precision, step
         trainer.run()
         lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return statistics.median(json.loads(line)["seconds_per_step"] for line in lines[1:])
-
-
-def product_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> float:
-    """Return the operations a second of the product of two square matrices, the best of some."""
-    one, other = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        one @ other
-        times.append(time.perf_counter() - started)
-    return 2 * size**3 / min(times)
 
 
 def report(results: list[Result], settings: Settings, console: Console) -> None:

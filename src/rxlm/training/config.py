@@ -78,8 +78,8 @@ class TrainingConfig(Config):
         steps: optimizer steps. batch_size: rows of a microbatch, a process. accumulation: microbatches a step.
         optimizer: see `OptimizerConfig`.
         seed: of batches, masks, noise and everything else that is random.
-        precision: of matrix products: "float32", "bfloat16" (autocast; weights stay float32), or "auto" (bfloat16 on
-            a GPU or CPU that computes it, else float32).
+        precision: of matrix products: "float32", "bfloat16" (autocast; weights stay float32), or "auto" (bfloat16
+            where it is faster, else float32; on a CPU that is measured at the start).
         log_every, evaluate_every, checkpoint_every: in steps; None for never (evaluation), or only at the end.
         keep_last: checkpoints to keep besides the best.
         patience: stop after so many evaluations without a better one; None for never.

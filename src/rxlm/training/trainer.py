@@ -14,6 +14,7 @@ from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.config import TrainingConfig
 from rxlm.training.module import Counts, StageModule
 from rxlm.training.optimizer import build_optimizer, gradient_norms, scale_gradients, set_rate
+from rxlm.training.precision import computes_bfloat16
 from rxlm.training.tracking import Pace, ProgressView, Tracker
 
 Evaluation = Callable[[], Mapping[str, float]]
@@ -219,10 +220,3 @@ class Trainer:
         if wanted == "bfloat16" or (wanted == "auto" and computes_bfloat16(device)):
             return lambda: torch.autocast(device.type, torch.bfloat16)
         return nullcontext
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 matrices, rather than only storing them."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
