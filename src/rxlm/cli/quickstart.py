@@ -9,6 +9,7 @@ from rxlm.cli.train import finish
 from rxlm.recipes import open_run
 from rxlm.recipes.facts import tiny
 from rxlm.recipes.upcycled import upcycled
+from rxlm.training.allocation import keep_freed_memory
 
 UPCYCLED_TIME = "about two hours for a model of 135 million parameters, in proportion for others"
 
@@ -33,6 +34,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None) -> Non
     duration = "about ten minutes on two cores" if upcycle is None else UPCYCLED_TIME
     console.rule("Training")
     console.print(f"In {folder}; {duration}.")
+    keep_freed_memory()
     run = open_run(recipe, folder)
     console.print(f"Stages: {', '.join(stage.folder for stage in run.stages())}.")
     started = time.perf_counter()

@@ -13,6 +13,7 @@ from rxlm.nn.config import ConfigError
 from rxlm.recipes import RECIPES, open_run
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
+from rxlm.training.allocation import keep_freed_memory
 
 OPTIONS = ("--output", "--set", "--dry-run", "--help")
 
@@ -47,6 +48,7 @@ def train(
     if dry_run:
         print(json.dumps(chosen.to_dict(), indent=2))
         return
+    keep_freed_memory()
     distributed.start()
     folder = output or Path("runs") / recipe
     run = open_run(chosen, folder)
