@@ -35,5 +35,5 @@ def page_faults(kept: bool) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
-def test_a_large_block_that_was_freed_serves_the_next():
+def test_a_large_block_that_was_freed_serves_the_next() -> None:
     assert page_faults(kept=True) < page_faults(kept=False) / 2

@@ -11,7 +11,7 @@ from rxlm.recipes.facts import tiny
 from rxlm.recipes.upcycled import upcycled
 from rxlm.training.allocation import keep_freed_memory
 
-UPCYCLED_TIME = "about two hours for a model of 135 million parameters, in proportion for others"
+UPCYCLED_TIME = "two to two and a half hours for a model of 135 million parameters, in proportion for others"
 
 
 def quickstart(*, upcycle: str | None = None, output: Path | None = None) -> None:

@@ -194,7 +194,7 @@ class UpcycledRun(ReactiveRun):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters: two hours on two cores, under torchrun."""
+    """For a language model of some hundred million parameters; two cores take two hours and more, under torchrun."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=30, num_turns=2, batch_size=24),

@@ -79,7 +79,8 @@ class TrainingConfig(Config):
         optimizer: see `OptimizerConfig`.
         seed: of batches, masks, noise and everything else that is random.
         precision: of matrix products: "float32", "bfloat16" (autocast; weights stay float32), or "auto" (bfloat16
-            where it is faster, else float32; on a CPU that is measured at the start).
+            where it is faster, else float32; on a CPU that is measured at the start, so name one where a run must be
+            the same on another machine).
         log_every, evaluate_every, checkpoint_every: in steps; None for never (evaluation), or only at the end.
         keep_last: checkpoints to keep besides the best.
         patience: stop after so many evaluations without a better one; None for never.

@@ -14,7 +14,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     """Whether products of matrices are faster in bfloat16 than in float32.
 
     A CPU that has the instructions may still be slower with them (server CPUs whose matrix units the hypervisor hides
-    are), so on a CPU both are timed, once, in a tenth of a second.
+    are), so on a CPU both are timed, once, in a fraction of a second.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

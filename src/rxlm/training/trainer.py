@@ -217,6 +217,9 @@ class Trainer:
     def _autocast(self) -> Callable[[], Any]:
         device = next(self.module.parameters()).device
         wanted = self.config.precision
-        if wanted == "bfloat16" or (wanted == "auto" and computes_bfloat16(device)):
+        if wanted == "auto":  # measured: all processes must agree
+            votes = distributed.sum_over_processes({"bfloat16": float(computes_bfloat16(device))})
+            wanted = "bfloat16" if votes["bfloat16"] == distributed.world_size() else "float32"
+        if wanted == "bfloat16":
             return lambda: torch.autocast(device.type, torch.bfloat16)
         return nullcontext
