@@ -202,8 +202,8 @@ def upcycled() -> UpcycledRecipe:
         DialoguePhase(steps=80, num_turns=9),
     )
     layer_phases = (
-        DialoguePhase(steps=240, num_turns=9),
-        DialoguePhase(steps=60, num_turns=8, streams=True, reset_probability=0.35),
+        DialoguePhase(steps=192, num_turns=9),
+        DialoguePhase(steps=48, num_turns=8, streams=True, reset_probability=0.35),
     )
     optimizer = OptimizerConfig(
         learning_rate=1.5e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25
