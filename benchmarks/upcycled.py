@@ -12,7 +12,7 @@ folder.
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -149,22 +149,35 @@ def test_dialogues(turns: int, count: int) -> list[Dialogue]:
 
 
 def recall(respondent: LanguageRespondent, dialogues: Sequence[Dialogue], control: Control) -> Mapping[str, Any]:
-    """Return right answers and questions by range of distance, and some answers to look at."""
+    """Return right answers and questions, by range of distance and by whether the fact was corrected before.
+
+    With them come the grades of all answers, and some answers to look at.
+    """
     values = values_by_kind("full")
-    counts: dict[str, list[bool]] = defaultdict(list)
+    by_range: dict[str, list[bool]] = defaultdict(list)
+    by_telling: dict[str, list[bool]] = defaultdict(list)
+    grades: Counter[str] = Counter()
     examples = []
     for start in range(0, len(dialogues), 32):
         for reply in walk(respondent, dialogues[start : start + 32], control):
             question = reply.turn.question
             if question is None or question.distance is None:
                 continue
-            right = grade(reply.answer, question, values[question.kind]) is Grade.RIGHT
+            found = grade(reply.answer, question, values[question.kind])
+            right = found is Grade.RIGHT
+            grades[found] += 1
+            by_telling["corrected" if question.stale else "told once"].append(right)
             for low, high in RANGES:
                 if low <= question.distance <= high:
-                    counts[f"{low}-{high}"].append(right)
+                    by_range[f"{low}-{high}"].append(right)
             if len(examples) < 12:
                 examples.append([reply.turn.query, reply.answer, question.expected[0], right])
-    return {"right": {name: [sum(of), len(of)] for name, of in sorted(counts.items())}, "examples": examples}
+    return {"right": shares(by_range), "tellings": shares(by_telling), "grades": grades, "examples": examples}
+
+
+def shares(answers: Mapping[str, Sequence[bool]]) -> dict[str, list[int]]:
+    """Return right answers and all, by name."""
+    return {name: [sum(of), len(of)] for name, of in sorted(answers.items())}
 
 
 @torch.no_grad()
@@ -242,6 +255,11 @@ def prompts(rxt: RxTRespondent, stateless: LanguageRespondent) -> Sequence[Seque
     return [list(row) for row in zip(PROMPTS, own, fresh, filled, strict=True)]
 
 
+def share(cell: Sequence[int] | None) -> str:
+    """Return right answers of all as people read it."""
+    return "" if cell is None else f"{cell[0] / cell[1]:.1%} ({cell[1]})"
+
+
 def show(values: Mapping[str, Any], console: Console) -> None:
     table = Table(
         "dialogues of", "model", *(f"{low}-{high}" for low, high in RANGES), title="right answers, by distance"
@@ -250,9 +268,15 @@ def show(values: Mapping[str, Any], console: Console) -> None:
         if name.startswith("recall/"):
             _, turns, model = name.split("/")
             cells = [found["right"].get(f"{low}-{high}") for low, high in RANGES]
-            table.add_row(
-                turns, model, *("" if cell is None else f"{cell[0] / cell[1]:.1%} ({cell[1]})" for cell in cells)
-            )
+            table.add_row(turns, model, *map(share, cells))
+    console.print(table)
+    tellings, wrong = ("told once", "corrected"), [each for each in Grade if each is not Grade.RIGHT]
+    table = Table("dialogues of", "model", *tellings, *wrong, title="right answers, and what wrong ones are")
+    for name, found in values.items():
+        if name.startswith("recall/"):
+            _, turns, model = name.split("/")
+            cells = [share(found["tellings"].get(each)) for each in tellings]
+            table.add_row(turns, model, *cells, *(str(found["grades"].get(each, 0)) for each in wrong))
     console.print(table)
     table = Table("turn", "model", "first token, ms", "tokens a second", "bytes kept", title="cost")
     for name, found in values.items():

@@ -9,12 +9,13 @@ from rxlm.cli.train import finish
 from rxlm.recipes import open_run
 from rxlm.recipes.facts import tiny
 from rxlm.recipes.upcycled import upcycled
+from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
 
-UPCYCLED_TIME = "two to two and a half hours for a model of 135 million parameters, in proportion for others"
+UPCYCLED_TIME = "about two hours on two cores for a model of 135 million parameters, in proportion for others"
 
 
-def quickstart(*, upcycle: str | None = None, output: Path | None = None) -> None:
+def quickstart(*, upcycle: str | None = None, output: Path | None = None, device: str = "auto") -> None:
     """Train a small Reactive Transformer on this machine and see what it remembers.
 
     Trains a tokenizer and the model `tiny` through stages 1 to 4 on generated dialogues (about ten minutes on two
@@ -27,6 +28,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None) -> Non
     Args:
         upcycle: folder or hub id of a Llama- or Qwen-style chat model, or a GGUF file.
         output: folder of the run; runs/quickstart, or runs/upcycled, if not given.
+        device: where to compute: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, ...
     """
     console = Console(highlight=False)
     recipe, name = (tiny(), "quickstart") if upcycle is None else (upcycled().replace(model=upcycle), "upcycled")
@@ -35,7 +37,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None) -> Non
     console.rule("Training")
     console.print(f"In {folder}; {duration}.")
     keep_freed_memory()
-    run = open_run(recipe, folder)
+    run = open_run(recipe, folder, distributed.compute_device(device))
     console.print(f"Stages: {', '.join(stage.folder for stage in run.stages())}.")
     started = time.perf_counter()
     model = run.train()

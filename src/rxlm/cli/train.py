@@ -15,7 +15,7 @@ from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
 
-OPTIONS = ("--output", "--set", "--dry-run", "--help")
+OPTIONS = ("--output", "--set", "--dry-run", "--device", "--help")
 
 
 def train(
@@ -26,6 +26,7 @@ def train(
     output: Path | None = None,
     set: tuple[str, ...] = (),  # the option's name
     dry_run: bool = False,
+    device: str = "auto",
 ) -> None:
     """Train a model by a recipe, or go on with a run that was interrupted.
 
@@ -41,6 +42,8 @@ def train(
         output: folder of the run; runs/RECIPE if not given.
         set: fields of the recipe to change, as field=value.
         dry_run: print the whole recipe as JSON and stop.
+        device: where to compute: auto (a CUDA GPU where there is one), cpu, cuda (under torchrun a GPU for each
+            process), cuda:1, ...
     """
     if recipe not in RECIPES:
         raise ValueError(f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}.")
@@ -49,9 +52,10 @@ def train(
         print(json.dumps(chosen.to_dict(), indent=2))
         return
     keep_freed_memory()
-    distributed.start()
+    place = distributed.compute_device(device)
+    distributed.start(place)
     folder = output or Path("runs") / recipe
-    run = open_run(chosen, folder)
+    run = open_run(chosen, folder, place)
     model = run.train(stage)
     if distributed.rank() != 0:
         return

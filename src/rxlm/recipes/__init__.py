@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rxlm.recipes.babi import babi
 from rxlm.recipes.facts import FactsRecipe, retention, tiny
 from rxlm.recipes.llm import CORPORA, LanguageModelRecipe, LanguageModelRun, llm
@@ -18,11 +20,11 @@ AnyRecipe = Recipe | LanguageModelRecipe | UpcycledRecipe
 RECIPES: dict[str, Callable[[], AnyRecipe]] = {**CORPORA, "llm": llm, "upcycled": upcycled}
 
 
-def open_run(recipe: AnyRecipe, folder: Path) -> TrainingRun[Any]:
-    """Open a run of a recipe in a folder, new or begun."""
+def open_run(recipe: AnyRecipe, folder: Path, device: torch.device | str = "cpu") -> TrainingRun[Any]:
+    """Open a run of a recipe in a folder, new or begun, that computes on `device`."""
     if isinstance(recipe, LanguageModelRecipe):
-        return LanguageModelRun(recipe, folder)
-    return UpcycledRun(recipe, folder) if isinstance(recipe, UpcycledRecipe) else Run(recipe, folder)
+        return LanguageModelRun(recipe, folder, device)
+    return UpcycledRun(recipe, folder, device) if isinstance(recipe, UpcycledRecipe) else Run(recipe, folder, device)
 
 
 __all__ = [

@@ -111,7 +111,7 @@ class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
 
     stage_fields: ClassVar = {"language": ("language",), "dialogues": ("dialogues", "phases")}
 
-    def __init__(self, recipe: LanguageModelRecipe, folder: Path) -> None:
+    def __init__(self, recipe: LanguageModelRecipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.recipe = recipe
         self.source = source = recipe.source()
         super().__init__(
@@ -119,6 +119,7 @@ class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
             recipe.name,
             folder,
             source.corpus,
+            device,
             seed=recipe.seed,
             max_tokens=min(source.decoder.max_seq_len, recipe.max_positions),
         )

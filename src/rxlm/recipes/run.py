@@ -53,13 +53,14 @@ class Run(ReactiveRun):
         "mrl": ("mrl", "mrl_settings", "mrl_phases", "rewards"),
     }
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.recipe = recipe
         super().__init__(
             recipe,
             recipe.name,
             folder,
             recipe.corpus,
+            device,
             seed=recipe.seed,
             max_tokens=recipe.decoder.max_seq_len,
         )

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -66,6 +67,7 @@ class TrainingRun(ABC, Generic[M]):
         name: of the recipe.
         folder: of the run.
         open_corpus: opens the data.
+        device: where to compute. It is no part of the recipe: a run may go on elsewhere.
         seed: of everything that is random.
         max_tokens: of an interaction.
 
@@ -84,11 +86,13 @@ class TrainingRun(ABC, Generic[M]):
         name: str,
         folder: Path,
         open_corpus: Callable[[], Corpus],
+        device: torch.device | str = "cpu",
         *,
         seed: int,
         max_tokens: int,
     ) -> None:
         self.name, self.folder, self.seed = name, folder, seed
+        self.device = torch.device(device)
         self._check(recipe)
         self.corpus = open_corpus()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +148,7 @@ class TrainingRun(ABC, Generic[M]):
         if last_stage is not None and last_stage not in names:
             has = ", ".join(stage.name for stage in self.stages())
             raise ValueError(f"Recipe {self.name!r} has no stage {last_stage!r}; it has {has}.")
-        model = self.new_model()
+        model = self.new_model().to(self.device)
         for stage in stages:
             model = self.train_stage(stage, model)
             if stage.name == last_stage and stage != stages[-1]:
@@ -157,7 +161,7 @@ class TrainingRun(ABC, Generic[M]):
         """Train one stage from `model`, or load its result where it is done."""
         result = self.folder / stage.folder / "model"
         if (result / "config.json").is_file():
-            return self.load_model(result)
+            return self.load_model(result).to(self.device)
         module = stage.module(model)
         trainer = Trainer(
             stage.folder,

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.tokenizer import load_tokenizer_from_file
@@ -112,11 +113,11 @@ class UpcycledRun(ReactiveRun):
         "layers": ("layers", "layers_settings", "layer_phases"),
     }
 
-    def __init__(self, recipe: UpcycledRecipe, folder: Path) -> None:
+    def __init__(self, recipe: UpcycledRecipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.recipe = recipe
         self.told = recipe.corpus()
         super().__init__(
-            recipe, recipe.name, folder, lambda: self.told, seed=recipe.seed, max_tokens=recipe.max_seq_len
+            recipe, recipe.name, folder, lambda: self.told, device, seed=recipe.seed, max_tokens=recipe.max_seq_len
         )
 
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
@@ -161,7 +162,7 @@ class UpcycledRun(ReactiveRun):
             return
         queries, path = self.told.reply_queries(make), self.folder / "replies.json"
         if distributed.rank() == 0 and not kept_replies(path).keys() >= set(queries):
-            own_replies(self._start().eval(), queries, self.recipe.mix.reply_tokens, path)
+            own_replies(self._start().to(self.device).eval(), queries, self.recipe.mix.reply_tokens, path)
         distributed.wait()
         self.told.replies = kept_replies(path)
 
@@ -194,7 +195,7 @@ class UpcycledRun(ReactiveRun):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a language model of some hundred million parameters; two cores take two hours and more, under torchrun."""
+    """For a language model of some hundred million parameters; two cores take two hours, under torchrun."""
     phases = (
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
         DialoguePhase(steps=30, num_turns=2, batch_size=24),
@@ -202,8 +203,8 @@ def upcycled() -> UpcycledRecipe:
         DialoguePhase(steps=80, num_turns=9),
     )
     layer_phases = (
-        DialoguePhase(steps=192, num_turns=9),
-        DialoguePhase(steps=48, num_turns=8, streams=True, reset_probability=0.35),
+        DialoguePhase(steps=180, num_turns=9),
+        DialoguePhase(steps=44, num_turns=8, streams=True, reset_probability=0.35),
     )
     optimizer = OptimizerConfig(
         learning_rate=1.5e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25

@@ -63,7 +63,7 @@ class Checkpoints:
         lost = [name for name in missing if module.state_dict()[name].data_ptr() not in pointers]
         if lost or unexpected:
             raise ValueError(f"The checkpoint {folder} does not fit the model: missing {lost}, unknown {unexpected}.")
-        return torch.load(folder / STATE, weights_only=True)
+        return torch.load(folder / STATE, map_location="cpu", weights_only=True)
 
     def steps(self) -> list[int]:
         """Return the steps that have a checkpoint, in order."""

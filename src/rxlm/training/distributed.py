@@ -1,4 +1,4 @@
-"""Data parallelism under torchrun: every process computes its rows, and gradients are summed.
+"""Where a run computes, and data parallelism under torchrun: every process computes its rows, and gradients are summed.
 
 Losses are already shares of the whole step (see `training/module.py`), so that the sum over processes is the gradient
 of one process with all the rows.
@@ -12,10 +12,44 @@ import torch.distributed as dist
 from torch import nn
 
 
-def start() -> None:
-    """Join the group that torchrun made, if there is one."""
+def compute_device(name: str = "auto") -> torch.device:
+    """Return the device that this process computes on.
+
+    Args:
+        name: auto (a CUDA GPU where there is one, else the CPU), cuda (under torchrun each process's own GPU), or a
+            device of PyTorch's: cpu, cuda:1, mps.
+
+    Raises ValueError where there is no such device, or not one for each of a machine's processes.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"There is no device {name!r}; known are auto, cpu, cuda, cuda:N and mps.") from None
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("PyTorch finds no mps here; device must be auto or cpu.")
+    if device.type != "cuda":
+        return device
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    number = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+    if gpus == 0:
+        raise ValueError(f"PyTorch finds no CUDA GPU here, and device is {name!r}; it must be auto or cpu.")
+    if number >= gpus or processes > gpus or (processes > 1 and device.index is not None):
+        raise ValueError(
+            f"Device {name!r} with {processes} processes on {gpus} GPU(s): name a GPU that is there, or take "
+            f"torchrun --nproc-per-node {gpus} with device cuda, a GPU for each process; or device cpu."
+        )
+    return torch.device("cuda", number)
+
+
+def start(device: torch.device | None = None) -> None:
+    """Join the group that torchrun made, if there is one; each process computes on `device`, the CPU if not given."""
+    on_gpu = device is not None and device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if on_gpu else "gloo")
 
 
 def rank() -> int:

@@ -231,4 +231,4 @@ class MemoryAware(TrainModule):
     def load_carried_state(self, state: Mapping[str, Any]) -> None:
         """Go on from that memory."""
         slots: Tensor | None = state.get("memory")
-        self.carried = None if slots is None else MemoryState(slots)
+        self.carried = None if slots is None else MemoryState(slots.to(self.device))

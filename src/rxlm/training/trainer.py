@@ -61,7 +61,7 @@ class Trainer:
         evaluation: Evaluation | None = None,
     ) -> None:
         self.stage, self.module, self.batches, self.config, self.folder = stage, module, batches, config, folder
-        self.evaluation = evaluation
+        self.evaluation, self.device = evaluation, module.device
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
         self.optimizer = build_optimizer(module, config.optimizer)
         self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())
@@ -135,8 +135,7 @@ class Trainer:
     def _measuring(self) -> Iterator[None]:
         """Measure without a trace: what is drawn here must not change what training draws."""
         self.module.eval()
-        device = self.module.device
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             yield
 
     def _totals(self, counts: list[Counts]) -> Counts:
@@ -194,6 +193,7 @@ class Trainer:
             "evaluations_since_best": self.evaluations_since_best,
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "random_on_gpu": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "generator": self.generator.get_state(),
             "batches": self.batches.state_dict(),
             "carried": self.module.carried_state(),
@@ -210,16 +210,17 @@ class Trainer:
         self.evaluations_since_best = state["evaluations_since_best"]
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        if self.device.type == "cuda" and state.get("random_on_gpu") is not None:
+            torch.cuda.set_rng_state(state["random_on_gpu"], self.device)
         self.generator.set_state(state["generator"])
         self.batches.load_state_dict(state["batches"])
         self.module.load_carried_state(state["carried"])
 
     def _autocast(self) -> Callable[[], Any]:
-        device = next(self.module.parameters()).device
         wanted = self.config.precision
         if wanted == "auto":  # measured: all processes must agree
-            votes = distributed.sum_over_processes({"bfloat16": float(computes_bfloat16(device))})
+            votes = distributed.sum_over_processes({"bfloat16": float(computes_bfloat16(self.device))})
             wanted = "bfloat16" if votes["bfloat16"] == distributed.world_size() else "float32"
         if wanted == "bfloat16":
-            return lambda: torch.autocast(device.type, torch.bfloat16)
+            return lambda: torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext

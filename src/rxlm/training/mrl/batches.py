@@ -115,7 +115,8 @@ class RolloutBatches:
         self.dialogues.load_state_dict(state["dialogues"])
         self.played, self.uses = state["played"], state["uses"]
         self.rollout = None if state["rollout"] is None else Rollout.from_state_dict(state["rollout"])
-        self.carried = None if state["carried"] is None else MemoryState(state["carried"])
+        carried = state["carried"]
+        self.carried = None if carried is None else MemoryState(carried).to(self.player.model.device)
         self.good = [Rollout.from_state_dict(each) for each in state["good"]]
 
 
