@@ -96,6 +96,15 @@ def test_then_its_last_layers_learn_too(folder: Path) -> None:
     assert all("layers.6." in name or "final_norm" in name for name in own)
 
 
+def test_the_seed_makes_a_run_repeatable_from_its_first_weights_on(llama: Path, tmp_path: Path) -> None:
+    starts = []
+    for name, seed in (("one", 3), ("same", 3), ("other", 4)):
+        UpcycledRun(quick(llama, seed=seed), tmp_path / name)
+        starts.append(tmp_path / name / "start")
+    assert not changed_weights(starts[0], starts[1])
+    assert changed_weights(starts[0], starts[2])
+
+
 def test_without_layers_only_the_memory_is_learnt(llama: Path, tmp_path: Path) -> None:
     run = open_run(quick(llama, layers=None), tmp_path)
     run.train()

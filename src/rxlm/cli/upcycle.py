@@ -16,6 +16,7 @@ def upcycle(
     max_seq_len: int = 256,
     encoder: Literal["self", "own"] = "self",
     system: str | None = None,
+    seed: int = 0,
 ) -> None:
     """Turn a Llama- or Qwen-style chat model into a Reactive Transformer, whose memory has yet to be trained.
 
@@ -30,12 +31,16 @@ def upcycle(
         max_seq_len: longest turn, query and answer, in tokens.
         encoder: self (the language model encodes what was said), or own (an encoder with fresh weights).
         system: a system prompt that is read in each turn.
+        seed: of the memory's first weights.
     """
+    import torch
+
     from rxlm.rxt.accounting import memory_bytes, parameter_table
     from rxlm.rxt.upcycling import upcycle as make
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder: name another one.")
+    torch.manual_seed(seed)
     made = make(
         model, memory_layers=memory_layers, num_slots=num_slots, max_seq_len=max_seq_len, encoder=encoder, system=system
     )

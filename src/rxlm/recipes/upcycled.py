@@ -183,6 +183,7 @@ class UpcycledRun(ReactiveRun):
         if kind_of(recipe.model) == "rxt":
             made = RxTAlpha.from_pretrained(recipe.model)
         else:
+            torch.manual_seed(recipe.seed)
             made = upcycle(
                 recipe.model,
                 memory_layers=recipe.memory_layers,
