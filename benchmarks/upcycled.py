@@ -261,23 +261,18 @@ def share(cell: Sequence[int] | None) -> str:
 
 
 def show(values: Mapping[str, Any], console: Console) -> None:
-    table = Table(
-        "dialogues of", "model", *(f"{low}-{high}" for low, high in RANGES), title="right answers, by distance"
-    )
+    ranges, tellings = [f"{low}-{high}" for low, high in RANGES], ("told once", "corrected")
+    wrong = [each for each in Grade if each is not Grade.RIGHT]
+    by_distance = Table("dialogues of", "model", *ranges, title="right answers, by distance")
+    by_telling = Table("dialogues of", "model", *tellings, *wrong, title="right answers, and what wrong ones are")
     for name, found in values.items():
         if name.startswith("recall/"):
             _, turns, model = name.split("/")
-            cells = [found["right"].get(f"{low}-{high}") for low, high in RANGES]
-            table.add_row(turns, model, *map(share, cells))
-    console.print(table)
-    tellings, wrong = ("told once", "corrected"), [each for each in Grade if each is not Grade.RIGHT]
-    table = Table("dialogues of", "model", *tellings, *wrong, title="right answers, and what wrong ones are")
-    for name, found in values.items():
-        if name.startswith("recall/"):
-            _, turns, model = name.split("/")
-            cells = [share(found["tellings"].get(each)) for each in tellings]
-            table.add_row(turns, model, *cells, *(str(found["grades"].get(each, 0)) for each in wrong))
-    console.print(table)
+            by_distance.add_row(turns, model, *(share(found["right"].get(each)) for each in ranges))
+            mistakes = (str(found["grades"].get(each, 0)) for each in wrong)
+            by_telling.add_row(turns, model, *(share(found["tellings"].get(each)) for each in tellings), *mistakes)
+    console.print(by_distance)
+    console.print(by_telling)
     table = Table("turn", "model", "first token, ms", "tokens a second", "bytes kept", title="cost")
     for name, found in values.items():
         if name.startswith("cost/"):

@@ -31,6 +31,14 @@ def test_a_chat_model_becomes_a_reactive_transformer(
     assert "7 layers of 48" in capsys.readouterr().out
 
 
+def test_the_seed_is_that_of_the_memorys_first_weights(llama: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("one", "3"), ("same", "3"), ("other", "4")):
+        assert main(["upcycle", str(llama), str(tmp_path / name), "--seed", seed]) == 0
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
 def test_mistakes_are_explained(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def error(*words: str) -> str:
         assert main(list(words)) == 1

@@ -105,6 +105,17 @@ def test_the_seed_makes_a_run_repeatable_from_its_first_weights_on(llama: Path, 
     assert changed_weights(starts[0], starts[2])
 
 
+def test_every_stage_gets_the_model_on_the_runs_device(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(quick(llama), tmp_path, "meta")
+    found = []
+    monkeypatch.setattr(run, "train_stage", lambda stage, model: found.append(model.device.type) or model)
+    monkeypatch.setattr(run, "save_model", lambda model, folder: None)
+    run.train()
+    assert found == ["meta", "meta"]
+
+
 def test_without_layers_only_the_memory_is_learnt(llama: Path, tmp_path: Path) -> None:
     run = open_run(quick(llama, layers=None), tmp_path)
     run.train()

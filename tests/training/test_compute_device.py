@@ -62,7 +62,8 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_bad_devices_are_refused_before_anything_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, message in (("cuda", "finds no CUDA GPU here"), ("gpu", "There is no device 'gpu'")):
-        assert main(["train", "tiny", "--device", name, "--output", str(tmp_path / "run")]) != 0
-        assert message in capsys.readouterr().err
+    for command in (["train", "tiny"], ["quickstart"]):
+        for name, message in (("cuda", "finds no CUDA GPU here"), ("gpu", "There is no device 'gpu'")):
+            assert main([*command, "--device", name, "--output", str(tmp_path / "run")]) != 0
+            assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
