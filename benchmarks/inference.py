@@ -23,7 +23,7 @@ from rich.table import Table
 
 from llama_peer import LlamaPeer
 from plots import plot_turns
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.accounting import decoding_parameters, memory_bytes
 from rxlm.rxt.generation import Prompt, SamplingConfig
 from rxlm.rxt.models import RxTAlpha

@@ -20,10 +20,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rxlm.data.batches import TokenIds
 from rxlm.data.packing import Packed, PackedBatch, TextPacker
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.tokenizer import load_tokenizer_from_file, train_tokenizer
+from rxlm.data.turn_tokenizer import TokenIds
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.recipes import stories
 from rxlm.recipes.stories import StoriesCorpus

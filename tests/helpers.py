@@ -8,8 +8,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.models import RxTAlpha, RxTBeta
 
@@ -142,7 +142,7 @@ def randomise(module: M, seed: int = 0) -> M:
 
 def some_memory(model: RxTAlpha, seeds: Sequence[int]) -> MemoryState:
     """Return the memories of conversations that are well under way, one a seed."""
-    config = model.memory_attention.config
+    config = model.memory_writer.config
     shape = (config.num_layers, config.num_slots, config.dim)
     rows = [torch.randn(shape, generator=torch.Generator().manual_seed(1000 + seed)) for seed in seeds]
     return MemoryState(torch.stack(rows, dim=1).to(model.dtype))

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.tokenizer import train_tokenizer
-from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.models import RxTAlpha
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rxlm.data.batches import InteractionEncoder, TokenIds
 from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
 from rxlm.data.tokenizer import train_tokenizer
+from rxlm.data.turn_tokenizer import TokenIds, TurnTokenizer
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -23,7 +23,7 @@ def tokens(tokenizer):
 
 @pytest.fixture
 def encoder(tokenizer, tokens):
-    return InteractionEncoder(tokenizer, tokens, max_tokens=48)
+    return TurnTokenizer(tokenizer, tokens, max_tokens=48)
 
 
 @pytest.fixture(scope="session")

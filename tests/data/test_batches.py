@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.batches import InteractionEncoder, TokenIds
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.templates import interaction_ids
+from rxlm.data.turn_tokenizer import TokenIds, TurnTokenizer
 
 texts = st.text("abc .?", min_size=1, max_size=40)
 interactions = st.builds(Interaction, texts, texts, st.none() | texts)
@@ -21,7 +21,7 @@ def special(tokens):
 
 @given(interaction=interactions)
 def test_encoding_has_the_form_of_the_template(tokenizer, tokens, interaction):
-    encoded = InteractionEncoder(tokenizer, tokens, max_tokens=1000).encode(interaction)
+    encoded = TurnTokenizer(tokenizer, tokens, max_tokens=1000).encode(interaction)
     form = interaction_ids(tokenizer, tokens, interaction.query, interaction.answer, interaction.thought)
     assert list(encoded.ids) == form
     opening = tokens.answer_token_id if interaction.thought is None else tokens.think_token_id
@@ -31,10 +31,10 @@ def test_encoding_has_the_form_of_the_template(tokenizer, tokens, interaction):
 
 @given(interaction=interactions, max_tokens=st.integers(5, 60))
 def test_truncation_takes_the_start_of_the_query_first_and_no_special_token(tokenizer, tokens, interaction, max_tokens):
-    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=max_tokens)
+    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=max_tokens)
     if interaction.thought is not None and max_tokens < 8:
         interaction = Interaction(interaction.query, interaction.answer)
-    whole = InteractionEncoder(tokenizer, tokens, max_tokens=1000).encode(interaction)
+    whole = TurnTokenizer(tokenizer, tokens, max_tokens=1000).encode(interaction)
     cut = encoder.encode(interaction)
     excess = max(len(whole.ids) - max_tokens, 0)
     assert len(cut.ids) == len(whole.ids) - excess
@@ -59,21 +59,21 @@ def test_checking_counts_truncation_without_counting_it_as_done(encoder):
 
 
 def test_opening_is_predicted_where_the_model_chooses_it(tokenizer, tokens):
-    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=48, predict_opening=True)
+    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=48, predict_opening=True)
     for thought, opening in ((None, tokens.answer_token_id), ("Hm.", tokens.think_token_id)):
         encoded = encoder.encode(Interaction("Who?", "I.", thought))
         assert encoded.ids[encoded.first_target] == opening
 
 
 def test_thought_needs_a_thinking_token(tokenizer):
-    encoder = InteractionEncoder(tokenizer, TokenIds.of(tokenizer), max_tokens=48)
+    encoder = TurnTokenizer(tokenizer, TokenIds.of(tokenizer), max_tokens=48)
     with pytest.raises(ValueError, match="has a thought, and the model has no thinking token"):
         encoder.encode(Interaction("Who?", "I.", "Hm."))
 
 
 @given(rows=st.lists(interactions, min_size=1, max_size=5))
 def test_batch_holds_each_row_padded_at_the_end(tokenizer, tokens, rows):
-    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=30)
+    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=30)
     batch = encoder.interaction_batch(rows)
     assert batch.ids.shape == batch.mask.shape == batch.answer_mask.shape
     assert batch.ids.shape[1] == max(int(batch.mask.sum(1).max()), 1)
@@ -133,7 +133,7 @@ def test_tokens_that_name_what_is_asked_for_are_marked_and_the_one_behind_them(
 def test_a_value_behind_the_cut_of_a_long_answer_is_not_marked(tokenizer, tokens):
     asked = Interaction("Who?", "My dear friend, it is Anna.", question=Question("name", ("Anna",), 1))
     for max_tokens in range(5, 30):
-        batch = InteractionEncoder(tokenizer, tokens, max_tokens=max_tokens).interaction_batch([asked])
+        batch = TurnTokenizer(tokenizer, tokens, max_tokens=max_tokens).interaction_batch([asked])
         assert batch.value_mask is not None
         assert not (batch.value_mask & ~batch.answer_mask).any()
 
@@ -146,12 +146,12 @@ def test_queries_leave_room_for_an_answer(encoder, tokens):
 
 
 def test_fixed_width_for_compiled_models(tokenizer, tokens):
-    encoder = InteractionEncoder(tokenizer, tokens, max_tokens=48, pad_to=48)
+    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=48, pad_to=48)
     assert encoder.interaction_batch([Interaction("Who?", "I.")]).ids.shape == (1, 48)
     with pytest.raises(ValueError, match="pad_to=40 must be at least max_tokens=48"):
-        InteractionEncoder(tokenizer, tokens, max_tokens=48, pad_to=40)
+        TurnTokenizer(tokenizer, tokens, max_tokens=48, pad_to=40)
     with pytest.raises(ValueError, match="max_tokens=4 must be at least 5"):
-        InteractionEncoder(tokenizer, tokens, max_tokens=4)
+        TurnTokenizer(tokenizer, tokens, max_tokens=4)
 
 
 def test_special_tokens_in_a_text_stay_text(encoder, tokens):

@@ -23,7 +23,7 @@ from helpers import (
     token_rows,
     tokens,
 )
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.interaction import MEMORY_UPDATE_DONE, MEMORY_UPDATE_STARTS
 from rxlm.rxt.models import RxTAlpha
 

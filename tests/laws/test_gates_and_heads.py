@@ -18,8 +18,8 @@ from helpers import (
     some_ids,
     some_memory,
 )
-from rxlm.memory.config import VARIANTS, WriteKind
-from rxlm.memory.gate import (
+from rxlm.memory.slots.config import VARIANTS, WriteKind
+from rxlm.memory.slots.gate import (
     GATES,
     ContentGate,
     ElementwiseGate,
@@ -59,7 +59,7 @@ def with_gate(kind: str, variant: str, score: float, **gate: object) -> RxTAlpha
     groups = {"num_groups": 2} if variant.startswith("grouped") else {}
     memory = {"variant": variant, "gate": kind, **groups, **gate}
     model = build(Architecture(num_layers=2, memory=memory))
-    for layer in model.memory_attention.layers:
+    for layer in model.memory_writer.layers:
         set_opening(layer.write_gate, score)
         if variant != "simple":
             set_opening(layer.consolidation_gate, score)
@@ -135,7 +135,7 @@ def test_the_mixing_gate_leads_from_the_slots_own_layer_to_the_mean_over_layers(
     model = build(Architecture(memory={"variant": "self-interlayer", "gate": "linear"}))
     memory = some_memory(model, [0, 1])
     for score, variant in ((-FAR, "self"), (FAR, "interlayer")):
-        for layer in model.memory_attention.layers:
+        for layer in model.memory_writer.layers:
             set_opening(layer.mix_gate, score)
         other = build(Architecture(memory={"variant": variant, "gate": "linear"}))
         other.load_state_dict(model.state_dict(), strict=False)

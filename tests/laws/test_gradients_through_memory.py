@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers import ARCHITECTURES, build, shared_model, some_memory
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 
 TURNS = 5
 QUESTION = torch.tensor([[38, 39]])
@@ -51,7 +51,7 @@ def test_all_weights_that_take_part_in_a_turn_learn(name):
     model = build(name).train()
     memory, ids = some_memory(model, [0, 1]), torch.arange(8, 32).reshape(2, 12)
     model.decode(ids, model.update_memory(memory, ids)).log_softmax(-1)[..., 9].sum().backward()
-    weights = {name: weight for name, weight in model.named_parameters() if name != "memory_attention.initial"}
+    weights = {name: weight for name, weight in model.named_parameters() if name != "memory_writer.initial"}
     assert [name for name, weight in weights.items() if weight.grad is None or not weight.grad.any()] == []
     assert all(weight.grad.isfinite().all() for weight in weights.values())
 
@@ -59,7 +59,7 @@ def test_all_weights_that_take_part_in_a_turn_learn(name):
 def test_a_learned_initial_memory_learns():
     model = build("mha-simple-content")
     model.decode(QUESTION.expand(3, -1), model.init_memory(3)).square().mean().backward()
-    assert model.memory_attention.initial.grad.abs().amin(dim=(1, 2)).gt(0).all()
+    assert model.memory_writer.initial.grad.abs().amin(dim=(1, 2)).gt(0).all()
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers import ARCHITECTURES, build, shared_model, some_ids, some_memory
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.interaction import MEMORY_UPDATE_STARTS
 
 QUERY = some_ids(1, 4, seed=1)
@@ -40,7 +40,7 @@ def test_a_turn_closed_after_its_last_token_leaves_memory_as_it_was(model):
     assert torch.equal(model.export_stm_state(), before)
 
 
-@pytest.mark.parametrize("component", ["decoder", "encoder", "memory_attention"])
+@pytest.mark.parametrize("component", ["decoder", "encoder", "memory_writer"])
 def test_a_turn_that_fails_leaves_memory_as_it_was_and_the_model_usable(model, component, monkeypatch):
     """The decoder fails while it writes, the others in the update: each after the work of earlier steps."""
     before, calls = model.export_stm_state(), 0

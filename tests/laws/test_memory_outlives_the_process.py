@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from helpers import ARCHITECTURES, build, shared_model, some_ids, some_memory
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.models import RxTAlpha
 
 NEXT_TURN = """
 import sys, torch
 from safetensors.torch import save_file
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.models import RxTAlpha
 torch.set_num_threads(1)
 model, state, query, result = sys.argv[1:]

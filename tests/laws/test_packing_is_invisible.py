@@ -8,7 +8,7 @@ from torch import Tensor
 
 from helpers import ARCHITECTURES, assert_close, build, shared_model, some_ids, some_memory, tokens
 from rxlm.data.packing import PackedBatch
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.moe import Routing
 from rxlm.training.joint import JointConfig, JointLanguageModelling, MaskedBatch
 

@@ -120,7 +120,7 @@ def test_a_row_without_any_real_token_disturbs_no_gradient():
     padded = lay_out([[9, 10, 11], []], [[0, 1, 2], []], 3)
     slots = some_memory(model, [0, 1])
     slots.slots.requires_grad_()
-    parameters = [*model.encoder.parameters(), *model.memory_attention.parameters()]
+    parameters = [*model.encoder.parameters(), *model.memory_writer.parameters()]
     updated = model.update_memory(slots, padded.ids, padded.mask).slots
     gradients = torch.autograd.grad(updated.square().sum(), [slots.slots, *parameters], allow_unused=True)
     assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)

@@ -17,7 +17,7 @@ from helpers import (
     token_rows,
     tokens,
 )
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.generation import Prompt, SamplingConfig, generate
 from rxlm.rxt.models import RxTAlpha
 

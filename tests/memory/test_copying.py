@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from helpers import assert_close, randomise
-from rxlm.memory.attention import MemoryAttention
-from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.memory.copying import CopyAttention
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
+from rxlm.memory.slots.attention import MemoryAttention
+from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.memory.slots.copying import CopyAttention
 
 LAYERS, SLOTS, DIM, TOKENS, ROWS = 2, 5, 16, 7, 3
 

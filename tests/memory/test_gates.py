@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import assert_close, randomise
-from rxlm.memory.gate import GATES, PER_SLOT_GATES, STATUS_GATES, ResidualGate, make_gate
+from rxlm.memory.slots.gate import GATES, PER_SLOT_GATES, STATUS_GATES, ResidualGate, make_gate
 
 SLOTS, DIM = 5, 4
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from helpers import assert_close, randomise
-from rxlm.memory.attention import MemoryAttention
-from rxlm.memory.config import VARIANTS, MemoryAttentionConfig
-from rxlm.memory.gate import GATES
-from rxlm.memory.norm import MEMORY_NORMS
+from rxlm.memory.slots.attention import MemoryAttention
+from rxlm.memory.slots.config import VARIANTS, MemoryAttentionConfig
+from rxlm.memory.slots.gate import GATES
+from rxlm.memory.slots.norm import MEMORY_NORMS
 from rxlm.nn.attention import Attention
 
 LAYERS, SLOTS, DIM, HEADS, TOKENS = 4, 5, 16, 4, 7

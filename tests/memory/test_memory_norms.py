@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import assert_close, randomise
-from rxlm.memory.norm import MEMORY_NORMS, make_memory_norm
+from rxlm.memory.slots.norm import MEMORY_NORMS, make_memory_norm
 
 SLOTS, DIM, EPS = 5, 8, 1e-6
 MIXED = [kind for kind in MEMORY_NORMS if kind != "rms"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from helpers import assert_close
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 
 
 def some_state(batch_size: int = 3, seed: int = 0, layers: int = 2) -> MemoryState:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from rxlm.data.facts import FactGenerator, FactsConfig
 from rxlm.data.records import Dialogue
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.rxt.models import RxTAlpha
 from text_models import tiny_text_model

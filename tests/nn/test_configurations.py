@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxlm.memory.config import VARIANTS, MemoryAttentionConfig
-from rxlm.memory.gate import GATES, PER_SLOT_GATES, STATUS_GATES
-from rxlm.memory.norm import MEMORY_NORMS
+from rxlm.config import ConfigError
+from rxlm.memory.slots.config import VARIANTS, MemoryAttentionConfig
+from rxlm.memory.slots.gate import GATES, PER_SLOT_GATES, STATUS_GATES
+from rxlm.memory.slots.norm import MEMORY_NORMS
 from rxlm.nn.attention import ATTENTION_VARIANTS, head_counts
-from rxlm.nn.config import ConfigError
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.moe import EXPERT_BIASES
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
 from rxlm.recipes import babi
 from rxlm.recipes.babi import BabiRecipe, accuracy_by_task
 from rxlm.recipes.corpus import BatchMaker
@@ -31,7 +31,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> BabiRecipe:
 
 
 def batch_maker(run: Run) -> BatchMaker:
-    return BatchMaker(run.encoder, run.tokens, batch_size=4, accumulation=1, seed=0)
+    return BatchMaker(run.turn_tokenizer, run.tokens, batch_size=4, accumulation=1, seed=0)
 
 
 def test_the_run_asks_every_task_with_and_without_memory(recipe: BabiRecipe, tmp_path: Path) -> None:

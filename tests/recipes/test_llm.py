@@ -61,7 +61,7 @@ def test_the_chat_template_writes_what_training_reads(corpus: str, tmp_path: Pat
     run = open_run(quick(corpus=corpus, **files), tmp_path / "run")
     assert isinstance(run, LanguageModelRun)
     turns = (Interaction("Where is Mary?", "In the kitchen."), Interaction("And John?", "I do not know."))
-    batch = run.encoder.dialogue_batch([Dialogue(turns), Dialogue(turns[:1])])
+    batch = run.turn_tokenizer.dialogue_batch([Dialogue(turns), Dialogue(turns[:1])])
     rows = TextRows.of(batch)
     messages = [
         message
@@ -79,11 +79,11 @@ def test_the_chat_template_writes_what_training_reads(corpus: str, tmp_path: Pat
         answered = rows.ids[row][rows.targets[row]].tolist()
         wanted = [token for turn in dialogue for token in _answer(run, turn)]
         assert answered == wanted
-    assert rows.mask[1].sum() == len(run.encoder.encode(turns[0]).ids)
+    assert rows.mask[1].sum() == len(run.turn_tokenizer.encode(turns[0]).ids)
 
 
 def _answer(run: LanguageModelRun, turn: Interaction) -> list[int]:
-    encoded = run.encoder.encode(turn)
+    encoded = run.turn_tokenizer.encode(turn)
     return list(encoded.ids[encoded.first_target : encoded.end_of_targets])
 
 
@@ -92,7 +92,7 @@ def test_reading_with_history_predicts_as_the_benchmark_does(folder: Path) -> No
     assert isinstance(run, LanguageModelRun)
     model = run.load_model(folder).eval()
     dialogues = list(run.corpus.held_out()[:3])
-    read = list(read_with_history(model, run.encoder, dialogues, batch_size=2))
+    read = list(read_with_history(model, run.turn_tokenizer, dialogues, batch_size=2))
     assert len(read) == sum(map(len, dialogues))
 
     respondent = load_respondent(str(folder))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rxlm.cli import main
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, LanguageModelRecipe, Recipe, UpcycledRecipe, tiny
 from rxlm.recipes.llm import LanguageModelRun
 from rxlm.recipes.phase import DialoguePhase
@@ -45,7 +45,7 @@ def test_streams_go_on_from_slots_with_all_that_learns(tmp_path: Path) -> None:
             module = stage.module(model)
             module.start_step(0)
             assert module.reads_encoded == (stage.name == "dialogues")
-            for part in (model.memory_attention, model.encoder.layers):
+            for part in (model.memory_writer, model.encoder.layers):
                 assert {each.requires_grad for each in part.parameters()} == {stage.name == "streams"}
 
 
@@ -123,10 +123,10 @@ class TestRun:
 
         before, slots, after = (weights(stage) for stage in ("2-interactions", "3-slots", "4-dialogues"))
         assert {name for name in before if not torch.equal(before[name], slots[name])} == {
-            name for name in before if name.startswith("memory_attention.") and name != "memory_attention.initial"
-        } | {"memory_attention.initial"}
+            name for name in before if name.startswith("memory_writer.") and name != "memory_writer.initial"
+        } | {"memory_writer.initial"}
         changed = {name.split(".")[0] for name in slots if not torch.equal(slots[name], after[name])}
-        assert changed == {"decoder", "encoder", "memory_attention"}
+        assert changed == {"decoder", "encoder", "memory_writer"}
 
     def test_a_finished_run_is_not_trained_again(self, folder: Path) -> None:
         before = (folder / "4-dialogues" / "metrics.jsonl").read_text()

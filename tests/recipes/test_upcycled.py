@@ -13,10 +13,10 @@ import torch
 
 from pretrained_models import save_language_model
 from rxlm.cli import main
+from rxlm.config import ConfigError
 from rxlm.data.facts import is_test_value
 from rxlm.data.general_questions import general_questions
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.nn.config import ConfigError
 from rxlm.recipes import UpcycledRecipe, open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun
@@ -146,7 +146,7 @@ def test_a_run_keeps_its_replies_and_results(folder: Path) -> None:
 def test_a_model_that_was_upcycled_before_is_taken_as_it_is(llama: Path, tmp_path: Path) -> None:
     assert main(["upcycle", str(llama), str(tmp_path / "model"), "--num-slots", "5", "--max-seq-len", "80"]) == 0
     run = UpcycledRun(quick(tmp_path / "model"), tmp_path / "run")
-    assert run.new_model().memory_attention.config.num_slots == 5
+    assert run.new_model().memory_writer.config.num_slots == 5
 
 
 def test_what_an_earlier_run_has_taught_is_kept(llama: Path, folder: Path, tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_a_conversation_is_about_so_many_kinds_of_fact(llama: Path, tmp_path: Pa
 def test_the_recipe_says_how_far_reading_is_opened(llama: Path, tmp_path: Path) -> None:
     model = UpcycledRun(quick(llama, reading=0.25), tmp_path).new_model()
     for layer in model.decoder.memory_layers:
-        assert layer.memory_attention is not None
+        assert layer.memory_reader is not None
         x, states = torch.randn(2, 1, 5, model.decoder.config.dim)
-        read = layer.memory_attention(x, layer.read_memory(states))
+        read = layer.memory_reader(x, layer.read_memory(states))
         own = layer.attention(x, layer.attention.keys_values(layer.attention_norm(states)))
         torch.testing.assert_close(read, 0.25 * own, atol=1e-5, rtol=1e-4)
 

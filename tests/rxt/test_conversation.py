@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxlm.data.tokenizer import train_tokenizer
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt import conversation as conversation_module
 from rxlm.rxt.conversation import Conversation, ConversationError
 from rxlm.rxt.generation import SamplingConfig

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from helpers import VOCAB, assert_close, shared_model, some_ids, some_memory
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
 from rxlm.rxt.generation import Column, Prompt, Sampler, SamplingConfig, generate
 from rxlm.rxt.interaction import answers
 

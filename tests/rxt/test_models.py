@@ -22,9 +22,9 @@ from helpers import (
     some_memory,
 )
 from published_fixtures import published_config
-from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
+from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.models import (
     RxTAlpha,
@@ -71,9 +71,9 @@ def test_published_dicts_build_the_same_model_as_ours():
 
 def test_the_variant_argument_goes_before_the_configuration():
     arguments = configuration(Architecture(memory={"variant": "interlayer"}))
-    assert RxTAlpha(**arguments).memory_attention.config.variant == "interlayer"
+    assert RxTAlpha(**arguments).memory_writer.config.variant == "interlayer"
     overridden = RxTAlpha(**arguments, memory_attention_variant="simple")
-    assert overridden.memory_attention.config.variant == "simple"
+    assert overridden.memory_writer.config.variant == "simple"
 
 
 def test_the_papers_name_of_the_memory_configuration_is_ours():
@@ -144,8 +144,8 @@ def test_an_integer_does_for_the_first_value_of_a_gate():
 def test_a_decoder_and_an_encoder_are_configured_by_the_same_class():
     small = RxTComponentConfig(num_layers=1, dim=8, vocab_size=12, num_heads=2, num_slots=2, max_seq_len=8, ff_dim=8)
     decoder, encoder = RxTDecoder(small), RxTEncoder(small)
-    assert all(layer.memory_attention is not None for layer in decoder.layers)
-    assert all(layer.memory_attention is None for layer in encoder.layers)
+    assert all(layer.memory_reader is not None for layer in decoder.layers)
+    assert all(layer.memory_reader is None for layer in encoder.layers)
 
 
 # --- misuse leaves the model usable -----------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_tokenizer_with_other_special_tokens_is_refused():
     arguments = {
         "decoder_config": text_model.decoder.config,
         "encoder_config": text_model.encoder.config,
-        "memory_attention_config": text_model.memory_attention.config,
+        "memory_attention_config": text_model.memory_writer.config,
     }
     with pytest.raises(ValueError, match=r"\[A\] has id 6 in the tokenizer and 20 in the model"):
         RxTAlpha(**arguments, tokenizer_config={"answer_token_id": 20}, tokenizer=tiny_tokenizer())
@@ -325,9 +325,9 @@ def test_a_beta_needs_a_token_to_think_with():
 
 
 def test_a_beta_has_self_interlayer_memory_attention_unless_told_otherwise():
-    assert build_beta().memory_attention.config.variant == "self-interlayer"
+    assert build_beta().memory_writer.config.variant == "self-interlayer"
     told = RxTBeta(**configuration(Architecture(), BETA_TOKENS), memory_attention_variant="interlayer")
-    assert told.memory_attention.config.variant == "interlayer"
+    assert told.memory_writer.config.variant == "interlayer"
 
 
 @pytest.mark.parametrize(("mode", "opening"), [("fast", "answer_token_id"), ("extended", "think_token_id")])
@@ -409,5 +409,5 @@ def test_randomising_for_these_tests_reaches_every_weight():
 def test_beta_keeps_a_grouped_memory_attention() -> None:
     values = configuration(ARCHITECTURES["mqa-moe-grouped-static"], BETA_TOKENS)
 
-    assert RxTBeta(**values).memory_attention.config.variant == "grouped-self-interlayer"
-    assert RxTBeta(**configuration(Architecture(), BETA_TOKENS)).memory_attention.config.variant == "self-interlayer"
+    assert RxTBeta(**values).memory_writer.config.variant == "grouped-self-interlayer"
+    assert RxTBeta(**configuration(Architecture(), BETA_TOKENS)).memory_writer.config.variant == "self-interlayer"

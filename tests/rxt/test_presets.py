@@ -37,7 +37,7 @@ def test_a_preset_has_the_size_that_it_promises(name, millions):
 
 def test_alpha_has_the_memory_of_the_paper():
     model = shape_of("alpha")
-    memory = model.memory_attention.config
+    memory = model.memory_writer.config
     assert (memory.num_layers, memory.num_slots, memory.dim) == (12, 256, 256)
     assert parameter_table(model)["memory attention"].total == pytest.approx(5.5e6, rel=0.05)
     assert memory_bytes(model) == 12 * 256 * 256 * 4
@@ -97,7 +97,7 @@ def test_a_memory_costs_what_its_numbers_take():
 def test_for_a_token_the_decoder_reads_all_active_weights_but_those_that_projected_the_memory():
     model = build("mha-simple-content")
     table = parameter_table(model)
-    readers = [layer.memory_attention for layer in model.decoder.layers]
+    readers = [layer.memory_reader for layer in model.decoder.layers]
     projected = sum(weight.numel() for each in readers for weight in (each.k_proj.weight, each.v_proj.weight))
     assert decoding_parameters(model) == table["decoder"].active + table["head"].active - projected
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from published_fixtures import BETA_TOKENS, PublishedModel, published_config
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
 from rxlm.rxt import published
 from rxlm.rxt.hub import CheckpointError
 from rxlm.rxt.models import RxTAlpha, RxTBeta
@@ -433,9 +433,9 @@ def test_a_published_configuration_builds_a_model_without_weights():
     config = published_config(variant="self-interlayer")
     parts = {name: config[name] for name in config if name.endswith("_config")}
     model = RxTAlpha(**parts, memory_attention_variant="self-interlayer")
-    assert model.memory_attention.config.variant == "self-interlayer"
+    assert model.memory_writer.config.variant == "self-interlayer"
     assert model.decoder.config.dim == 16
-    assert RxTAlpha(**parts).memory_attention.config.variant == "interlayer"
+    assert RxTAlpha(**parts).memory_writer.config.variant == "interlayer"
 
 
 @torch.no_grad()

@@ -82,12 +82,12 @@ def test_a_model_is_loaded_in_the_type_asked_for(dtype, tmp_path):
 def test_components_are_saved_and_loaded_on_their_own(name, tmp_path):
     model = build(name)
     memory, ids = some_memory(model, [0]), some_ids(1, 5)
-    for part, kind in (("decoder", RxTDecoder), ("encoder", RxTEncoder), ("memory_attention", RxTMemoryAttention)):
+    for part, kind in (("decoder", RxTDecoder), ("encoder", RxTEncoder), ("memory_writer", RxTMemoryAttention)):
         component = getattr(model, part)
         component.save_pretrained(tmp_path / part)
         again = kind.from_pretrained(tmp_path / part)
         assert again.config == component.config
-        if part == "memory_attention":
+        if part == "memory_writer":
             encoded = model.encode(ids, memory=memory)
             assert torch.equal(again(memory.slots, encoded), component(memory.slots, encoded))
         elif part == "encoder":

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from pretrained_models import BASE, KINDS, chat_tokenizer, save_language_model
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
+from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.pretrained import UnsupportedModelError
 from rxlm.rxt.chat_template import ChatTemplateError, interaction_form
 from rxlm.rxt.conversation import Conversation
@@ -25,7 +25,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def noise(model: RxTAlpha, rows: int) -> MemoryState:
-    config = model.memory_attention.config
+    config = model.memory_writer.config
     return MemoryState(torch.randn(config.num_layers, rows, config.num_slots, config.dim))
 
 
@@ -62,11 +62,11 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
     torch.testing.assert_close(read.keys, own.keys)
     torch.testing.assert_close(read.values, own.values)
     x = torch.randn(2, 5, model.decoder.config.dim)
-    assert layer.memory_attention is not None
+    assert layer.memory_reader is not None
     as_tokens = layer.attention(x, read)
-    torch.testing.assert_close(layer.memory_attention(x, read), as_tokens, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(layer.memory_reader(x, read), as_tokens, atol=1e-5, rtol=1e-4)
     set_reading(model, 0.5)
-    torch.testing.assert_close(layer.memory_attention(x, read), as_tokens / 2, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(layer.memory_reader(x, read), as_tokens / 2, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -78,8 +78,8 @@ def test_reading_without_a_gate_is_opened_as_far(llama: Path) -> None:
     start_memory(model)
     set_reading(model, 0.5)
     layer = model.decoder.memory_layers[0]
-    assert layer.memory_attention is not None
-    torch.testing.assert_close(layer.memory_attention.out_proj.weight, 0.5 * layer.attention.out_proj.weight)
+    assert layer.memory_reader is not None
+    torch.testing.assert_close(layer.memory_reader.out_proj.weight, 0.5 * layer.attention.out_proj.weight)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import torch
 from rxlm.data.batches import DialogueBatch, TurnBatch
 from rxlm.data.packing import PackedBatch
 from rxlm.data.streams import StreamBatch
-from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.core import RxTModel
 from rxlm.training.config import OptimizerConfig, TrainingConfig

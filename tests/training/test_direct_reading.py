@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
+from rxlm.memory.slots.state import MemoryState
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.trainer import Trainer
@@ -64,7 +64,7 @@ def test_memory_attention_learns_only_after_the_phase() -> None:
         module.zero_grad()
         module.start_step(step)
         module(batch, module.counts(batch)).total.backward()
-        assert any(weight.grad is not None for weight in module.model.memory_attention.parameters()) == learns
+        assert any(weight.grad is not None for weight in module.model.memory_writer.parameters()) == learns
         assert all(weight.grad is not None for weight in module.model.encoder.layers[0].parameters())
 
 

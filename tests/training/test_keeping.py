@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rxlm.config import ConfigError
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.nn.config import ConfigError
 from rxlm.training.direct_reading import Memories, Readings
 from rxlm.training.keeping import keeping_loss, memory_readers, with_kept_turns, with_some_answers, with_some_words
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
@@ -108,7 +108,7 @@ def test_only_the_reading_and_writing_of_the_memory_gets_a_gradient() -> None:
     assert losses.figures["keeping_loss"] > 0
     readers = {id(parameter) for part in memory_readers(module.model.decoder) for parameter in part.parameters()}
     for name, parameter in module.named_parameters():
-        learns = id(parameter) in readers or "memory_attention" in name or name.startswith("model.encoder.layers")
+        learns = id(parameter) in readers or "memory_writer" in name or name.startswith("model.encoder.layers")
         assert (parameter.grad is not None) == learns, name
 
 

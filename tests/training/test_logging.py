@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rxlm.memory.gate import ContentGate
+from rxlm.memory.slots.gate import ContentGate
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.joint import MaskedBatch
 from rxlm.training.module import part_of
@@ -94,7 +94,7 @@ def test_an_eighth_of_a_batch_is_diagnosed_and_at_least_a_row() -> None:
 
 @torch.no_grad()
 def test_gates_and_drift_are_means_over_the_updates_of_rows_that_have_a_turn() -> None:
-    network = model().memory_attention
+    network = model().memory_writer
     generator = torch.Generator().manual_seed(0)
     slots = torch.randn(2, 3, 4, 16, generator=generator)
     masks = torch.tensor([[[1, 1, 1], [1, 1, 0], [1, 0, 0]], [[1, 1, 1], [0, 0, 0], [1, 1, 0]]]).bool()
@@ -123,7 +123,7 @@ def test_gates_and_drift_are_means_over_the_updates_of_rows_that_have_a_turn() -
 
 @torch.no_grad()
 def test_of_slots_that_copy_the_share_that_was_not_kept_is_logged() -> None:
-    network = model(write="copy").memory_attention
+    network = model(write="copy").memory_writer
     slots, encoded = torch.randn(2, 3, 4, 16), torch.randn(2, 3, 5, 16)
     mask = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
     with MemoryWatch(network) as watch:
@@ -135,7 +135,7 @@ def test_of_slots_that_copy_the_share_that_was_not_kept_is_logged() -> None:
 
 @torch.no_grad()
 def test_memory_attention_without_gates_has_no_gates_to_log() -> None:
-    network = model(gate="none", variant="self").memory_attention
+    network = model(gate="none", variant="self").memory_writer
     with MemoryWatch(network) as watch:
         network(torch.randn(2, 3, 4, 16), torch.randn(2, 3, 5, 16), torch.ones(3, 5, dtype=torch.bool))
     assert watch.figures().keys() == {"memory_drift/layer_0", "memory_drift/layer_1"}

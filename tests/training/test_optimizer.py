@@ -12,7 +12,7 @@ from training_runs import model
 @pytest.mark.parametrize(("write", "gates"), [("attention", "write_gate."), ("copy", "copy_attention.keep_gate")])
 def test_what_decides_between_keeping_and_writing_is_a_gate(write: str, gates: str) -> None:
     names = [name for name, _ in model(write=write).named_parameters()]
-    of_memory = [f"model.{name}" for name in names if name.startswith("memory_attention.")]
+    of_memory = [f"model.{name}" for name in names if name.startswith("memory_writer.")]
     assert {name for name in of_memory if parameter_group(name) == "gates"} == {
         name for name in of_memory if gates in name
     }
@@ -31,4 +31,4 @@ def test_the_decoders_own_weights_have_a_rate_of_their_own_and_what_reads_the_me
     assert {rates[parameter] for parameter in own} == {2.5e-4}
     assert rates[id(decoder.embedding.weight)] == 1e-3
     assert rates[id(module.model.encoder.layers[0].attention.q_proj.weight)] == 1e-3
-    assert rates[id(module.model.memory_attention.layers[0].write_norm.weight)] == 2e-3
+    assert rates[id(module.model.memory_writer.layers[0].write_norm.weight)] == 2e-3

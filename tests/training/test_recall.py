@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.recall import draw_recalls, recall_targets
 from rxlm.training.turns import Turns

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.batches import InteractionEncoder
 from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
 from rxlm.data.packing import TextPacker
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.streams import ConversationStreams
 from rxlm.data.tokenizer import train_tokenizer
-from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.text import token_ids_of
@@ -44,8 +44,8 @@ def model(seed: int = 0, **memory: Any) -> RxTAlpha:
     return RxTAlpha(component, component, attention, token_ids_of(tokenizer()), tokenizer())
 
 
-def encoder() -> InteractionEncoder:
-    return InteractionEncoder(tokenizer(), token_ids_of(tokenizer()), max_tokens=64)
+def encoder() -> TurnTokenizer:
+    return TurnTokenizer(tokenizer(), token_ids_of(tokenizer()), max_tokens=64)
 
 
 def stage(name: str, network: RxTAlpha) -> TrainModule:

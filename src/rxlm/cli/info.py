@@ -45,7 +45,7 @@ def _parameters(model: RxTAlpha, name: str) -> Table:
 
 
 def _costs(model: RxTAlpha) -> Table:
-    decoder, memory = model.decoder.config, model.memory_attention.config
+    decoder, memory = model.decoder.config, model.memory_writer.config
     query, key_value = decoder.attention_heads
     first, last = (decoding_flops(model, position) / 1e6 for position in (0, model.max_seq_len - 1))
     update = update_flops(model, model.max_seq_len)

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from rxlm.cli.results import show
-from rxlm.nn.config import ConfigError
+from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, open_run
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed

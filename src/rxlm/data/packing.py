@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.batches import BatchTokens
 from rxlm.data.tokenizer import encode_text
+from rxlm.data.turn_tokenizer import BatchTokens
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Batches in an order that a seed decides and that a resumed run continues exactly.
 
-Each sampler hands its records to a `collate` function, such as `InteractionEncoder.dialogue_batch`. `batch_size` counts
+Each sampler hands its records to a `collate` function, such as `TurnTokenizer.dialogue_batch`. `batch_size` counts
 the records of one process; with `world_size` processes the global batch is that many times as large, and the records
 of all ranks together are those that one process would get with that larger batch size.
 """

@@ -9,9 +9,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from rxlm.data.batches import InteractionEncoder, TurnBatch
+from rxlm.data.batches import TurnBatch
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.samplers import check_same, check_sizes
+from rxlm.data.turn_tokenizer import TurnTokenizer
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ConversationStreams:
 
     Args:
         open_conversation: gives the turns of conversation number i, such as `FactGenerator.stream`.
-        encoder: makes the tensors.
+        turn_tokenizer: makes the tensors.
         batch_size: rows a process. turns_per_batch: turns a batch.
         reset_probability: of each row, at the start of each batch.
         seed: of the resets. rank, world_size: this process and their number.
@@ -69,7 +70,7 @@ class ConversationStreams:
     def __init__(
         self,
         open_conversation: Callable[[int], Iterator[Interaction]],
-        encoder: InteractionEncoder,
+        turn_tokenizer: TurnTokenizer,
         *,
         batch_size: int,
         turns_per_batch: int,
@@ -83,7 +84,7 @@ class ConversationStreams:
             raise ValueError(f"turns_per_batch={turns_per_batch} must be at least 1")
         if not 0 <= reset_probability <= 1:
             raise ValueError(f"reset_probability={reset_probability} must be between 0 and 1")
-        self.open_conversation, self.encoder = open_conversation, encoder
+        self.open_conversation, self.turn_tokenizer = open_conversation, turn_tokenizer
         self.batch_size, self.turns_per_batch, self.reset_probability = batch_size, turns_per_batch, reset_probability
         self.seed, self._num_rows = seed, batch_size * world_size
         self.batches_seen = 0
@@ -97,7 +98,7 @@ class ConversationStreams:
         self.batches_seen += 1
         rows = tuple(tuple(turn for turn, _ in row) for row in taken)
         fresh = torch.tensor([[is_fresh for _, is_fresh in row] for row in taken]).T
-        return StreamBatch(self.encoder.turn_batches(rows), fresh, rows)
+        return StreamBatch(self.turn_tokenizer.turn_batches(rows), fresh, rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of every row of this process, and what must be the same when it is loaded."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rxlm.data.records import Question
+from rxlm.files import write_atomically
 from rxlm.mrq_bench.protocol import Control
-from rxlm.rxt.hub import write_atomically
 
 STAMPS = ("config", "seed", "data", "scorer")
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from rxlm.data.batches import InteractionEncoder, TurnBatch
+from rxlm.data.batches import TurnBatch
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.memory.state import MemoryState
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.memory.slots.state import MemoryState
 from rxlm.mrq_bench.walking import batches_of
 from rxlm.rxt.models import RxTAlpha
 
@@ -58,17 +59,17 @@ def read_dialogues(
     """
     if memory not in get_args(ReadingMemory):
         raise ValueError(f"memory must be one of {', '.join(get_args(ReadingMemory))}, got {memory!r}.")
-    encoder = InteractionEncoder(model.needed_tokenizer(), model.tokenizer_config, max_tokens=model.max_seq_len)
+    turn_tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=model.max_seq_len)
     if memory == "shuffled" and len(dialogues) < 2:
         raise ValueError("memory='shuffled' needs two dialogues at least: one has no other's memory to read with.")
     ordered = sorted(dialogues, key=len)
     for batch in batches_of(len(ordered), batch_size):
-        yield from _read_batch(model, [ordered[number] for number in batch], encoder, memory)
+        yield from _read_batch(model, [ordered[number] for number in batch], turn_tokenizer, memory)
 
 
 @torch.no_grad()
 def read_with_history(
-    model: PreTrainedModel, encoder: InteractionEncoder, dialogues: Sequence[Dialogue], *, batch_size: int = 32
+    model: PreTrainedModel, turn_tokenizer: TurnTokenizer, dialogues: Sequence[Dialogue], *, batch_size: int = 32
 ) -> Iterator[ReadTurn]:
     """Yield how a causal language model predicts each answer of dialogues from all that was said before.
 
@@ -76,15 +77,15 @@ def read_with_history(
     are left out, the last ones first.
 
     Args:
-        model: a causal language model of `transformers` over the encoder's tokens.
-        encoder: of the turns.
+        model: a causal language model of `transformers` over the turn tokenizer's tokens.
+        turn_tokenizer: of the turns.
         dialogues: dialogues of any lengths.
         batch_size: dialogues read at once.
     """
     limit = model.config.max_position_embeddings
     ordered = sorted(dialogues, key=len)
     for batch in batches_of(len(ordered), batch_size):
-        rows = [_one_text(ordered[number], encoder, limit) for number in batch]
+        rows = [_one_text(ordered[number], turn_tokenizer, limit) for number in batch]
         ids, wanted = (pad_sequence(list(part), batch_first=True).to(model.device) for part in zip(*rows, strict=True))
         logits = model(input_ids=ids).logits[:, :-1].float()
         truth, turns = ids[:, 1:], wanted[:, 1:]
@@ -98,12 +99,12 @@ def read_with_history(
                     yield ReadTurn(ordered[number], turn - 1, loss, int(here.sum()), exact)
 
 
-def _one_text(dialogue: Dialogue, encoder: InteractionEncoder, limit: int) -> tuple[Tensor, Tensor]:
+def _one_text(dialogue: Dialogue, turn_tokenizer: TurnTokenizer, limit: int) -> tuple[Tensor, Tensor]:
     """Return a dialogue's ids, and at tokens to be predicted the number of their turn, from 1, else 0; (T,) each."""
     ids: list[int] = []
     turns: list[int] = []
     for number, turn in enumerate(dialogue.turns, 1):
-        encoded = encoder.encode(turn)
+        encoded = turn_tokenizer.encode(turn)
         if len(ids) + len(encoded.ids) > limit:
             break
         ids += encoded.ids
@@ -123,10 +124,10 @@ def perplexity(read: Iterable[ReadTurn], counts: Callable[[ReadTurn], bool] = la
 
 
 def _read_batch(
-    model: RxTAlpha, dialogues: Sequence[Dialogue], encoder: InteractionEncoder, memory: ReadingMemory
+    model: RxTAlpha, dialogues: Sequence[Dialogue], turn_tokenizer: TurnTokenizer, memory: ReadingMemory
 ) -> Iterator[ReadTurn]:
     first = present = model.init_memory(len(dialogues), seed=0)
-    for number, turn in enumerate(encoder.dialogue_batch(dialogues).to(model.device).turns):
+    for number, turn in enumerate(turn_tokenizer.dialogue_batch(dialogues).to(model.device).turns):
         seen = {"true": present, "empty": first, "shuffled": MemoryState(present.slots.roll(1, dims=1))}[memory]
         for row, (loss, tokens, is_exact) in enumerate(_predict(model, turn, seen)):
             if tokens:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rxlm import __version__
+from rxlm.files import write_atomically
 from rxlm.mrq_bench.benchmark_data import BenchmarkData
 from rxlm.mrq_bench.config import ALL_REPORTS, BenchmarkConfig, Report
 from rxlm.mrq_bench.protocol import LanguageRespondent
@@ -17,7 +18,6 @@ from rxlm.mrq_bench.reports.recall import Findings
 from rxlm.mrq_bench.reports.retention import retention
 from rxlm.mrq_bench.reports.updates import updates
 from rxlm.mrq_bench.runner import Progress, answer_all, run_identity, stamp_of
-from rxlm.rxt.hub import write_atomically
 
 RESULTS_FILE = "results.json"
 FORMAT = 1

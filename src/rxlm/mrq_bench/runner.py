@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rxlm.data.scoring import SCORER_VERSION
+from rxlm.files import write_atomically
 from rxlm.mrq_bench.answers import Answer, AnswerLog, Place
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
 from rxlm.mrq_bench.config import BenchmarkConfig, difference, digest
 from rxlm.mrq_bench.protocol import WITHOUT_HISTORY, Control, Respondent, check_control
 from rxlm.mrq_bench.walking import batches_of, walk
-from rxlm.rxt.hub import write_atomically
 
 RUN_FILE = "run.json"
 ANSWERS_FILE = "answers.jsonl"

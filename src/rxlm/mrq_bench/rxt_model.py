@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rxlm.data.tokenizer import encode_text
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.mrq_bench.protocol import Control, Loss, Queries, TurnCost, check_batch, check_control, losses_of
 from rxlm.rxt.fingerprint import fingerprint
 from rxlm.rxt.generation import Column, Prompt, SamplingConfig

@@ -28,15 +28,15 @@ class TransformerLayer(nn.Module):
         *,
         norm: NormKind = "rms",
         norm_eps: float | None = None,
-        memory_attention: Attention | None = None,
+        memory_reader: Attention | None = None,
     ) -> None:
         super().__init__()
         self.attention_norm = make_norm(norm, dim, norm_eps)
         self.attention = attention
-        if memory_attention is not None:
+        if memory_reader is not None:
             self.memory_norm = make_norm(norm, dim, norm_eps)
             self.slot_norm = make_norm(norm, dim, norm_eps)
-        self.memory_attention = memory_attention
+        self.memory_reader = memory_reader
         self.feed_forward_norm = make_norm(norm, dim, norm_eps)
         self.feed_forward = feed_forward
 
@@ -62,11 +62,11 @@ class TransformerLayer(nn.Module):
             cache=cache,
             layer=layer,
         )
-        if self.memory_attention is not None and memory is not None:
-            x = x + self.memory_attention(self.memory_norm(x), memory, query_rotation=rotation)
+        if self.memory_reader is not None and memory is not None:
+            x = x + self.memory_reader(self.memory_norm(x), memory, query_rotation=rotation)
         return x + self.feed_forward(self.feed_forward_norm(x), routing)
 
     def read_memory(self, slots: Tensor, mask: Tensor | None = None) -> KeyValues:
         """Project this layer's memory slots (B, S, D) to keys and values; `mask` as in `KeyValues`."""
-        assert self.memory_attention is not None
-        return self.memory_attention.keys_values(self.slot_norm(slots), mask=mask)
+        assert self.memory_reader is not None
+        return self.memory_reader.keys_values(self.slot_norm(slots), mask=mask)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import get_args
 
+from rxlm.config import config, require, require_int
 from rxlm.data.babi import ALL_TASKS, HEADLINE_TASKS, TASK_NOTES, hold_out, read_babi
 from rxlm.data.facts import texts_of
 from rxlm.data.records import Dialogue, Question
@@ -16,7 +17,6 @@ from rxlm.data.scoring import is_same_answer
 from rxlm.data.streams import DrawnConversations, answerable_pieces, question_windows
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, answer_dialogues
-from rxlm.nn.config import config, require, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import is_follow_up
@@ -104,7 +104,7 @@ class BabiCorpus(Corpus):
     def interactions(self, make: BatchMaker) -> Batches:
         """Return turns."""
         turns = [turn for story in self.training for turn in story.turns]
-        return make.shuffled(turns, make.encoder.interaction_batch)
+        return make.shuffled(turns, make.turn_tokenizer.interaction_batch)
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return whole stories one after another in streams, else questions with the turns before them."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from rxlm.data.batches import BatchTokens, InteractionEncoder
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.samplers import ShuffledBatches, StreamedBatches
 from rxlm.data.streams import ConversationStreams
+from rxlm.data.turn_tokenizer import BatchTokens, TurnTokenizer
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
@@ -20,14 +20,14 @@ class BatchMaker:
     """Makes batches of this process's share of records.
 
     Fields:
-        encoder: tokens and tensors of interactions.
+        turn_tokenizer: tokens and tensors of interactions.
         tokens: ids of the special tokens.
         batch_size: rows of a microbatch, a process.
         accumulation: microbatches of a step.
         seed: of the order of records.
     """
 
-    encoder: InteractionEncoder
+    turn_tokenizer: TurnTokenizer
     tokens: BatchTokens
     batch_size: int
     accumulation: int
@@ -49,7 +49,7 @@ class BatchMaker:
     def dialogues(self, records: Sequence[Dialogue], *, shuffle: bool = True) -> Batches:
         """Return endless batches of dialogues, of about the same length in all processes."""
         return self.shuffled(
-            records, self.encoder.dialogue_batch, shuffle=shuffle, size=lambda dialogue: dialogue.num_characters
+            records, self.turn_tokenizer.dialogue_batch, shuffle=shuffle, size=lambda dialogue: dialogue.num_characters
         )
 
     def streamed(self, open_records: Callable[[int], Iterable[Any]], collate: Callable[[list[Any]], Any]) -> Batches:
@@ -60,7 +60,7 @@ class BatchMaker:
         """Return batches of the next turns of conversations."""
         return ConversationStreams(
             open_conversation,
-            self.encoder,
+            self.turn_tokenizer,
             batch_size=self.batch_size,
             turns_per_batch=phase.num_turns,
             reset_probability=phase.reset_probability if phase.streams else 0.0,

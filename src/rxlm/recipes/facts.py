@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.fact_kinds import values_by_kind
 from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.mrq_bench.retention import Control
-from rxlm.nn.config import config, require, require_choice, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
@@ -94,7 +94,7 @@ class FactsCorpus(Corpus):
 
     def interactions(self, make: BatchMaker) -> Batches:
         """Return turns."""
-        return make.shuffled(_TurnsOf(self.generator()), make.encoder.interaction_batch, shuffle=False)
+        return make.shuffled(_TurnsOf(self.generator()), make.turn_tokenizer.interaction_batch, shuffle=False)
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues, or streams in which every distance is as likely as its inverse."""

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.config import Config, config, require, require_choice, require_int
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.mrq_bench.reading import ReadTurn, perplexity, read_with_history
 from rxlm.nn.attention import ATTENTION_VARIANTS
-from rxlm.nn.config import Config, config, require, require_choice, require_int
 from rxlm.recipes.babi import babi
 from rxlm.recipes.corpus import Results, ResultTable
 from rxlm.recipes.facts import retention, tiny
@@ -184,13 +184,13 @@ class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
 
     def evaluate(self, model: DecoderLMForCausalLM) -> Mapping[str, float]:
         """Return the share of questions (of all answers, where none is asked) predicted exactly, and perplexity."""
-        read = list(read_with_history(model, self.encoder, self.corpus.held_out()))
+        read = list(read_with_history(model, self.turn_tokenizer, self.corpus.held_out()))
         asked = [each for each in read if is_question(each)] or read
         return {"exact": fmean(each.is_exact for each in asked), "perplexity": perplexity(read, is_follow_up)}
 
     def measure(self, model: DecoderLMForCausalLM) -> Results:
         """Return exact answers by their distance from what they need, as predicted from the whole conversation."""
-        read = list(read_with_history(model.eval(), self.encoder, self.corpus.held_out()))
+        read = list(read_with_history(model.eval(), self.turn_tokenizer, self.corpus.held_out()))
         rows = [
             ("all turns after the first", *_cells([each for each in read if is_follow_up(each)])),
             ("questions", *_cells([each for each in read if is_question(each)])),

@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rxlm.files import write_atomically
 from rxlm.mrq_bench.rxt_model import RxTRespondent
-from rxlm.rxt.hub import write_atomically
 from rxlm.rxt.models import RxTAlpha
 
 ROWS_AT_ONCE = 64

@@ -1,6 +1,6 @@
 """The curriculum of stage 4, part by part."""
 
-from rxlm.nn.config import Config, config, require_int
+from rxlm.config import Config, config, require_int
 
 
 @config

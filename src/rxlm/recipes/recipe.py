@@ -8,9 +8,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Self, TypeVar
 
-from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.config import Config, ConfigError, config, require, require_int
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.metrics.composite import WEIGHTS
-from rxlm.nn.config import Config, ConfigError, config, require, require_int
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.rxt.config import RxTComponentConfig

@@ -141,7 +141,7 @@ class Run(ReactiveRun):
         default = composite_reward(model, self.corpus.competitors())
         weights = dict(recipe.rewards)
         rewards = [replace(each, weight=weights[each.name]) for each in default.rewards if each.name in weights]
-        player = EpisodePlayer(model, self.encoder, Rewards(rewards), settings)
+        player = EpisodePlayer(model, self.turn_tokenizer, Rewards(rewards), settings)
         log = TrajectoryLog(self.folder / STAGES["mrl"], LOGGED_EVERY)
         return RolloutBatches(PhasedBatches(sources), player, module.annotate, settings, seed=make.seed, log=log)
 

@@ -8,11 +8,11 @@ the same recipe trains on anybody's text, interactions and dialogues.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 
+from rxlm.config import Config, config, require, require_int
 from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
 from rxlm.data.packing import TextPacker
 from rxlm.data.records import Dialogue
 from rxlm.data.streams import DrawnConversations
-from rxlm.nn.config import Config, config, require, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import memory_perplexities, perplexity_table
@@ -85,12 +85,12 @@ class ScaleCorpus(Corpus):
 
     def language(self, make: BatchMaker) -> Batches:
         """Return text, packed."""
-        packer = TextPacker(make.encoder.tokenizer, make.tokens, seq_len=make.encoder.max_tokens)
+        packer = TextPacker(make.turn_tokenizer.tokenizer, make.tokens, seq_len=make.turn_tokenizer.max_tokens)
         return make.streamed(lambda epoch: packer.pack(self.stream), packer.batch)
 
     def interactions(self, make: BatchMaker) -> Batches:
         """Return interactions."""
-        return make.shuffled(self.turns, make.encoder.interaction_batch)
+        return make.shuffled(self.turns, make.turn_tokenizer.interaction_batch)
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues, cut to the phase's number of turns but in streams."""

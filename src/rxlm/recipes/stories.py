@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from rxlm.config import config, require, require_int
 from rxlm.data.contamination import contaminated, without
 from rxlm.data.facts import texts_of
 from rxlm.data.packing import Packed, TextPacker
@@ -22,7 +23,6 @@ from rxlm.data.stories import (
     read_tiny_stories,
 )
 from rxlm.data.streams import DrawnConversations
-from rxlm.nn.config import config, require, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import Counts, is_follow_up, is_question, memory_perplexities, perplexity_table
@@ -93,7 +93,7 @@ class StoriesCorpus(Corpus):
 
     def language(self, make: BatchMaker) -> Batches:
         """Return documents, packed."""
-        packer = TextPacker(make.encoder.tokenizer, make.tokens, seq_len=make.encoder.max_tokens)
+        packer = TextPacker(make.turn_tokenizer.tokenizer, make.tokens, seq_len=make.turn_tokenizer.max_tokens)
         sequences: list[Packed] = list(packer.pack(self.documents))
         return make.shuffled(sequences, packer.batch)
 
@@ -101,7 +101,8 @@ class StoriesCorpus(Corpus):
         """Return turns: questions about tales, and service turns."""
         asked = [turn for tale in self.tales for turn in tale.turns if turn.question is not None]
         return make.shuffled(
-            [*asked, *(turn for dialogue in self.services for turn in dialogue.turns)], make.encoder.interaction_batch
+            [*asked, *(turn for dialogue in self.services for turn in dialogue.turns)],
+            make.turn_tokenizer.interaction_batch,
         )
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:

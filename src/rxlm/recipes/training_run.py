@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.batches import InteractionEncoder
+from rxlm.config import Config, ConfigError
 from rxlm.data.tokenizer import load_tokenizer_from_file
-from rxlm.nn.config import Config, ConfigError
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.files import write_atomically
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
-from rxlm.rxt.hub import write_atomically
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.text import token_ids_of
 from rxlm.training import distributed
@@ -99,7 +99,7 @@ class TrainingRun(ABC, Generic[M]):
         _write_json(self.folder / RECIPE_FILE, recipe.to_dict())
         self.tokenizer = self._tokenizer()
         self.tokens = self.token_ids()
-        self.encoder = InteractionEncoder(self.tokenizer, self.tokens, max_tokens=max_tokens)
+        self.turn_tokenizer = TurnTokenizer(self.tokenizer, self.tokens, max_tokens=max_tokens)
 
     @abstractmethod
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
@@ -202,7 +202,7 @@ class TrainingRun(ABC, Generic[M]):
     def maker(self, training: TrainingConfig) -> BatchMaker:
         """Return what makes batches for a stage."""
         seed = self.seed + training.seed
-        return BatchMaker(self.encoder, self.tokens, training.batch_size, training.accumulation, seed)
+        return BatchMaker(self.turn_tokenizer, self.tokens, training.batch_size, training.accumulation, seed)
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         folder = self.folder / "tokenizer"

@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.config import Config, config, require, require_choice, require_int, require_number
 from rxlm.data.tokenizer import load_tokenizer_from_file
 from rxlm.mrq_bench.loading import kind_of
-from rxlm.nn.config import Config, config, require, require_choice, require_int, require_number
 from rxlm.recipes.corpus import BatchMaker
 from rxlm.recipes.own_replies import kept_replies, own_replies
 from rxlm.recipes.phase import DialoguePhase

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rxlm.config import Config, config, require, require_int
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
 from rxlm.data.facts import FactGenerator, FactsConfig, Split, is_test_value, texts_of
 from rxlm.data.general_questions import general_questions
@@ -15,7 +16,6 @@ from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.sgd import read_sgd
 from rxlm.data.small_talk import chatter
 from rxlm.data.stories import Fairytale, fairytale_dialogue, read_fairytales
-from rxlm.nn.config import Config, config, require, require_int
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import MANY, converse
 from rxlm.recipes.phase import DialoguePhase
@@ -140,7 +140,9 @@ class UpcycledCorpus(Corpus):
     def interactions(self, make: BatchMaker) -> Batches:
         """Return the turns of dialogues."""
         dialogues = self.generator("train", make).dialogues(MANY)
-        return make.shuffled(dialogues, lambda drawn: make.encoder.interaction_batch([each.turns[0] for each in drawn]))
+        return make.shuffled(
+            dialogues, lambda drawn: make.turn_tokenizer.interaction_batch([each.turns[0] for each in drawn])
+        )
 
     def generator(self, split: Split, make: BatchMaker | None = None, **changes: Any) -> FactGenerator:
         """Return the generator of dialogues; in training most values are made of the words of `make`'s tokenizer."""
@@ -259,7 +261,7 @@ class UpcycledCorpus(Corpus):
 
     def _open_values(self, make: BatchMaker) -> Mapping[str, tuple[str, ...]]:
         if not self._made_values:
-            words = WordSource(make.encoder.tokenizer, self._test_words)
+            words = WordSource(make.turn_tokenizer.tokenizer, self._test_words)
             self._made_values = open_values(self.kinds, words, self.mix.open_values, seed=self.seed)
         return self._made_values
 

@@ -4,8 +4,8 @@ from typing import NamedTuple, cast
 
 from torch import nn
 
-from rxlm.memory.copying import CopyAttention
-from rxlm.memory.gate import SlotGate
+from rxlm.memory.slots.copying import CopyAttention
+from rxlm.memory.slots.gate import SlotGate
 from rxlm.nn.attention import Attention
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, MixtureOfExperts
@@ -34,7 +34,7 @@ def parameter_table(model: RxTModel) -> dict[str, ParameterCount]:
         "decoder": _count(decoder.layers, decoder.final_norm),
         "head": ParameterCount(0 if tied else head, head),
         "encoder": _count(model.encoder.layers),
-        "memory attention": _count(model.memory_attention),
+        "memory attention": _count(model.memory_writer),
     }
     table["all"] = ParameterCount(*(sum(column) for column in zip(*table.values(), strict=True)))
     return table
@@ -42,14 +42,14 @@ def parameter_table(model: RxTModel) -> dict[str, ParameterCount]:
 
 def memory_bytes(model: RxTModel) -> int:
     """Bytes of one conversation's memory, L x S x D values: all that a conversation keeps between turns."""
-    config = model.memory_attention.config
+    config = model.memory_writer.config
     return config.num_layers * config.num_slots * config.dim * model.decoder.embedding.weight.element_size()
 
 
 def decoding_parameters(model: RxTModel) -> int:
     """Parameters that the decoder reads for one new token; memory's key and value projections ran before."""
     table = parameter_table(model)
-    projected = sum(_key_value_weights(layer.memory_attention) for layer in model.decoder.memory_layers)
+    projected = sum(_key_value_weights(layer.memory_reader) for layer in model.decoder.memory_layers)
     return table["decoder"].active + table["head"].active - projected
 
 
@@ -63,7 +63,7 @@ def decoding_flops(model: RxTModel, position: int) -> int:
 
 def update_flops(model: RxTModel, num_tokens: int) -> int:
     """Floating-point operations of folding an interaction of `num_tokens` tokens into the memory."""
-    encoder, memory = model.encoder.config, model.memory_attention.config
+    encoder, memory = model.encoder.config, model.memory_writer.config
     slots = memory.num_slots
     layers = _encoding_layers(model)
     encode = 2 * _count(*layers).active * num_tokens
@@ -71,7 +71,7 @@ def update_flops(model: RxTModel, num_tokens: int) -> int:
     head_dim = memory.dim // memory.num_heads
     write_dim = memory.dim if memory.write == "copy" else max(memory.write_heads) * head_dim
     write = update = 0
-    for layer in model.memory_attention.layers:
+    for layer in model.memory_writer.layers:
         writer = layer.write_attention if layer.copy_attention is None else layer.copy_attention
         from_tokens = _key_value_weights(writer)
         over_slots = sum(_weights_over_slots(module) for module in layer.modules())

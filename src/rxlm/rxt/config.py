@@ -2,9 +2,7 @@
 
 from typing import Literal, get_args
 
-from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
-from rxlm.nn.config import (
+from rxlm.config import (
     Config,
     ConfigError,
     config,
@@ -14,6 +12,8 @@ from rxlm.nn.config import (
     require_int,
     require_number,
 )
+from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.moe import EXPERT_BIASES, ExpertBias
 from rxlm.nn.norm import NORMS, NormKind

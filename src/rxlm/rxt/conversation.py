@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.templates import interaction_ids
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.conversation_file import ConversationError, SavedConversation
 from rxlm.rxt.decoder import MemoryReading
 from rxlm.rxt.fingerprint import fingerprint

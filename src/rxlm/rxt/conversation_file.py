@@ -9,9 +9,9 @@ from typing import Any, Self
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from rxlm.memory.state import MemoryState
+from rxlm.files import write_atomically
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.fingerprint import differences
-from rxlm.rxt.hub import write_atomically
 
 CONVERSATION_VERSION = 1
 

@@ -9,10 +9,9 @@ from typing import Any, Self, overload
 import torch
 from torch import Tensor
 
-from rxlm.memory.config import MemoryAttentionConfig, MemoryAttentionVariant
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import Config, ConfigError
-from rxlm.nn.random import Seed
+from rxlm.config import Config, ConfigError
+from rxlm.memory.slots.config import MemoryAttentionConfig, MemoryAttentionVariant
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt import published
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.decoder import MemoryReading, RxTDecoder
@@ -21,6 +20,7 @@ from rxlm.rxt.generation import Column, Prompt, SamplingConfig, generate
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.memory_attention import RxTMemoryAttention
 from rxlm.rxt.said import said_mask
+from rxlm.seeds import Seed
 
 
 class RxTModel(HubModule):
@@ -56,8 +56,8 @@ class RxTModel(HubModule):
         _check_fit(decoder_config, encoder_config, memory_config, self.tokenizer_config)
         self.decoder = RxTDecoder(decoder_config)
         self.encoder = SelfEncoder(self.decoder) if encoder_config is None else RxTEncoder(encoder_config)
-        self.memory_attention = RxTMemoryAttention(memory_config)
-        self.max_seq_len = min(part.config.max_seq_len for part in (self.decoder, self.encoder, self.memory_attention))
+        self.memory_writer = RxTMemoryAttention(memory_config)
+        self.max_seq_len = min(part.config.max_seq_len for part in (self.decoder, self.encoder, self.memory_writer))
         self.share_components()
 
     @property
@@ -86,7 +86,7 @@ class RxTModel(HubModule):
         """Return the memory that `batch_size` new conversations start from; `seed` as in `row_generators`."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        return MemoryState(self.memory_attention.initial_slots(batch_size, seed))
+        return MemoryState(self.memory_writer.initial_slots(batch_size, seed))
 
     def decode(self, ids: Tensor, memory: MemoryState | MemoryReading | None, mask: Tensor | None = None) -> Tensor:
         """Return next-token logits (B, T, V) of `ids` (B, T) read with this memory; see `RxTDecoder.forward`."""
@@ -126,7 +126,7 @@ class RxTModel(HubModule):
 
         The rest is as in `update_memory`, which is this behind `encode`.
         """
-        return self.memory_attention(slots, encoded, self.written(ids, mask))
+        return self.memory_writer(slots, encoded, self.written(ids, mask))
 
     @overload
     def written(self, ids: Tensor, mask: Tensor) -> Tensor: ...
@@ -140,7 +140,7 @@ class RxTModel(HubModule):
         Slots that copy single tokens leave out those that only give an interaction its form: they say nothing.
         """
         mask = None if mask is None else mask.bool()
-        copies = self.memory_attention.config.write == "copy"
+        copies = self.memory_writer.config.write == "copy"
         return said_mask(ids, mask, self.tokenizer_config) if copies else mask
 
     def generate(
@@ -187,7 +187,7 @@ class RxTModel(HubModule):
         return {
             "decoder_config": self.decoder.config.to_dict(),
             "encoder_config": self.encoder.config.to_dict() if isinstance(self.encoder, RxTEncoder) else None,
-            "memory_attention_config": self.memory_attention.config.to_dict(),
+            "memory_attention_config": self.memory_writer.config.to_dict(),
             "tokenizer_config": self.tokenizer_config.to_dict(),
             "system_prompt_title": self.system_prompt_title,
         }

@@ -10,7 +10,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.attention import KeyValues, segment_mask
 from rxlm.nn.cache import KeyValueCache
 from rxlm.nn.layer import TransformerLayer
@@ -57,9 +57,7 @@ class RxTDecoder(HubModule):
     @property
     def memory_layers(self) -> list[TransformerLayer]:
         """The layers that read the memory, in order."""
-        return [
-            layer for layer in cast(list[TransformerLayer], list(self.layers)) if layer.memory_attention is not None
-        ]
+        return [layer for layer in cast(list[TransformerLayer], list(self.layers)) if layer.memory_reader is not None]
 
     def forward(
         self,
@@ -105,7 +103,7 @@ class RxTDecoder(HubModule):
         layout = self._layout(ids, mask, segments, cache)
         readings = iter(() if reading is None else reading.layers)
         for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):
-            own = None if layer.memory_attention is None else next(readings, None)
+            own = None if layer.memory_reader is None else next(readings, None)
             x = layer(x, memory=own, cache=cache, layer=index, routing=routing, **layout)
         return self.final_norm(x)
 

@@ -9,9 +9,9 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from rxlm.memory.state import MemoryState
+from rxlm.config import require
+from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.attention import padding_mask, segment_mask
-from rxlm.nn.config import require
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
 from rxlm.nn.rope import Rotation, segment_positions, token_positions

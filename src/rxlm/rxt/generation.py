@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import Config, config, require, require_int, require_number
-from rxlm.nn.random import Seed, row_generators
+from rxlm.config import Config, config, require, require_int, require_number
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.decoder import MemoryReading, RxTDecoder
+from rxlm.seeds import Seed, row_generators
 
 # How often the loop asks a GPU whether every row is finished: asking waits for all work under way.
 STEPS_BETWEEN_CHECKS = 8
@@ -180,7 +180,7 @@ def generate(
         stop_tokens: a row ends with the first of these that it produces (they are yielded).
         first_tokens: the only tokens that an answer may begin with; None for all.
         with_log_probs: whether to yield log-probabilities, too.
-        seed: see `nn.random.row_generators`.
+        seed: see `seeds.row_generators`.
 
     Yields a `Column` a step, until every row has ended; a row that ended is padded. Rows do not see each other:
     each gives what it would give alone.

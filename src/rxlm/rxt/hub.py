@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rxlm.nn.config import Config
+from rxlm.config import Config
+from rxlm.files import write_atomically
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
@@ -234,19 +234,6 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str)
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file."""
     save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, path, {"format": "pt"})
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(temporary path)` and move the result to `path`, so that a failure leaves an old file whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(temporary))
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _is_offline(error: Exception) -> bool:

@@ -9,12 +9,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rxlm.memory.state import MemoryState
-from rxlm.nn.random import Seed, check_seed
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.decoder import MemoryReading
 from rxlm.rxt.generation import Column, Prompt, SamplingConfig
 from rxlm.rxt.layers import check_tokens
 from rxlm.rxt.text import TextModel
+from rxlm.seeds import Seed, check_seed
 
 MEMORY_UPDATE_STARTS = -1
 MEMORY_UPDATE_DONE = -2

@@ -28,9 +28,9 @@ def build_layer(config: RxTComponentConfig, kind: FeedForwardKind, *, ff_dim: in
         sliding_window=config.sliding_window,
         backend=config.attention_backend,
     )
-    memory_attention = None
+    memory_reader = None
     if memory:
-        memory_attention = Attention(
+        memory_reader = Attention(
             config.dim,
             config.num_heads,
             *config.memory_heads,
@@ -47,7 +47,7 @@ def build_layer(config: RxTComponentConfig, kind: FeedForwardKind, *, ff_dim: in
         build_feed_forward(config, kind, ff_dim),
         norm=config.norm,
         norm_eps=config.norm_eps,
-        memory_attention=memory_attention,
+        memory_reader=memory_reader,
     )
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from rxlm.memory.attention import MemoryAttention
-from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.memory.slots.attention import MemoryAttention
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.rxt.hub import HubModule
 
 

@@ -7,9 +7,9 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.config import ConfigError
 from rxlm.data.tokenizer import load_tokenizer_from_hf_hub
-from rxlm.memory.config import MemoryAttentionVariant
-from rxlm.nn.config import ConfigError
+from rxlm.memory.slots.config import MemoryAttentionVariant
 from rxlm.rxt import published
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig, RxTInterlayerMemoryAttentionConfig
 from rxlm.rxt.decoder import RxTDecoder

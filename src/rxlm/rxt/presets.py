@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.memory.config import MemoryAttentionConfig
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.nn.attention import head_counts
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.models import RxTAlpha

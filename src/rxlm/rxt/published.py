@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import ConfigError, require
+from rxlm.config import ConfigError, require
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.hub import CheckpointError, CheckpointFiles
 
 Values = Mapping[str, Any]
@@ -277,7 +277,7 @@ def sources(name: str, model_values: Values) -> Iterator[Source]:
     part, rest = name.split(".", 1)
     if rest == "embedding.weight":
         yield from (Source((f"{where}.model.embedding.weight",)) for where in ("encoder", "decoder"))
-    elif part == "memory_attention":
+    elif part == "memory_writer":
         yield from _memory_sources(rest)
     elif rest.startswith("layers."):
         _, index, inner = rest.split(".", 2)
@@ -290,7 +290,7 @@ def sources(name: str, model_values: Values) -> Iterator[Source]:
 
 LAYER_MODULES = {
     "attention_norm": "norm1", "memory_norm": "norm2", "feed_forward_norm": "norm3", "slot_norm": "stm_norm",
-    "attention": "attention", "memory_attention": "memory_cross_attention",
+    "attention": "attention", "memory_reader": "memory_cross_attention",
 }  # fmt: skip
 MEMORY_MODULES = {
     "write_attention": ("attention_layers",),

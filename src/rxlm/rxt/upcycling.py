@@ -16,8 +16,8 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.nn.config import ConfigError, require
+from rxlm.config import ConfigError, require
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 from rxlm.rxt.chat_template import interaction_form
 from rxlm.rxt.config import RxTComponentConfig
@@ -162,7 +162,7 @@ def start_memory(model: RxTModel) -> None:
     """
     for layer in model.decoder.memory_layers:
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
-            own, read = (getattr(each, part) for each in (layer.attention, layer.memory_attention))
+            own, read = (getattr(each, part) for each in (layer.attention, layer.memory_reader))
             if own is not None:
                 read.weight.copy_(own.weight)
         for norm in (layer.memory_norm, layer.slot_norm):
@@ -172,7 +172,7 @@ def start_memory(model: RxTModel) -> None:
 
 def reading_is_closed(model: RxTModel) -> bool:
     """Tell whether memory layers write nothing into the residual stream, whatever the memory holds."""
-    readers = [layer.memory_attention for layer in model.decoder.memory_layers]
+    readers = [layer.memory_reader for layer in model.decoder.memory_layers]
     return not any(reader.out_proj.weight.any() for reader in readers if reader is not None)
 
 
@@ -183,7 +183,7 @@ def set_reading(model: RxTModel, share: float) -> None:
     Gates on what is read are set back to half open.
     """
     for layer in model.decoder.memory_layers:
-        reader = layer.memory_attention
+        reader = layer.memory_reader
         assert reader is not None
         if reader.gate_proj is not None:
             nn.init.zeros_(reader.gate_proj.weight)

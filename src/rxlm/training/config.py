@@ -3,7 +3,7 @@
 import math
 from typing import Literal, get_args
 
-from rxlm.nn.config import Config, config, require, require_choice, require_int
+from rxlm.config import Config, config, require, require_choice, require_int
 
 Schedule = Literal["cosine", "wsd", "constant"]
 Precision = Literal["float32", "bfloat16", "auto"]

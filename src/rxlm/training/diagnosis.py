@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rxlm.memory.attention import MemoryAttention
-from rxlm.memory.copying import CopyAttention
-from rxlm.memory.gate import ResidualGate, SumGate
+from rxlm.memory.slots.attention import MemoryAttention
+from rxlm.memory.slots.copying import CopyAttention
+from rxlm.memory.slots.gate import ResidualGate, SumGate
 
 GATES = {"gate": "write_gate", "consolidation_gate": "consolidation_gate"}
 """The gates of a memory layer that are measured: the name of the figure, and of the module."""
@@ -23,18 +23,18 @@ class MemoryWatch:
     """Measures every update of the memory while it is entered; rows without a token, which keep theirs, do not count.
 
     Args:
-        memory_attention: the network that updates the memory.
+        writer: the network that updates the memory.
     """
 
-    def __init__(self, memory_attention: MemoryAttention) -> None:
-        self.memory_attention = memory_attention
+    def __init__(self, writer: MemoryAttention) -> None:
+        self.writer = writer
         self.measured: dict[str, list[Tensor]] = {}
         self.present: list[Tensor] = []
         self.hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
-        self.hooks.append(self.memory_attention.register_forward_hook(self._measure_update))
-        for number, layer in enumerate(self.memory_attention.layers):
+        self.hooks.append(self.writer.register_forward_hook(self._measure_update))
+        for number, layer in enumerate(self.writer.layers):
             for figure, name in GATES.items():
                 gate = getattr(layer, name, None)
                 if isinstance(gate, ResidualGate) and not isinstance(gate, SumGate):

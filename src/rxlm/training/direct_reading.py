@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.attention import KeyValues
 from rxlm.rxt.decoder import MemoryReading, RxTDecoder
 from rxlm.training.turns import Turns

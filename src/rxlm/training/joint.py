@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.config import Config, config, require, require_choice, require_int
 from rxlm.data.batches import InteractionBatch
 from rxlm.data.packing import PackedBatch
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import Config, config, require, require_choice, require_int
+from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.training.cross_entropy import TokenLoss, token_loss

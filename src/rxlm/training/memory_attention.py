@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rxlm.config import Config, config, require
 from rxlm.data.batches import DialogueBatch
 from rxlm.data.streams import StreamBatch
-from rxlm.nn.config import Config, config, require
 from rxlm.rxt.core import RxTModel
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.module import Counts, Losses, TrainModule, part_of
@@ -54,7 +54,7 @@ class MemoryAttentionPretraining(TrainModule):
     """Walk a dialogue; at each turn pull the new state towards a mean of the old state and the encoded turn."""
 
     def __init__(self, model: RxTModel, settings: MemoryAttentionTrainingConfig) -> None:
-        if model.memory_attention.config.write == "copy":
+        if model.memory_writer.config.write == "copy":
             raise ValueError(
                 "Stage 3 pulls slots towards a mean of old and new, and this model's slots copy (write='copy'): leave "
                 "the stage out."
@@ -65,7 +65,7 @@ class MemoryAttentionPretraining(TrainModule):
     def start_step(self, step: int) -> None:
         """Freeze everything but memory attention."""
         self.model.requires_grad_(False)
-        self.model.memory_attention.requires_grad_(True)
+        self.model.memory_writer.requires_grad_(True)
 
     def prepare(self, batch: DialogueBatch | StreamBatch, generator: torch.Generator) -> Turns:
         """Lay the turns of a batch out in one tensor."""
@@ -96,7 +96,7 @@ class MemoryAttentionPretraining(TrainModule):
     def diagnose(self, batch: Turns) -> dict[str, float]:
         """Measure how far gates open and memory moves."""
         part = batch.first(part_of(batch.batch_size))
-        with MemoryWatch(self.model.memory_attention) as watch:
+        with MemoryWatch(self.model.memory_writer) as watch:
             self(part, self.counts(part))
         return watch.figures()
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rxlm.config import Config, config, require, require_int
 from rxlm.data.batches import DialogueBatch
 from rxlm.data.streams import StreamBatch
-from rxlm.memory.state import MemoryState
-from rxlm.nn.config import Config, config, require, require_int
+from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
@@ -122,7 +122,7 @@ class MemoryAware(TrainModule):
             decoder = self.model.decoder.requires_grad_(False)
             for part in (*memory_readers(decoder), *last_layers(decoder, self.settings.learned_share)):
                 part.requires_grad_(True)
-        self.model.memory_attention.requires_grad_(step >= self.settings.unfreeze_memory_at)
+        self.model.memory_writer.requires_grad_(step >= self.settings.unfreeze_memory_at)
         self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
     def prepare(self, batch: DialogueBatch | StreamBatch, generator: torch.Generator) -> Turns:
@@ -219,7 +219,7 @@ class MemoryAware(TrainModule):
         """Measure the loss with an empty memory, and how far gates open and memory moves."""
         count = part_of(batch.batch_size)
         part = batch.first(count)
-        with MemoryWatch(self.model.memory_attention) as watch:
+        with MemoryWatch(self.model.memory_writer) as watch:
             self.memories(part, None if self.carried is None else self.carried.select(range(count)))
         ids, targets = part.ids.flatten(0, 1), part.answer_mask.flatten(0, 1)
         return empty_memory_loss(self.model, ids, targets) | watch.figures()

@@ -9,7 +9,7 @@ Shapes: N turns, B dialogues, T tokens of a turn, L memory layers, S slots, D mo
 import torch
 from torch import Tensor
 
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.core import RxTModel
 from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
 from rxlm.training.turns import Turns

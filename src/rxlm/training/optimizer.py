@@ -7,7 +7,7 @@ from torch import nn
 
 from rxlm.training.config import OptimizerConfig
 
-MEMORY_READERS = ("memory_attention", "memory_norm", "slot_norm")
+MEMORY_READERS = ("memory_reader", "memory_norm", "slot_norm")
 """What of a decoder's layer reads the memory."""
 GROUPS = ("embeddings", "body", "memory", "gates", "critic")
 
@@ -18,7 +18,7 @@ def parameter_group(name: str) -> str:
         return "critic"
     if any(part in name for part in ("embedding", ".head.", "mlm_head", "embed_tokens", "lm_head")):
         return "embeddings"
-    if "memory_attention." in name and name.startswith("model.memory_attention."):
+    if "memory_writer." in name and name.startswith("model.memory_writer."):
         return "gates" if "_gate" in name else "memory"
     return "body"
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rxlm.data.batches import InteractionEncoder
 from rxlm.data.samplers import ShuffledBatches
+from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.mrl.batches import RolloutBatches
@@ -49,8 +49,8 @@ def settings(algorithm: Any = "impo", **changes: Any) -> MRLConfig:
     return MRLConfig.of(algorithm, **{"max_answer_tokens": 12, **small, **changes})
 
 
-def encoder(network: RxTAlpha) -> InteractionEncoder:
-    return InteractionEncoder(tokenizer(), network.tokenizer_config, max_tokens=network.max_seq_len)
+def encoder(network: RxTAlpha) -> TurnTokenizer:
+    return TurnTokenizer(tokenizer(), network.tokenizer_config, max_tokens=network.max_seq_len)
 
 
 def player(network: RxTAlpha, chosen: MRLConfig, rewards: Rewards = REWARDS) -> EpisodePlayer:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mrl_runs import rollout, settings, talker
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.objective import clipped_objective, memory_movement, reference_divergence, value_objective

@@ -8,7 +8,7 @@ import torch
 
 from mrl_runs import BOOK, REWARDS, encoder, player, rollout, settings, talker
 from rxlm.data.records import Dialogue
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.rewards import Reward, RewardError, Rewards
 from rxlm.training.mrl.rollout import Rollout, join

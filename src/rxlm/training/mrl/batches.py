@@ -10,8 +10,8 @@ from typing import Any, Self
 import torch
 
 from rxlm.data.records import Dialogue
-from rxlm.memory.state import MemoryState
-from rxlm.nn.random import derived_seed
+from rxlm.memory.slots.state import MemoryState
+from rxlm.seeds import derived_seed
 from rxlm.training import distributed
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.player import EpisodePlayer

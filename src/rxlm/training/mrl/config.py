@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self, get_args
 
-from rxlm.nn.config import Config, config, require, require_bool, require_choice, require_int
+from rxlm.config import Config, config, require, require_bool, require_choice, require_int
 
 Algorithm = Literal["impo", "ppo", "grpo"]
 Normalisation = Literal["batch", "step", "none"]

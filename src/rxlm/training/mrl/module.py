@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.cross_entropy import token_loss
@@ -64,7 +64,7 @@ class MemoryReinforcement(TrainModule):
     def start_step(self, step: int) -> None:
         """Unfreeze memory attention and encoder when it is their time."""
         self.step = step
-        self.model.memory_attention.requires_grad_(step >= self.settings.unfreeze_memory_at)
+        self.model.memory_writer.requires_grad_(step >= self.settings.unfreeze_memory_at)
         self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
     # --- what is known once a rollout is played ------------------------------------------------------------------

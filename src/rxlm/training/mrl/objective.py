@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rxlm.memory.state import MemoryState
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.core import RxTModel
 from rxlm.training.direct_reading import Memories, Readings
 from rxlm.training.memory_chain import decoding_groups

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rxlm.data.batches import InteractionEncoder
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.memory.state import MemoryState
-from rxlm.nn.random import derived_seed
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.generation import Prompt, SamplingConfig
 from rxlm.rxt.models import RxTAlpha
+from rxlm.seeds import derived_seed
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.rewards import Rewards, Scores, TurnAnswers
 from rxlm.training.mrl.rollout import Rollout, Words
@@ -54,13 +54,13 @@ class EpisodePlayer:
 
     Args:
         model: the policy, with its tokenizer.
-        encoder: encodes queries and references.
+        turn_tokenizer: encodes queries and references.
         rewards: what answers earn.
         settings: temperature, longest answer, which turns are played, and what the memory takes in.
     """
 
-    def __init__(self, model: RxTAlpha, encoder: InteractionEncoder, rewards: Rewards, settings: MRLConfig) -> None:
-        self.model, self.encoder, self.rewards, self.settings = model, encoder, rewards, settings
+    def __init__(self, model: RxTAlpha, turn_tokenizer: TurnTokenizer, rewards: Rewards, settings: MRLConfig) -> None:
+        self.model, self.turn_tokenizer, self.rewards, self.settings = model, turn_tokenizer, rewards, settings
         self.sampling = SamplingConfig(temperature=settings.temperature)
         self.tokens = model.tokenizer_config
 
@@ -141,15 +141,15 @@ class EpisodePlayer:
 
     def _told(self, turn: Interaction) -> _Said:
         """Return a turn with its reference answer, of which the policy chose nothing."""
-        encoded = self.encoder.encode(turn)
+        encoded = self.turn_tokenizer.encode(turn)
         return _Said(encoded.ids, 0, (), turn.answer, (encoded.first_target, encoded.end_of_targets))
 
     def _answer(self, queries: list[str], memory: MemoryState, seeds: list[int]) -> list[_Said]:
         """Sample an answer to each query."""
         pad, end = self.tokens.pad_token_id, self.tokens.eos_token_id
         # However long answers may be, a query keeps half of what the model reads.
-        room = min(self.settings.max_answer_tokens, self.encoder.max_tokens // 2)
-        batch = self.encoder.query_batch(queries, room=room)
+        room = min(self.settings.max_answer_tokens, self.turn_tokenizer.max_tokens // 2)
+        batch = self.turn_tokenizer.query_batch(queries, room=room)
         prompt = Prompt.of(batch.ids, batch.mask, pad).append(self.tokens.before_answer, pad)
         prompt = Prompt(prompt.ids.to(self.model.device), prompt.lengths)
         columns = self.model.generate(prompt, memory, sampling=self.sampling, with_log_probs=True, seed=seeds)
@@ -175,7 +175,7 @@ class EpisodePlayer:
     ) -> Scores:
         """Return what the answers earned."""
         end = self.tokens.eos_token_id
-        references = [self.encoder.encode(present[row]) for row in asked]
+        references = [self.turn_tokenizer.encode(present[row]) for row in asked]
         answers = [played[row] for row in asked]
         return self.rewards(
             TurnAnswers(

@@ -7,13 +7,13 @@ state only, so that the layers are independent of each other.
 import torch
 from torch import Tensor, nn
 
-from rxlm.memory.config import MemoryAttentionConfig
-from rxlm.memory.copying import CopyAttention
-from rxlm.memory.gate import ResidualGate, make_gate
-from rxlm.memory.norm import make_memory_norm
+from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.memory.slots.copying import CopyAttention
+from rxlm.memory.slots.gate import ResidualGate, make_gate
+from rxlm.memory.slots.norm import make_memory_norm
 from rxlm.nn.attention import Attention, padding_mask
-from rxlm.nn.random import Seed, row_generators
 from rxlm.nn.rope import RotaryEmbedding, Rotation, token_positions
+from rxlm.seeds import Seed, row_generators
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -125,7 +125,7 @@ class MemoryAttention(nn.Module):
 
         Args:
             batch_size: number of conversations B.
-            seed: for `normal` noise, see `nn.random.row_generators`. Learned and zero memories need none.
+            seed: for `normal` noise, see `seeds.row_generators`. Learned and zero memories need none.
         """
         config = self.config
         reference = next(self.parameters())

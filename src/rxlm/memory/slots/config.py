@@ -2,18 +2,7 @@
 
 from typing import Literal, get_args
 
-from rxlm.memory.gate import (
-    GATE_ACTIVATIONS,
-    GATES,
-    PER_SLOT_GATES,
-    STATUS_GATES,
-    GateActivation,
-    GateKind,
-    SlotStatus,
-)
-from rxlm.memory.norm import MEMORY_NORMS, MemoryNormKind
-from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
-from rxlm.nn.config import (
+from rxlm.config import (
     Config,
     ConfigError,
     config,
@@ -23,6 +12,17 @@ from rxlm.nn.config import (
     require_int,
     require_number,
 )
+from rxlm.memory.slots.gate import (
+    GATE_ACTIVATIONS,
+    GATES,
+    PER_SLOT_GATES,
+    STATUS_GATES,
+    GateActivation,
+    GateKind,
+    SlotStatus,
+)
+from rxlm.memory.slots.norm import MEMORY_NORMS, MemoryNormKind
+from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
 from rxlm.nn.feed_forward import ACTIVATIONS
 
 MemoryAttentionVariant = Literal["simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer"]
@@ -45,10 +45,10 @@ class MemoryAttentionConfig(Config):
             (`self`), the mean over layers (`interlayer`), a gated mix of both (`self-interlayer`), or the same with
             the mean over one of `num_groups` groups of layers (`grouped-self-interlayer`).
         write: how slots take an interaction in: `attention` reads it and a residual gate lets in what was read; `copy`
-            keeps a slot or copies a token's state to it, see `memory/copying.py`, and takes neither heads nor a gate:
+            keeps a slot or copies a token's state to it, see `slots/copying.py`, and takes neither heads nor a gate:
             with it their fields are for the other variants' attention among slots.
-        gate, gate_activation, gate_per_slot, gate_status, gate_init: the residual gate, see `memory/gate.py`.
-        norm: norm of the slots, see `memory/norm.py`.
+        gate, gate_activation, gate_per_slot, gate_status, gate_init: the residual gate, see `memory/slots/gate.py`.
+        norm: norm of the slots, see `memory/slots/norm.py`.
         initial_memory: `learned` (a parameter, which starts from noise), `zeros`, or `normal` noise, drawn anew.
         initial_std: scale of that noise. None: 0.02 for `normal`, as in the published models, and 1.0 for `learned`:
             slots much smaller than what is written to them lose what tells them apart (see dev/LOG.md).

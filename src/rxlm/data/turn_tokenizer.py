@@ -1,0 +1,221 @@
+"""Turns interactions and dialogues into token ids and padded batches, and cuts what is too long.
+
+Shapes: B rows (interactions or dialogues), T tokens of the longest row.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.batches import DialogueBatch, InteractionBatch, TurnBatch
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.templates import InteractionTokens
+from rxlm.data.tokenizer import ANSWER, BOS, EOS, PAD, QUERY, THINK, encode_text, special_token_id
+
+
+class BatchTokens(InteractionTokens, Protocol):
+    """Ids of the special tokens of an interaction and of padding: a model's `tokenizer_config` has them."""
+
+    @property
+    def bos_token_id(self) -> int:
+        """[BOS]."""
+
+    @property
+    def pad_token_id(self) -> int:
+        """[PAD]."""
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """`BatchTokens` by hand, for those who have a tokenizer and no model."""
+
+    pad_token_id: int
+    bos_token_id: int
+    eos_token_id: int
+    query_token_id: int
+    answer_token_id: int
+    think_token_id: int | None = None
+
+    @property
+    def before_query(self) -> tuple[int, ...]:
+        """[BOS][Q]."""
+        return self.bos_token_id, self.query_token_id
+
+    @property
+    def before_answer(self) -> tuple[int, ...]:
+        """[A]."""
+        return (self.answer_token_id,)
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast, *, thinks: bool = False) -> Self:
+        """Look the ids up; ValueError names a special token that the tokenizer lacks."""
+        names = [PAD, BOS, EOS, QUERY, ANSWER, *([THINK] if thinks else [])]
+        return cls(*(special_token_id(tokenizer, name) for name in names))
+
+
+class TokenizedTurn(NamedTuple):
+    """The tokens of an interaction, the range of those that the model has to predict, and places of asked values."""
+
+    ids: tuple[int, ...]
+    first_target: int
+    end_of_targets: int
+    values: tuple[int, ...] = ()
+
+
+@dataclass
+class Truncation:
+    """What was cut off to fit `max_tokens`: interactions that lost some of their query, of their answer, and tokens."""
+
+    queries: int = 0
+    answers: int = 0
+    tokens: int = 0
+
+
+class TurnTokenizer:
+    """Turns interactions into tokens and tensors.
+
+    An interaction longer than `max_tokens` loses the start of its query, then of its thought, but none of its special
+    tokens. Where the answer alone is too long its end is cut off, and [EOS] behind the cut is no token to predict.
+    `truncation` counts all this.
+
+    Args:
+        tokenizer: encodes the texts.
+        tokens: the ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
+        max_tokens: the longest interaction, special tokens included.
+        pad_to: pads every batch to this many tokens instead of its longest row (for compiled models).
+        predict_opening: counts the token behind the query, [T] or [A], among those to predict: for models that choose
+            themselves whether to think.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        tokens: BatchTokens,
+        *,
+        max_tokens: int,
+        pad_to: int | None = None,
+        predict_opening: bool = False,
+    ) -> None:
+        self._num_special = len(tokens.before_query) + len(tokens.before_answer) + 1  # and [EOS]
+        if max_tokens <= self._num_special:
+            raise ValueError(
+                f"max_tokens={max_tokens} must be at least {self._num_special + 1}: {self._num_special} special tokens "
+                "and a text"
+            )
+        if pad_to is not None and pad_to < max_tokens:
+            raise ValueError(f"pad_to={pad_to} must be at least max_tokens={max_tokens}, or None")
+        self.tokenizer, self.tokens = tokenizer, tokens
+        self.max_tokens, self.pad_to, self.predict_opening = max_tokens, pad_to, predict_opening
+        self.truncation = Truncation()
+        self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts come again and again
+
+    def encode(self, interaction: Interaction) -> TokenizedTurn:
+        """Return the tokens of one interaction."""
+        tokens = self.tokens
+        query, answer = self._encode(interaction.query), self._encode(interaction.answer)
+        thinking = self._thinking(interaction.thought)
+        excess = len(query) + len(thinking) + len(answer) + self._num_special - self.max_tokens
+        is_whole = True
+        if excess > 0:
+            query, thinking, answer, is_whole = self._truncate(query, thinking, answer, excess)
+        start = (*tokens.before_query, *query)
+        opened = (*start, *thinking, *tokens.before_answer)
+        ids = (*opened, *answer, tokens.eos_token_id)
+        first = len(start) + (0 if self.predict_opening else 1 if thinking else len(tokens.before_answer))
+        end = len(answer) + is_whole
+        values = tuple(len(opened) + place for place in self._value_places(interaction) if place < end)
+        return TokenizedTurn(ids, first, len(ids) if is_whole else len(ids) - 1, values)
+
+    def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
+        """Return `[BOS][Q]query`, truncated like an interaction so that [A] and `room` more tokens fit."""
+        ids = self._encode(query)
+        allowed = max(self.max_tokens - self._num_special + 1 - room, 0)
+        return (*self.tokens.before_query, *ids[max(len(ids) - allowed, 0) :])
+
+    def interaction_batch(self, interactions: Sequence[Interaction]) -> InteractionBatch:
+        """Return a batch of interactions, (B, T)."""
+        return self._lay_out([self.encode(interaction) for interaction in interactions])
+
+    def query_batch(self, queries: Sequence[str], *, room: int = 0) -> TurnBatch:
+        """Return queries to be answered, `[BOS][Q]query`, as a batch (B, T) without answers."""
+        encoded = [self.encode_query(query, room=room) for query in queries]
+        return self._lay_out([TokenizedTurn(ids, len(ids), len(ids)) for ids in encoded])
+
+    def dialogue_batch(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
+        """Return a batch of dialogues; those that end earlier have turns of padding at the end."""
+        rows = [dialogue.turns for dialogue in dialogues]
+        return DialogueBatch(self.turn_batches(rows), tuple(dialogues))
+
+    def turn_batches(self, rows: Sequence[Sequence[Interaction]]) -> tuple[TurnBatch, ...]:
+        """Return one batch (B, T) for the first turns of all rows, one for the second turns, and so on."""
+        encoded = [[self.encode(turn) for turn in row] for row in rows]
+        return tuple(
+            self._lay_out([turns[number] if number < len(turns) else _NO_TURN for turns in encoded])
+            for number in range(max(map(len, rows), default=0))
+        )
+
+    def check(self, interactions: Iterable[Interaction]) -> Truncation:
+        """Count what truncation would cut off these interactions, before training and without counting it as done."""
+        counted, self.truncation = self.truncation, Truncation()
+        try:
+            for interaction in interactions:
+                self.encode(interaction)
+            return self.truncation
+        finally:
+            self.truncation = counted
+
+    def _thinking(self, thought: str | None) -> tuple[int, ...]:
+        if thought is None:
+            return ()
+        if self.tokens.think_token_id is None:
+            raise ValueError("An interaction has a thought, and the model has no thinking token.")
+        return (self.tokens.think_token_id, *self._encode(thought))
+
+    def _truncate(
+        self, query: tuple[int, ...], thinking: tuple[int, ...], answer: tuple[int, ...], excess: int
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool]:
+        self.truncation.tokens += excess
+        from_query = min(excess, len(query))
+        self.truncation.queries += from_query > 0
+        from_thought = min(excess - from_query, max(len(thinking) - 1, 0))
+        from_answer = excess - from_query - from_thought
+        self.truncation.answers += from_answer > 0
+        thinking = (*thinking[:1], *thinking[1 + from_thought :])
+        return query[from_query:], thinking, answer[: len(answer) - from_answer], from_answer == 0
+
+    def _value_places(self, interaction: Interaction) -> tuple[int, ...]:
+        """Return the places, from the answer's first token, of those that name what the query asks for or end it."""
+        answer, question = interaction.answer, interaction.question
+        places: list[int] = []
+        for value in () if question is None else question.expected:
+            for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", answer, re.IGNORECASE):
+                start, end = (len(self._encode(answer[:place].rstrip())) for place in found.span())
+                places.extend(range(start, end + 1))
+        return tuple(places)
+
+    def _encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(encode_text(self.tokenizer, text))
+
+    def _lay_out(self, rows: Sequence[TokenizedTurn]) -> TurnBatch:
+        width = self.pad_to or max((len(row.ids) for row in rows), default=0) or 1
+        pad = self.tokens.pad_token_id
+        ids = torch.tensor([row.ids + (pad,) * (width - len(row.ids)) for row in rows], dtype=torch.long)
+        places = torch.arange(width)
+        lengths, first, end = torch.tensor([[len(row.ids), row.first_target, row.end_of_targets] for row in rows]).T
+        value_mask = torch.zeros_like(ids, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            value_mask[number, list(row.values)] = True
+        return TurnBatch(
+            ids=ids,
+            mask=places < lengths[:, None],
+            answer_mask=(places >= first[:, None]) & (places < end[:, None]),
+            value_mask=value_mask,
+        )
+
+
+_NO_TURN = TokenizedTurn((), 0, 0)
