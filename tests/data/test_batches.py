@@ -52,19 +52,6 @@ def test_truncation_takes_the_start_of_the_query_first_and_no_special_token(toke
         assert cut.end_of_targets == len(cut.ids) - 1, "nobody learns to stop where the text was cut"
 
 
-def test_checking_counts_truncation_without_counting_it_as_done(encoder):
-    long = Interaction("I live in Paris. " * 20, "Hello!")
-    assert encoder.check([long, Interaction("Hi.", "Hello!"), long]).queries == 2
-    assert encoder.truncation.queries == 0
-
-
-def test_opening_is_predicted_where_the_model_chooses_it(tokenizer, tokens):
-    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=48, predict_opening=True)
-    for thought, opening in ((None, tokens.answer_token_id), ("Hm.", tokens.think_token_id)):
-        encoded = encoder.encode(Interaction("Who?", "I.", thought))
-        assert encoded.ids[encoded.first_target] == opening
-
-
 def test_thought_needs_a_thinking_token(tokenizer):
     encoder = TurnTokenizer(tokenizer, TokenIds.of(tokenizer), max_tokens=48)
     with pytest.raises(ValueError, match="has a thought, and the model has no thinking token"):
@@ -145,11 +132,7 @@ def test_queries_leave_room_for_an_answer(encoder, tokens):
     assert not batch.answer_mask.any()
 
 
-def test_fixed_width_for_compiled_models(tokenizer, tokens):
-    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=48, pad_to=48)
-    assert encoder.interaction_batch([Interaction("Who?", "I.")]).ids.shape == (1, 48)
-    with pytest.raises(ValueError, match="pad_to=40 must be at least max_tokens=48"):
-        TurnTokenizer(tokenizer, tokens, max_tokens=48, pad_to=40)
+def test_too_few_tokens_for_a_text_are_refused(tokenizer, tokens):
     with pytest.raises(ValueError, match="max_tokens=4 must be at least 5"):
         TurnTokenizer(tokenizer, tokens, max_tokens=4)
 

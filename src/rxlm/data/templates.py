@@ -3,7 +3,8 @@
 What stands before the query and before the answer can be any tokens: a pretrained model has a chat template of its own.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from transformers import PreTrainedTokenizerFast
 
@@ -49,3 +50,36 @@ def interaction_ids(
             raise ValueError("A thought was given, and the model has no thinking token.")
         ids += [tokens.think_token_id, *encode_text(tokenizer, thought)]
     return [*ids, *tokens.before_answer, *encode_text(tokenizer, answer), tokens.eos_token_id]
+
+
+class FittedTurn(NamedTuple):
+    """The texts of an interaction, cut to fit: tokens of query, thought and answer, and how many each has lost."""
+
+    query: tuple[int, ...]
+    thought: tuple[int, ...]
+    answer: tuple[int, ...]
+    cut: tuple[int, int, int]
+
+
+def fit_query(query: Sequence[int], room: int) -> tuple[tuple[int, ...], int]:
+    """Return the tokens of a query that fit in `room`, and how many were cut.
+
+    This is the library's one rule for a query that is too long: it loses its beginning, because the question itself
+    tends to come last. `query` is the text alone; `room` is what special tokens, thought and answer leave for it, and
+    counts as 0 where it is negative.
+    """
+    cut = max(len(query) - max(room, 0), 0)
+    return tuple(query[cut:]), cut
+
+
+def fit_turn(query: Sequence[int], thought: Sequence[int], answer: Sequence[int], room: int) -> FittedTurn:
+    """Return the texts of an interaction so that their tokens fit in `room`, special tokens not counted.
+
+    The query is cut first (`fit_query`), then the beginning of the thought, and at last the end of the answer.
+    """
+    query, from_query = fit_query(query, room - len(thought) - len(answer))
+    thought, from_thought = fit_query(thought, room - len(answer))
+    from_answer = max(len(answer) - max(room, 0), 0)
+    return FittedTurn(
+        query, thought, tuple(answer[: len(answer) - from_answer]), (from_query, from_thought, from_answer)
+    )

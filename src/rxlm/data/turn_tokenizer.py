@@ -4,7 +4,7 @@ Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
@@ -13,8 +13,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.batches import DialogueBatch, InteractionBatch, TurnBatch
+from rxlm.data.padding import padded
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.data.templates import InteractionTokens
+from rxlm.data.templates import FittedTurn, InteractionTokens, fit_query, fit_turn
 from rxlm.data.tokenizer import ANSWER, BOS, EOS, PAD, QUERY, THINK, encode_text, special_token_id
 
 
@@ -75,6 +76,12 @@ class Truncation:
     answers: int = 0
     tokens: int = 0
 
+    def count(self, fitted: FittedTurn) -> None:
+        """Add what one interaction lost."""
+        self.queries += fitted.cut[0] > 0
+        self.answers += fitted.cut[2] > 0
+        self.tokens += sum(fitted.cut)
+
 
 class TurnTokenizer:
     """Turns interactions into tokens and tensors.
@@ -87,9 +94,6 @@ class TurnTokenizer:
         tokenizer: encodes the texts.
         tokens: the ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
         max_tokens: the longest interaction, special tokens included.
-        pad_to: pads every batch to this many tokens instead of its longest row (for compiled models).
-        predict_opening: counts the token behind the query, [T] or [A], among those to predict: for models that choose
-            themselves whether to think.
     """
 
     def __init__(
@@ -98,8 +102,6 @@ class TurnTokenizer:
         tokens: BatchTokens,
         *,
         max_tokens: int,
-        pad_to: int | None = None,
-        predict_opening: bool = False,
     ) -> None:
         self._num_special = len(tokens.before_query) + len(tokens.before_answer) + 1  # and [EOS]
         if max_tokens <= self._num_special:
@@ -107,35 +109,34 @@ class TurnTokenizer:
                 f"max_tokens={max_tokens} must be at least {self._num_special + 1}: {self._num_special} special tokens "
                 "and a text"
             )
-        if pad_to is not None and pad_to < max_tokens:
-            raise ValueError(f"pad_to={pad_to} must be at least max_tokens={max_tokens}, or None")
-        self.tokenizer, self.tokens = tokenizer, tokens
-        self.max_tokens, self.pad_to, self.predict_opening = max_tokens, pad_to, predict_opening
+        self.tokenizer, self.tokens, self.max_tokens = tokenizer, tokens, max_tokens
         self.truncation = Truncation()
         self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts come again and again
 
     def encode(self, interaction: Interaction) -> TokenizedTurn:
         """Return the tokens of one interaction."""
         tokens = self.tokens
-        query, answer = self._encode(interaction.query), self._encode(interaction.answer)
-        thinking = self._thinking(interaction.thought)
-        excess = len(query) + len(thinking) + len(answer) + self._num_special - self.max_tokens
-        is_whole = True
-        if excess > 0:
-            query, thinking, answer, is_whole = self._truncate(query, thinking, answer, excess)
-        start = (*tokens.before_query, *query)
-        opened = (*start, *thinking, *tokens.before_answer)
-        ids = (*opened, *answer, tokens.eos_token_id)
-        first = len(start) + (0 if self.predict_opening else 1 if thinking else len(tokens.before_answer))
-        end = len(answer) + is_whole
+        thinking = self._thinking(interaction)
+        fitted = fit_turn(
+            self._encode(interaction.query),
+            () if interaction.thought is None else self._encode(interaction.thought),
+            self._encode(interaction.answer),
+            self.max_tokens - self._num_special - len(thinking),
+        )
+        self.truncation.count(fitted)
+        is_whole = fitted.cut[2] == 0
+        start = (*tokens.before_query, *fitted.query, *thinking)
+        opened = (*start, *fitted.thought, *tokens.before_answer)
+        ids = (*opened, *fitted.answer, tokens.eos_token_id)
+        first = len(start) if thinking else len(opened)
+        end = len(fitted.answer) + is_whole
         values = tuple(len(opened) + place for place in self._value_places(interaction) if place < end)
-        return TokenizedTurn(ids, first, len(ids) if is_whole else len(ids) - 1, values)
+        return TokenizedTurn(ids, first, len(opened) + end, values)
 
     def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
         """Return `[BOS][Q]query`, truncated like an interaction so that [A] and `room` more tokens fit."""
-        ids = self._encode(query)
-        allowed = max(self.max_tokens - self._num_special + 1 - room, 0)
-        return (*self.tokens.before_query, *ids[max(len(ids) - allowed, 0) :])
+        fitting, _ = fit_query(self._encode(query), self.max_tokens - self._num_special + 1 - room)
+        return (*self.tokens.before_query, *fitting)
 
     def interaction_batch(self, interactions: Sequence[Interaction]) -> InteractionBatch:
         """Return a batch of interactions, (B, T)."""
@@ -159,34 +160,12 @@ class TurnTokenizer:
             for number in range(max(map(len, rows), default=0))
         )
 
-    def check(self, interactions: Iterable[Interaction]) -> Truncation:
-        """Count what truncation would cut off these interactions, before training and without counting it as done."""
-        counted, self.truncation = self.truncation, Truncation()
-        try:
-            for interaction in interactions:
-                self.encode(interaction)
-            return self.truncation
-        finally:
-            self.truncation = counted
-
-    def _thinking(self, thought: str | None) -> tuple[int, ...]:
-        if thought is None:
+    def _thinking(self, interaction: Interaction) -> tuple[int, ...]:
+        if interaction.thought is None:
             return ()
         if self.tokens.think_token_id is None:
             raise ValueError("An interaction has a thought, and the model has no thinking token.")
-        return (self.tokens.think_token_id, *self._encode(thought))
-
-    def _truncate(
-        self, query: tuple[int, ...], thinking: tuple[int, ...], answer: tuple[int, ...], excess: int
-    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool]:
-        self.truncation.tokens += excess
-        from_query = min(excess, len(query))
-        self.truncation.queries += from_query > 0
-        from_thought = min(excess - from_query, max(len(thinking) - 1, 0))
-        from_answer = excess - from_query - from_thought
-        self.truncation.answers += from_answer > 0
-        thinking = (*thinking[:1], *thinking[1 + from_thought :])
-        return query[from_query:], thinking, answer[: len(answer) - from_answer], from_answer == 0
+        return (self.tokens.think_token_id,)
 
     def _value_places(self, interaction: Interaction) -> tuple[int, ...]:
         """Return the places, from the answer's first token, of those that name what the query asks for or end it."""
@@ -202,17 +181,15 @@ class TurnTokenizer:
         return tuple(encode_text(self.tokenizer, text))
 
     def _lay_out(self, rows: Sequence[TokenizedTurn]) -> TurnBatch:
-        width = self.pad_to or max((len(row.ids) for row in rows), default=0) or 1
-        pad = self.tokens.pad_token_id
-        ids = torch.tensor([row.ids + (pad,) * (width - len(row.ids)) for row in rows], dtype=torch.long)
-        places = torch.arange(width)
-        lengths, first, end = torch.tensor([[len(row.ids), row.first_target, row.end_of_targets] for row in rows]).T
+        ids, mask = padded([row.ids for row in rows], self.tokens.pad_token_id)
+        places = torch.arange(ids.shape[1])
+        first, end = torch.tensor([[row.first_target, row.end_of_targets] for row in rows]).T
         value_mask = torch.zeros_like(ids, dtype=torch.bool)
         for number, row in enumerate(rows):
             value_mask[number, list(row.values)] = True
         return TurnBatch(
             ids=ids,
-            mask=places < lengths[:, None],
+            mask=mask,
             answer_mask=(places >= first[:, None]) & (places < end[:, None]),
             value_mask=value_mask,
         )
