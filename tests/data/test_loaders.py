@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rxlm.data.loaders import load_dialogues, load_interactions, load_texts, stream_dialogues, stream_texts
+from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
 from rxlm.data.records import Dialogue, Interaction, RecordError
 
 PAIRS = [{"query": "Who?", "answer": "I."}, {"query": "Where, then?", "answer": "Here."}]
@@ -66,38 +66,24 @@ def test_bad_record_stops_at_the_call_and_is_located(tmp_path, load):
 
 
 def test_stream_reads_lazily_and_validates_beforehand(tmp_path):
-    file = write(tmp_path / "a.jsonl", [{**PAIRS[0], "interactions": []}] * 3 + [{"query": "x"}])
-    stream = stream_dialogues(file)
-    first = [dialogue for dialogue, _ in zip(stream, range(2), strict=False)]
-    assert len(first) == 2
+    file = write(tmp_path / "a.jsonl", [{"text": "one"}] * 3 + [{"story": "x"}])
+    stream = stream_texts(file)
+    assert [text for text, _ in zip(stream, range(2), strict=False)] == ["one", "one"]
     assert stream.validate(limit=3) == 3
-    with pytest.raises(RecordError, match="line 4"):
+    with pytest.raises(RecordError, match="line 4: no column 'text'"):
         stream.validate()
-    assert next(iter(stream)) == first[0], "a stream can be read again"
+    assert next(iter(stream)) == "one", "a stream can be read again"
 
 
-def test_unit_of_text_files_can_be_chosen(tmp_path):
+def test_texts_are_the_lines_of_text_files_and_a_column_of_records(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n\n \nthree\n")
     write(tmp_path / "b.jsonl", [{"text": "four\n\nfive"}])
-    assert load_texts(tmp_path) == ["one", "two", "three", "four\n\nfive"]
-    assert load_texts(tmp_path, unit="paragraph") == ["one\ntwo", "three", "four\n\nfive"]
-    assert load_texts(tmp_path, unit="file") == ["one\ntwo\n\n \nthree\n", "four\n\nfive"]
-    with pytest.raises(ValueError, match="unit must be one of 'line', 'paragraph', 'file', got 'word'"):
-        stream_texts(tmp_path, unit="word")
-
-
-def test_texts_come_from_strings_and_records():
-    assert load_texts(["one", "two"]) == load_texts(iter(["one", "two"])) == ["one", "two"]
-    assert load_texts([{"story": "one"}], text_column="story") == ["one"]
-    with pytest.raises(RecordError, match="record 1: no column 'text'"):
-        load_texts([{"story": "one"}])
-
-
-def test_names_of_files_are_not_taken_for_texts(tmp_path):
-    (tmp_path / "a.txt").write_text("one\n")
-    assert load_texts([tmp_path / "a.txt"]) == ["one"]
-    with pytest.raises(ValueError, match="names files; to load what they hold, give Paths"):
-        load_texts([str(tmp_path / "a.txt")])
+    assert list(stream_texts(tmp_path)) == ["one", "two", "three", "four\n\nfive"]
+    assert list(stream_texts([str(tmp_path / "a.txt")])) == ["one", "two", "three"]
+    assert list(stream_texts(iter(["one", "two"]))) == ["one", "two"]
+    assert list(stream_texts([{"text": "one"}])) == ["one"]
+    with pytest.raises(FileNotFoundError, match="no file to read in 'one'"):
+        stream_texts(["one", "two"])
 
 
 def test_plain_text_holds_no_interactions_and_is_passed_over_beside_them(tmp_path):

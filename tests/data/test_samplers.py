@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxlm.data.samplers import ShuffledBatches, StreamedBatches, batches_in_order, mix_seed, share_evenly
+from rxlm.data.samplers import ShuffledBatches, StreamedBatches, share_evenly
 
 sizes = st.integers(1, 7)
 
@@ -128,12 +128,3 @@ def test_empty_data_and_impossible_sizes_are_refused():
         shuffled(3, 1, rank=2, world_size=2)
     with pytest.raises(ValueError, match="buffer_size=0 must be at least 1"):
         streamed(3, 1, buffer_size=0)
-
-
-def test_evaluation_sees_every_record_once_in_order():
-    assert list(batches_in_order(range(5), list, batch_size=2)) == [[0, 1], [2, 3], [4]]
-
-
-def test_seeds_are_mixed_without_collisions():
-    seeds = {mix_seed(*numbers) for numbers in [(a, b) for a in range(60) for b in range(60)]}
-    assert len(seeds) == 3600

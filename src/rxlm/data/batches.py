@@ -3,14 +3,13 @@
 Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from rxlm.data.records import Dialogue
+from rxlm.data.records import Dialogue, Interaction
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,10 @@ class TurnBatch:
         """Number of tokens that are not padding."""
         return int(self.mask.sum())
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device | str) -> Self:
         """Return the batch on a device."""
-        return self._each(lambda values: values.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory, from which a GPU copies in the background."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        values = None if self.value_mask is None else change(self.value_mask)
-        return type(self)(change(self.ids), change(self.mask), change(self.answer_mask), values)
+        values = None if self.value_mask is None else self.value_mask.to(device)
+        return type(self)(self.ids.to(device), self.mask.to(device), self.answer_mask.to(device), values)
 
 
 InteractionBatch = TurnBatch
@@ -64,25 +56,23 @@ InteractionBatch = TurnBatch
 
 
 @dataclass(frozen=True)
-class DialogueBatch:
-    """Dialogues side by side, turn by turn; one that has ended goes on with turns of nothing but padding.
+class TurnsBatch:
+    """Conversations side by side, turn by turn.
 
     Fields:
         turns: one `TurnBatch` a turn, each padded to its own longest row.
-        dialogues: what the rows were made from, with what evaluation needs to know about them.
     """
 
     turns: tuple[TurnBatch, ...]
-    dialogues: tuple[Dialogue, ...]
 
     @property
     def batch_size(self) -> int:
-        """Number of dialogues, B."""
-        return len(self.dialogues)
+        """Number of conversations, B."""
+        return self.turns[0].batch_size
 
     @property
     def num_turns(self) -> int:
-        """Turns of the longest dialogue."""
+        """Number of turns, of the longest conversation."""
         return len(self.turns)
 
     @property
@@ -90,10 +80,35 @@ class DialogueBatch:
         """Number of tokens that are not padding."""
         return sum(turn.num_tokens for turn in self.turns)
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device | str) -> Self:
         """Return the batch on a device."""
-        return replace(self, turns=tuple(turn.to(device, non_blocking=non_blocking) for turn in self.turns))
+        return replace(self, turns=tuple(turn.to(device) for turn in self.turns))
 
-    def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory, from which a GPU copies in the background."""
-        return replace(self, turns=tuple(turn.pin_memory() for turn in self.turns))
+
+@dataclass(frozen=True)
+class DialogueBatch(TurnsBatch):
+    """Whole dialogues; one that has ended goes on with turns of nothing but padding.
+
+    Fields:
+        dialogues: what the rows were made from, with what evaluation needs to know about them.
+    """
+
+    dialogues: tuple[Dialogue, ...]
+
+
+@dataclass(frozen=True)
+class StreamBatch(TurnsBatch):
+    """The next turns of B conversations.
+
+    Fields:
+        fresh: True at the turns that begin a conversation, and so start from the initial memory, (N, B) for N turns;
+            a row whose first turn is not fresh goes on from the memory that the batch before left.
+        interactions: the turns that the rows were made from, by row.
+    """
+
+    fresh: Tensor
+    interactions: tuple[tuple[Interaction, ...], ...]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the batch on a device."""
+        return replace(super().to(device), fresh=self.fresh.to(device))

@@ -1,122 +1,101 @@
 """Load texts, interactions and dialogues from wherever they are, every record checked before it reaches training.
 
 A source is a file, a folder, a glob pattern or several of these; the id of a Hugging Face dataset; or an iterable of
-records. `load_*` reads everything and returns a list, so that a bad record stops a run before training. `stream_*`
-returns a `RecordStream` that reads while it is iterated, for what is too large to hold: a bad record raises when it is
-met, or beforehand in `validate`.
+records. Interactions and dialogues are read whole, so that a bad record stops a run before training. Texts are read
+while they are iterated, because they may be too large to hold: a bad record raises when it is met, or beforehand in
+`TextStream.validate`.
 """
 
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 from rxlm.data.records import Dialogue, Interaction, RecordError, dialogue_of, interaction_of, text_of
-from rxlm.data.text_files import RECORD_SUFFIXES, TEXT_SUFFIXES, PathLike, find_files, hub_rows, located_records
+from rxlm.data.text_files import (
+    RECORD_SUFFIXES,
+    TEXT_SUFFIXES,
+    PathLike,
+    find_files,
+    hub_rows,
+    lines_of,
+    located_records,
+)
 
 R = TypeVar("R")
 
-Unit = Literal["line", "paragraph", "file"]
 Source = PathLike | Iterable[Any]
 
 _Located = Iterator[tuple[str, Any]]
 
 
-class RecordStream(Generic[R]):
-    """Records that are read anew, and checked, each time they are iterated."""
+class TextStream:
+    """Texts that are read anew, and checked, each time they are iterated."""
 
-    def __init__(self, open_records: Callable[[], _Located], convert: Callable[[Any, str], R]) -> None:
-        self._open_records, self._convert = open_records, convert
+    def __init__(self, open_texts: Callable[[], Iterator[str]]) -> None:
+        self._open_texts = open_texts
 
-    def __iter__(self) -> Iterator[R]:
-        for place, record in self._open_records():
-            yield self._convert(record, place)
+    def __iter__(self) -> Iterator[str]:
+        return self._open_texts()
 
     def validate(self, limit: int | None = None) -> int:
-        """Read all records, or the first `limit`, and return their number; the first bad one raises `RecordError`.
+        """Read all texts, or the first `limit`, and return their number; the first bad record raises `RecordError`.
 
         An iterator can only be read once: what was validated is then gone.
         """
         return sum(1 for _ in islice(self, limit))
 
 
-def load_texts(
-    source: Source, *, text_column: str = "text", unit: Unit = "line", name: str | None = None, split: str = "train"
-) -> list[str]:
-    """Return all texts of a source, for stage 1; arguments as in `stream_texts`."""
-    return _all(stream_texts(source, text_column=text_column, unit=unit, name=name, split=split), source)
+def stream_texts(source: Source, *, name: str | None = None, split: str = "train") -> TextStream:
+    """Return the texts of a source as a stream, for stage 1.
+
+    Args:
+        source: see the module. In .txt and .md files each line that is not blank is a text, in records the column
+            "text".
+        name, split: configuration and split of a hub dataset.
+    """
+    open_records = _opener(source, _lines_and_records, (*TEXT_SUFFIXES, *RECORD_SUFFIXES), name, split)
+
+    def texts() -> Iterator[str]:
+        for place, record in open_records():
+            yield record if isinstance(record, str) else text_of(_as_record(record, place), place)
+
+    return TextStream(texts)
 
 
 def load_interactions(source: Source, *, name: str | None = None, split: str = "train") -> list[Interaction]:
-    """Return all interactions of a source, for stage 2; arguments as in `stream_interactions`."""
-    return _all(stream_interactions(source, name=name, split=split), source)
-
-
-def load_dialogues(source: Source, *, name: str | None = None, split: str = "train") -> list[Dialogue]:
-    """Return all dialogues of a source, for stages 3 to 6; arguments as in `stream_dialogues`."""
-    return _all(stream_dialogues(source, name=name, split=split), source)
-
-
-def stream_texts(
-    source: Source, *, text_column: str = "text", unit: Unit = "line", name: str | None = None, split: str = "train"
-) -> RecordStream[str]:
-    """Return the texts of a source as a stream.
-
-    Args:
-        source: see the module; an iterable holds strings or records, files are given as `Path`s in it.
-        text_column: the column of records that holds the text.
-        unit: what a text is in .txt and .md files: a "line" that is not blank, a "paragraph" between blank lines, or
-            the whole "file".
-        name, split: configuration and split of a hub dataset.
-    """
-    if unit not in get_args(Unit):
-        raise ValueError(f"unit must be one of {', '.join(map(repr, get_args(Unit)))}, got {unit!r}")
-
-    def read(files: list[Path]) -> _Located:
-        for file in files:
-            if file.suffix.lower() in TEXT_SUFFIXES:
-                yield from _texts_in(file, unit)
-            else:
-                yield from located_records([file])
-
-    def convert(record: Any, place: str) -> str:
-        return record if isinstance(record, str) else text_of(_as_record(record, place), place, text_column)
-
-    if isinstance(source, (list, tuple)) and source and all(isinstance(text, str) for text in source):
-        if all(os.path.isfile(text) for text in source):
-            raise ValueError(f"{source!r:.80} names files; to load what they hold, give Paths")
-        return RecordStream(lambda: _numbered(source), convert)
-    return RecordStream(_opener(source, read, (*TEXT_SUFFIXES, *RECORD_SUFFIXES), name, split), convert)
-
-
-def stream_interactions(source: Source, *, name: str | None = None, split: str = "train") -> RecordStream[Interaction]:
-    """Return the interactions of a source as a stream.
+    """Return all interactions of a source, for stage 2.
 
     Args:
         source: see the module; records of the shapes that `records.interaction_of` takes.
         name, split: configuration and split of a hub dataset.
     """
-
-    def convert(record: Any, place: str) -> Interaction:
-        return record if isinstance(record, Interaction) else interaction_of(_as_record(record, place), place)
-
-    return RecordStream(_opener(source, located_records, RECORD_SUFFIXES, name, split), convert)
+    return _load(source, Interaction, interaction_of, name, split)
 
 
-def stream_dialogues(source: Source, *, name: str | None = None, split: str = "train") -> RecordStream[Dialogue]:
-    """Return the dialogues of a source as a stream.
+def load_dialogues(source: Source, *, name: str | None = None, split: str = "train") -> list[Dialogue]:
+    """Return all dialogues of a source, for stages 3 to 6.
 
     Args:
         source: see the module; records of the shapes that `records.dialogue_of` takes.
         name, split: configuration and split of a hub dataset.
     """
+    return _load(source, Dialogue, dialogue_of, name, split)
 
-    def convert(record: Any, place: str) -> Dialogue:
-        return record if isinstance(record, Dialogue) else dialogue_of(_as_record(record, place), place)
 
-    return RecordStream(_opener(source, located_records, RECORD_SUFFIXES, name, split), convert)
+def _load(
+    source: Source, kind: type[R], convert: Callable[[Mapping[str, Any], str], R], name: str | None, split: str
+) -> list[R]:
+    """Return all records of a source, converted unless they are of their kind already."""
+    found = [
+        record if isinstance(record, kind) else convert(_as_record(record, place), place)
+        for place, record in _opener(source, located_records, RECORD_SUFFIXES, name, split)()
+    ]
+    if not found:
+        raise ValueError(f"{source!r:.80} holds no record")
+    return found
 
 
 def _opener(
@@ -154,26 +133,9 @@ def _as_record(record: Any, place: str) -> Mapping[str, Any]:
     return record
 
 
-def _texts_in(file: Path, unit: Unit) -> _Located:
-    try:
-        with open(file, encoding="utf-8-sig") as lines:
-            if unit == "file":
-                yield str(file), lines.read()
-                return
-            numbered = ((number, line.rstrip("\n")) for number, line in enumerate(lines, 1))
-            if unit == "line":
-                yield from ((f"{file}, line {number}", line) for number, line in numbered if line.strip())
-                return
-            for is_text, group in groupby(numbered, lambda item: bool(item[1].strip())):
-                if is_text:
-                    paragraph = list(group)
-                    yield f"{file}, line {paragraph[0][0]}", "\n".join(line for _, line in paragraph)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 text: {error}") from error
-
-
-def _all(stream: RecordStream[R], source: Source) -> list[R]:
-    records = list(stream)
-    if not records:
-        raise ValueError(f"{source!r:.80} holds no record")
-    return records
+def _lines_and_records(files: list[Path]) -> _Located:
+    for file in files:
+        if file.suffix.lower() in TEXT_SUFFIXES:
+            yield from ((str(file), line.rstrip("\n")) for line in lines_of(file) if line.strip())
+        else:
+            yield from located_records([file])

@@ -11,6 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 
+from rxlm.seeds import order_seed
+
 R = TypeVar("R")
 B = TypeVar("B")
 
@@ -91,7 +93,7 @@ class ShuffledBatches(Generic[R, B]):
         if not self.shuffle:
             return index
         if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
+            generator = torch.Generator().manual_seed(order_seed(self.seed, epoch))
             self._order = epoch, torch.randperm(len(self.dataset), generator=generator).tolist()
         return self._order[1][index]
 
@@ -149,7 +151,7 @@ class StreamedBatches(Generic[R, B]):
         return {"seed": self.seed, "buffer_size": self.buffer_size}
 
     def _shuffled(self) -> Iterator[R]:
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, 0))
+        generator = torch.Generator().manual_seed(order_seed(self.seed, 0))
         buffer: list[R] = []
         for record in self._epochs():
             if len(buffer) < self.buffer_size:
@@ -171,12 +173,6 @@ class StreamedBatches(Generic[R, B]):
             epoch += 1
 
 
-def batches_in_order(dataset: Sequence[R], collate: Callable[[list[R]], B], *, batch_size: int) -> Iterator[B]:
-    """Yield the batches of one pass over a dataset in its own order, for evaluation; the last one may be smaller."""
-    for start in range(0, len(dataset), batch_size):
-        yield collate([dataset[index] for index in range(start, min(start + batch_size, len(dataset)))])
-
-
 def share_evenly(sizes: Sequence[float], num_parts: int) -> list[list[int]]:
     """Divide the indices of `sizes` into parts of one length, whose sizes add up to about the same.
 
@@ -191,15 +187,6 @@ def share_evenly(sizes: Sequence[float], num_parts: int) -> list[list[int]]:
         parts[part].append(index)
         loads[part] += sizes[index]
     return parts
-
-
-def mix_seed(*numbers: int) -> int:
-    """Return a seed that differs wherever one of the numbers does."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed * 0x9E3779B97F4A7C15 + number + 1) & ((1 << 63) - 1)
-        mixed ^= mixed >> 31
-    return mixed
 
 
 def check_sizes(batch_size: int, rank: int, world_size: int) -> None:

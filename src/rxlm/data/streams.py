@@ -2,53 +2,16 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Self
 
 import torch
-from torch import Tensor
 
-from rxlm.data.batches import TurnBatch
+from rxlm.data.batches import StreamBatch
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.samplers import check_same, check_sizes
 from rxlm.data.turn_tokenizer import TurnTokenizer
-
-
-@dataclass(frozen=True)
-class StreamBatch:
-    """The next turns of B conversations.
-
-    Fields:
-        turns: one `TurnBatch` (B, T) a turn.
-        fresh: True at the turns that begin a conversation, and so start from the initial memory, (N, B) for N turns;
-            a row whose first turn is not fresh goes on from the memory that the batch before left.
-        interactions: the turns that the rows were made from, by row.
-    """
-
-    turns: tuple[TurnBatch, ...]
-    fresh: Tensor
-    interactions: tuple[tuple[Interaction, ...], ...]
-
-    @property
-    def batch_size(self) -> int:
-        """Number of conversations, B."""
-        return len(self.interactions)
-
-    @property
-    def num_turns(self) -> int:
-        """Number of turns."""
-        return len(self.turns)
-
-    @property
-    def num_tokens(self) -> int:
-        """Number of tokens that are not padding."""
-        return sum(turn.num_tokens for turn in self.turns)
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """Return the batch on a device."""
-        turns = tuple(turn.to(device, non_blocking=non_blocking) for turn in self.turns)
-        return replace(self, turns=turns, fresh=self.fresh.to(device, non_blocking=non_blocking))
 
 
 class ConversationStreams:

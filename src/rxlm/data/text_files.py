@@ -82,6 +82,15 @@ def located_records(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]
             raise _not_utf8(path, error) from error
 
 
+def lines_of(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file, each with its line end; ValueError where it is not UTF-8."""
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+
+
 def hub_rows(
     dataset: str, *, name: str | None = None, split: str = "train", streaming: bool = True
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -131,18 +140,10 @@ def _is_hidden(path: Path) -> bool:
 def _texts_of_files(files: list[Path], text_column: str) -> Iterator[str]:
     for path in files:
         if path.suffix.lower() in TEXT_SUFFIXES:
-            yield from _lines(path)
+            yield from lines_of(path)
         else:
             for place, record in located_records([path]):
                 yield text_of(record, place, text_column)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with open(path, encoding="utf-8-sig") as lines:
-            yield from lines
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
