@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test check format bench clean
+.PHONY: help quickstart test check docs format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart   install, train a small model and see what it remembers (ten minutes on two cores)"
 	@echo "make test         run the tests"
-	@echo "make check        lint, types, import rule"
+	@echo "make check        lint, types, import rule, links of README and docs"
+	@echo "make docs         build the documentation site: site/index.html"
 	@echo "make format       format the code"
 	@echo "make bench        measure inference speed against a stateless model"
 	@echo "make clean        remove the environment and everything generated"
@@ -27,11 +28,16 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
-check: $(INSTALLED)
+check: $(INSTALLED) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
+
+# Strict: a link or an anchor that leads nowhere is an error, so that `make check` builds the site, too.
+docs: $(INSTALLED)
+	$(BIN)/python dev/site_pages.py
+	$(BIN)/zensical build --strict
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -41,4 +47,4 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/inference.py --preset micro
 
 clean:
-	rm -rf .venv runs dist benchmarks/results .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf .venv runs dist build site .cache benchmarks/results .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -16,7 +16,7 @@ class InteractionTokens(Protocol):
 
     @property
     def before_query(self) -> tuple[int, ...]:
-        """What an interaction begins with: [BOS][Q]."""
+        """The opening of a turn: `[BOS][Q]`."""
 
     @property
     def before_answer(self) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ class TokenIds:
 
     @property
     def before_query(self) -> tuple[int, ...]:
-        """[BOS][Q]."""
+        """The opening of a turn: `[BOS][Q]`."""
         return self.bos_token_id, self.query_token_id
 
     @property

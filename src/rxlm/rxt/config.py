@@ -216,7 +216,7 @@ class RxTAlphaTokenizerConfig(Config):
         pad_token_id, eos_token_id: padding, and what an answer ends with.
         bos_token_id, query_token_id, answer_token_id: [BOS] and [Q], which an interaction begins with, and [A].
         think_token_id, tool_call_token_id, tool_use_token_id, internal_token_id: exist in Beta models only.
-        query_prefix, answer_prefix: ids that stand before query and answer instead of [BOS][Q] and [A]: those of a
+        query_prefix, answer_prefix: ids that stand before query and answer instead of `[BOS][Q]` and `[A]`: those of a
             pretrained model's chat template.
     """
 
