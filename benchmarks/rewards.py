@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.tokenizer import encode_text, train_tokenizer
 from rxlm.rxt.generation import Prompt, SamplingConfig
 from rxlm.rxt.models import RxTAlpha

@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from plots import plot_recall_and_cost
+from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
-from rxlm.data.facts import FactGenerator, FactsConfig
+from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue
 from rxlm.data.scoring import Grade, grade
 from rxlm.data.sgd import read_sgd

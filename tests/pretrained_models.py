@@ -14,7 +14,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.tokenizer import train_tokenizer
 
 CHATML = (

@@ -60,14 +60,16 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def require_int(config: Any, *names: str, minimum: int = 1) -> None:
-    """Check that the named fields are whole numbers of at least `minimum`; None passes where a field has it."""
+def require_int(config: Any, *names: str, minimum: int = 1, maximum: int | None = None) -> None:
+    """Check that the named fields are whole numbers from `minimum` to `maximum`; None passes where a field has it."""
+    allowed = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     for name in names:
         value = getattr(config, name)
         if value is None and _default_is_none(config, name):
             continue
         valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-        require(valid, f"{_label(config, name)} must be a whole number of at least {minimum}, got {value!r}.")
+        valid = valid and (maximum is None or value <= maximum)
+        require(valid, f"{_label(config, name)} must be a whole number {allowed}, got {value!r}.")
 
 
 def require_number(config: Any, *names: str) -> None:
@@ -78,6 +80,14 @@ def require_number(config: Any, *names: str) -> None:
             continue
         valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         require(valid, f"{_label(config, name)} must be a number, got {value!r}.")
+
+
+def require_share(config: Any, *names: str) -> None:
+    """Check that the named fields are numbers between 0 and 1."""
+    for name in names:
+        value = getattr(config, name)
+        valid = isinstance(value, (int, float)) and 0 <= value <= 1
+        require(valid, f"{_label(config, name)} must be between 0 and 1, got {value!r}.")
 
 
 def require_choice(config: Any, name: str, allowed: tuple[Any, ...]) -> None:

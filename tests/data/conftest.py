@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.data.turn_tokenizer import TokenIds, TurnTokenizer
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
-from rxlm.data.facts import FactGenerator, FactsConfig, is_test_value, texts_of
+from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.records import Dialogue
 from rxlm.data.scoring import audit
 from rxlm.data.small_talk import chatter
@@ -306,12 +308,12 @@ def test_texts_of_dialogues_are_their_turns():
     [
         ({"variety": "huge"}, "variety must be one of 'small', 'full', got 'huge'"),
         ({"split": "dev"}, "split must be one of"),
-        ({"num_turns": 1}, "num_turns must be a whole number at least 2, got 1"),
+        ({"num_turns": 1}, "num_turns must be a whole number of at least 2, got 1"),
         ({"max_facts": 9}, "max_facts must be a whole number from 1 to 8, got 9"),
         ({"question_share": 1.5}, "question_share must be between 0 and 1, got 1.5"),
         ({"question_share": 0.6}, r"must leave as many turns .* \(60%\), and leave 25%"),
         ({"min_distance": 8}, "min_distance must be a whole number from 1 to 7, got 8"),
-        ({"min_distance": 4, "max_distance": 3}, "max_distance must be a whole number at least 4, got 3"),
+        ({"min_distance": 4, "max_distance": 3}, "max_distance must be a whole number of at least 4, got 3"),
         ({"distance_law": "normal"}, "distance_law must be one of"),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rxlm.data.facts import FactGenerator, FactsConfig
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue
 from rxlm.memory.slots.state import MemoryState
 from rxlm.mrq_bench.reading import perplexity, read_dialogues

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from rxlm.data.facts import FactGenerator, FactsConfig
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.mrq_bench.retention import Answer, accuracy_by_distance, answer_dialogues
 from text_models import tiny_text_model

@@ -14,7 +14,7 @@ import torch
 from pretrained_models import save_language_model
 from rxlm.cli import main
 from rxlm.config import ConfigError
-from rxlm.data.facts import is_test_value
+from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.general_questions import general_questions
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.recipes import UpcycledRecipe, open_run, upcycled

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.packing import TextPacker
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.streams import ConversationStreams

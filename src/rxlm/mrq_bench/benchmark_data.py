@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import Any
 
 from rxlm.data.babi import HEADLINE_TASKS, hold_out, read_babi
+from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
-from rxlm.data.facts import FactGenerator, FactsConfig
+from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue
 from rxlm.data.sgd import read_sgd
 from rxlm.mrq_bench.config import BenchmarkConfig, digest

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rxlm.data.babi import ALL_TASKS
+from rxlm.data.fact_config import Values
 from rxlm.data.fact_kinds import Variety
-from rxlm.data.facts import Values
 from rxlm.mrq_bench.protocol import Control
 
 DataKind = Literal["facts", "babi", "sgd", "jsonl"]

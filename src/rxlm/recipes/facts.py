@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rxlm.config import config, require, require_choice, require_int
+from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
-from rxlm.data.facts import FactGenerator, FactsConfig, texts_of
+from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.mrq_bench.retention import Control
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results

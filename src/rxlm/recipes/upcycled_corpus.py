@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rxlm.config import Config, config, require, require_int
+from rxlm.data.fact_config import FactsConfig, Split
+from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
-from rxlm.data.facts import FactGenerator, FactsConfig, Split, is_test_value, texts_of
+from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.general_questions import general_questions
 from rxlm.data.open_values import WordSource, open_values
 from rxlm.data.records import Dialogue, Interaction
