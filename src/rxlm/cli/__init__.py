@@ -1,4 +1,4 @@
-"""The `rxlm` command: finds the subcommand, parses its options, and turns errors of the user into sentences."""
+"""The `rxlm` command: finds the subcommand, parses its options, and prints errors of the user as sentences."""
 
 import difflib
 import sys

@@ -42,17 +42,17 @@ def memory(
 ) -> None:
     """Measure what a model remembers: six reports, a table, plots and a page.
 
-    The model answers dialogues turn by turn; its answers to questions about what was said some turns before are
-    scored exactly. Every answer goes to answers.jsonl in the output folder, the figures to results.json, the plots to
-    PNG files and to report.html. Started again, a run goes on where it stopped.
+    The model answers dialogues turn by turn, and each answer to a question about an earlier turn is right
+    or wrong. Every answer goes to answers.jsonl in the output folder, the figures to results.json, the plots to
+    PNG files and to report.html. When the command is given again, a run goes on where it stopped.
 
     Example: rxlm bench memory runs/quickstart --data babi --source babi/train --tasks 1 6
 
     Args:
         model: folder or hub id of a Reactive Transformer, or of a causal language model of transformers.
-        embeddings: a model whose token embeddings make the cosines; the model's own if not given.
-        output: folder of the run; one below runs/bench if not given.
-        audit: do not run a model: check that the scorer finds all gold answers right and all wrong ones wrong.
+        embeddings: a model whose token embeddings the cosines are computed from; the model's own if not given.
+        output: folder of the run; one in runs/bench if not given.
+        audit: do not run a model: check that the scorer grades all reference answers right and all wrong ones wrong.
     """
     console = Console(highlight=False)
     data = load_data(measuring)
@@ -80,12 +80,12 @@ def compare(
 ) -> None:
     """Measure several models on the same data: one table and one plot.
 
-    A folder that `rxlm bench memory` wrote is taken as it is; a model is measured first, with the options below, in a
-    folder below the output. --history and --template are for the stateless ones among them.
+    The results of a folder that `rxlm bench memory` wrote are used as they are. A model is measured first, with the
+    options below, in a folder inside the output. --history and --template are for stateless models.
 
     Args:
         models: folders of runs, or models as `rxlm bench memory` takes them; two or more.
-        embeddings: a model whose token embeddings make the cosines of all; each model's own if not given.
+        embeddings: a model whose token embeddings the cosines of all are computed from; each model's own if not given.
         output: folder for comparison.png, comparison.html and the runs of models.
     """
     if len(models) < 2:

@@ -17,10 +17,10 @@ from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
 
 HELP = """\
-/retry         answer the last message anew
+/retry         give another answer to the last message
 /undo [N]      take back the last turn, or the last N
-/fork          go on in a copy; /back returns to where it was made
-/back          leave the present copy
+/fork          go on in a copy of the conversation; /back returns to the original
+/back          leave the copy
 /reset         start again after the system prompt
 /save PATH     write the conversation (memory, transcript) to a file
 /load PATH     go on with a saved conversation
@@ -46,7 +46,7 @@ def chat(
 ) -> None:
     """Talk with a model in the terminal; its memory is the conversation.
 
-    The answer streams; the memory takes in the turn while you read.
+    The answer is printed as it is generated; the memory is updated while you read.
 
     Commands: /retry /undo /fork /back /reset /save /load /memory /help /quit.
 
@@ -59,8 +59,8 @@ def chat(
         temperature: how freely the answer is sampled; 0 takes the likeliest token.
         top_k: sample from the k likeliest tokens.
         top_p: sample from the likeliest tokens that together have this probability.
-        min_p: sample from tokens of at least this share of the likeliest one's probability.
-        repetition_penalty: above 1, tokens that were there already are less likely.
+        min_p: sample from tokens with at least this share of the probability of the likeliest one.
+        repetition_penalty: above 1, tokens of this turn are less likely to come again.
         max_seq_len: tokens of message and answer together; the model's limit if not given.
         thinking: for Beta models: think before the answer (extended), do not (fast), or as the model likes (auto).
         seed: makes the conversation repeatable.
@@ -145,7 +145,7 @@ class ChatTerminal:
             raise ValueError(f"/{name} was given {len(arguments)} arguments; see /help.") from None
 
     def retry(self) -> None:
-        """Answer the last message anew."""
+        """Give another answer to the last message."""
         self._stream(self.conversation.retry(on_thought=self._think, **self.options))  # type: ignore[arg-type]
 
     def undo(self, n: str = "1") -> None:
@@ -200,7 +200,7 @@ class ChatTerminal:
         self.say(HELP)
 
     def say(self, text: str) -> None:
-        """Write a remark of the program, as apart from the model's text."""
+        """Write a message of the program, in a style that the model's text does not have."""
         self.console.print(f"[dim]{escape(text)}[/dim]")
 
     def _lines(self) -> Iterator[str]:

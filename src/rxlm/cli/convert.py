@@ -17,8 +17,8 @@ def convert(
 ) -> None:
     """Rewrite a checkpoint in the format of the published RxT models in rxlm's own format.
 
-    The numbers do not change. Loading does not need it (`rxlm chat` reads both formats); a converted folder has
-    every weight once, under readable names, and says which format it is in. The tokenizer comes along.
+    The numbers do not change. Nothing requires it, since `rxlm chat` reads both formats. A converted folder has
+    every weight once, under readable names, and names its format. The tokenizer is copied, too.
 
     Args:
         source: folder or hub id of the checkpoint.

@@ -19,17 +19,17 @@ def from_gqa(
 ) -> None:
     """Turn a Llama- or Qwen-style language model into one with Sparse Query Attention: fewer query heads.
 
-    The result answers worse until it is trained further, as any causal model of transformers is; `import rxlm.llm`
-    makes it known there.
+    The result answers worse until it is trained further. transformers trains and loads it as any causal model, after
+    `import rxlm.llm`.
 
     Args:
         source: folder or hub id of the model, or a GGUF file (needs the package gguf).
         target: folder to write, new or empty.
-        attention: kind of attention, as sqa or xsqa, in the proportions of its heads.
+        attention: a kind, such as sqa or xsqa, whose proportions of heads are used.
         query_heads: how many query heads, instead of a kind.
         kv_heads: how many key/value heads, instead of a kind.
-        method: keep the heads that write most, or pool those that share their keys and values.
-        carry_code: write the model's code beside its weights, for trust_remote_code where rxlm is not installed.
+        method: keep the heads with the largest output, or pool those that share their keys and values.
+        carry_code: copy the model's code into the folder, for trust_remote_code where rxlm is not installed.
     """
     from rxlm.llm import portable
     from rxlm.llm.conversion import from_gqa, save_converted

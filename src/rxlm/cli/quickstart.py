@@ -1,4 +1,4 @@
-"""`rxlm quickstart`: the whole way from nothing to a model that remembers."""
+"""`rxlm quickstart`: trains a small model, talks with it and measures what it remembers."""
 
 import time
 from pathlib import Path
@@ -20,8 +20,8 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None, device
 
     Trains a tokenizer and the model `tiny` through stages 1 to 4 on generated dialogues (about ten minutes on two
     cores), talks with it, prints how often it answers exactly, by the distance in turns between a fact and the
-    question about it, and writes a report. Started again it goes on where it stopped, and shows the results of a
-    finished run.
+    question about it, and writes a report. When the command is given again, the run goes on where it stopped; of a
+    finished run it shows the results.
 
     With --upcycle the model is a pretrained chat model instead, which learns to remember; that takes longer.
 

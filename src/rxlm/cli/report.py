@@ -12,8 +12,8 @@ from rxlm.reporting.report import write_report
 def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), /, *, output: Path | None = None) -> None:
     """Draw what a run logged, or compare several runs, as one HTML page and as PNG files.
 
-    The page has the run's results, a conversation with its model, and a chart of each kind of figure with what to see
-    in it; it needs no other file. Of several runs it shows each figure in one chart and the results side by side.
+    The page has the run's results, a conversation with its model, and a chart of each kind of figure with how to
+    read it; it needs no other file. Of several runs it shows each figure in one chart and the results side by side.
 
     Example: rxlm report runs/tiny runs/retention
 

@@ -23,7 +23,7 @@ def train(
     dataset_name: str | None = None,
     split: str = "train",
 ) -> None:
-    """Train a byte-level BPE tokenizer, with the special tokens of an interaction at the first ids.
+    """Train a byte-level BPE tokenizer, whose first ids are the special tokens of an interaction.
 
     Reads files, folders or globs (.txt, .md; .jsonl, .json, .csv, .parquet by --text-column), or a --dataset.
 

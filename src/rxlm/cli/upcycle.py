@@ -18,10 +18,10 @@ def upcycle(
     system: str | None = None,
     seed: int = 0,
 ) -> None:
-    """Turn a Llama- or Qwen-style chat model into a Reactive Transformer, whose memory has yet to be trained.
+    """Turn a Llama- or Qwen-style chat model into a Reactive Transformer, whose memory is still to be trained.
 
-    Its answers are the language model's own: reading is closed. `rxlm train upcycled --model TARGET` teaches it to
-    remember.
+    Until then it answers as the language model does, because the memory is not read. `rxlm train upcycled --model
+    TARGET` teaches it to remember.
 
     Args:
         model: folder or hub id of the language model, or a GGUF file (needs the package gguf).
@@ -29,7 +29,7 @@ def upcycle(
         memory_layers: numbers of the layers that read the memory, from 0; five from its middle if not given.
         num_slots: memory slots of each.
         max_seq_len: longest turn, query and answer, in tokens.
-        encoder: self (the language model encodes what was said), or own (an encoder with fresh weights).
+        encoder: self (the language model encodes what was said), or own (an encoder with new weights).
         system: a system prompt that is read in each turn.
         seed: of the memory's first weights.
     """

@@ -1,1 +1,1 @@
-"""Measures of text, on token ids. Stands alone: PyTorch and numpy are all that it imports."""
+"""Measures of text, on token ids. Imports PyTorch and numpy only, and no other room."""

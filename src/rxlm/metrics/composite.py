@@ -1,7 +1,7 @@
-"""A score of 0 to 10 for an answer: how good it is, in words and meaning, in its conversation.
+"""The composite score of an answer, from 0 to 10: is it right, and how close to reference and conversation?
 
-The papers report such a score, its mean, least and greatest, over dialogues of one turn and eight that follow; they do
-not print its formula. This is ours: the benchmark reports it, and memory reinforcement learning takes it for a reward.
+The papers report such a score (mean, least and greatest over dialogues of one turn and eight that follow) without its
+formula. This formula is ours: the benchmark reports the score, and memory reinforcement learning uses it as the reward.
 Shapes: B answers, D embedding dimension. A term that does not apply to an answer is NaN.
 """
 
@@ -24,7 +24,7 @@ WEIGHTS: Mapping[str, float] = {
 exact: the answer to a question is right (for turns with a question). bleu_reference, cosine_reference: against the
 reference answer. length: the shorter of answer and reference over the longer, in words. cosine_previous,
 bleu_previous: against the turn before. cosine_history: against the mean embedding of all turns before. Exact answers
-weigh most, because the others hardly see a wrong value in a right sentence.
+weigh most, because the others hardly notice a wrong value in a right sentence.
 """
 
 SCALE = 10.0

@@ -46,8 +46,8 @@ class BleuReward:
         """Return a reward from 0 to 1 for each completion, None where it has no reference.
 
         Args:
-            prompts: not looked at.
-            completions: ids or, with `tokenize`, texts or chat messages; looked at only without `completion_ids`.
+            prompts: not used.
+            completions: ids or, with `tokenize`, texts or chat messages; used only without `completion_ids`.
             completion_ids: ids of each completion, without padding.
             columns: the other columns of the dataset, the references among them.
 
@@ -90,5 +90,5 @@ class BleuReward:
         if not isinstance(text, str):
             return text
         if self.tokenize is None:
-            raise ValueError(f"BleuReward got the text {text[:40]!r} and has no tokenize to make ids of it")
+            raise ValueError(f"BleuReward got the text {text[:40]!r} and has no tokenize to turn it into ids")
         return self.tokenize(text)

@@ -1,1 +1,1 @@
-"""Plots, self-contained HTML pages, and the report of a training run. Imports nothing else of rxlm."""
+"""Plots, self-contained HTML pages, and the report of a training run. Imports no other room."""

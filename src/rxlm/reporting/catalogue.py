@@ -1,4 +1,4 @@
-"""The catalogue of charts: which figures of a log belong together, and what to see in them."""
+"""The catalogue of charts: which figures of a log belong together, and how to read them."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Chart:
         title: its heading.
         pattern: regular expression that the whole name of a figure matches.
         unit: what the vertical axis shows.
-        caption: what one should see, and what would be wrong.
+        caption: what is normal, and what is wrong.
         scale: of the vertical axis: "log" is logarithmic where values span more than a decade, "share" goes from 0 to 1
             where values do, "zero" begins at 0, and "free" fits the values.
         smooth: whether long lines are smoothed.
@@ -65,7 +65,7 @@ CHARTS = (
         "Right: a steep fall, then a slow one, with a step up where "
         "dialogues get longer (dotted vertical lines). In stages 1 and 2 the decoder may copy from the encoder's "
         "output, so that the answer loss nears zero: the loss with an empty memory says how well it knows the "
-        "language. In stage 4 the loss with an empty memory must come to lie clearly above the answer loss. Wrong: "
+        "language. In stage 4 the loss with an empty memory must end clearly above the answer loss. Wrong: "
         "both are the same (the memory is not read), a loss that rises for long (learning rate too high), or one that "
         "never falls.",
         scale="log",
@@ -108,7 +108,7 @@ CHARTS = (
         r"kl|policy_consistency|memory_change",
         "nats, or change",
         "How far the policy has gone from the reference policy (kl), how much it differs from one turn to the next, "
-        "and how far the memory moves. Right: kl rises slowly and levels off. Wrong: kl shoots up (the language is "
+        "and how far the memory moves. Right: kl rises slowly and levels off. Wrong: kl rises fast (the language is "
         "lost: read the trajectories), or stays at zero (nothing is learnt).",
         scale="log",
     ),
@@ -118,7 +118,7 @@ CHARTS = (
         r"entropy",
         "nats a token",
         "Entropy of the policy's next-token distribution in its answers. Right: a slow fall. Wrong: to zero within few "
-        "steps (it has stopped trying anything else), or a rise without end (its answers become noise).",
+        "steps (it tries nothing else any more), or a rise without end (its answers become noise).",
         scale="zero",
     ),
     Chart(
@@ -175,7 +175,7 @@ CHARTS = (
         r"memory_drift/.*",
         "root mean square change",
         "How far one turn moves the slots of each memory layer. Right: of one order in all layers, and steady at the "
-        "end. Wrong: near zero (the memory takes nothing in), or growing without end (the state runs away).",
+        "end. Wrong: near zero (nothing is written), or growing without end (the memory has no bound).",
         scale="log",
     ),
     Chart(

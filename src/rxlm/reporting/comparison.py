@@ -1,4 +1,4 @@
-"""The report of several runs: every figure of all of them in one plot, and their results beside each other."""
+"""The report of several runs: every figure of all of them in one plot, and their results side by side."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def write_comparison(folders: Sequence[Path], output: Path | None = None) -> Pat
         output: the page, `comparison.html` beside the first run if not given; PNG files go to a folder of its name.
 
     Returns: the page's path. Raises `ValueError` where a folder is not a run's, or is named twice,
-    or there are more runs than lines can be told apart.
+    or there are more runs than lines can be distinguished.
     """
     if len(folders) > len(PALETTE) * len(DASHES):
         raise ValueError(f"A comparison shows at most {len(PALETTE) * len(DASHES)} runs, got {len(folders)}.")
@@ -79,7 +79,7 @@ def _add_results(page: Page, runs: Mapping[str, Run]) -> None:
 
 
 def _side_by_side(tables: Mapping[str, Table]) -> Iterator[list[Any]]:
-    """Yield the rows of tables of one form: rows that begin alike come together, each with its run in the second cell.
+    """Yield the rows of tables of one form: those with the same first cell are grouped, the run in the second.
 
     Rows that begin alike within one table keep their order.
     """

@@ -18,7 +18,7 @@ LONG_CELL = 20
 NUMBER = re.compile(
     r"[-+±<>~]? ?[\d.,]+(e[-+]?\d+)?( ?%| (ms|s|min|h \d+ min))?( (of|±) [\d.,]+%?)?( [(\[].*[)\]])?|nan|-?inf"
 )
-"""A number in a cell, perhaps with its unit, what it is a part of, its margin, or a remark in brackets."""
+"""A number in a cell, perhaps with its unit, its total, its margin, or a remark in brackets."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --paper: #fdfdfc; --soft: #5c5c5c; --line: #d8d8d4; --tint: #f1f1ee;
@@ -105,7 +105,7 @@ class Page:
         self._parts.append(f'<p><a href="{escape(quote(target))}">{escape(text)}</a></p>')
 
     def table(self, header: Sequence[Any], rows: Sequence[Sequence[Any]], caption: str | None = None) -> None:
-        """Add a table; columns of numbers stand right, None is an empty cell, and long fractions are rounded.
+        """Add a table; columns of numbers are aligned right, None is an empty cell, and long fractions are rounded.
 
         Raises `ValueError` where a row has not as many cells as the header.
         """
@@ -138,7 +138,7 @@ class Page:
         return png
 
     def code(self, text: str, summary: str | None = None) -> None:
-        """Add text as it is, such as a configuration; with a summary it is folded away behind that."""
+        """Add text as it is, such as a configuration; with a summary only that is shown until the reader opens it."""
         block = f"<pre>{escape(text)}</pre>"
         if summary is not None:
             block = f"<details>\n<summary>{escape(summary)}</summary>\n{block}\n</details>"

@@ -1,4 +1,4 @@
-"""Plots in one style: figures without global state, colours that colour-blind people tell apart, legends beside data.
+"""Plots in one style: figures without global state, colours for the colour-blind, too, legends beside data.
 
 A legend is drawn when a figure becomes a PNG: of all labels in all its axes, below them. Labels that several axes share
 appear once, so give the same thing the same colour.
@@ -73,8 +73,8 @@ def line_plot(
         label: for the legend.
         band: lower and upper ends of an interval around `y`, such as one of confidence.
         color: the next of the palette if not given.
-        dash: a line style of matplotlib: solid, dashed, dotted. If not given, solid, until the palette comes round.
-        opacity: less than 1 for a line behind another.
+        dash: a line style of matplotlib: solid, dashed, dotted. If not given, solid, until the colours repeat.
+        opacity: less than 1 for a line in the background.
     """
     dash = "solid" if dash is None and color is not None else dash
     marker = "o" if len(x) <= FEW_POINTS else None
@@ -95,7 +95,7 @@ def heat_map(
     form: str = "{:.0%}",
     unit: str | None = None,
 ) -> None:
-    """Draw a table of numbers as coloured cells with the number in each; what is not a number stays empty.
+    """Draw a table of numbers as coloured cells with the number in each; NaN is an empty cell.
 
     Args:
         values: a row for each of `y_labels`, a column for each of `x_labels`.
@@ -133,7 +133,7 @@ def bar_groups(
     """Draw bars in groups, one bar of each series to a group.
 
     Args:
-        groups: what stands under each group.
+        groups: the label under each group.
         series: the bars' heights by the series' name, a number for each group; NaN draws none.
         errors: lower and upper ends of an interval around the heights, for some series or all.
     """

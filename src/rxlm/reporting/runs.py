@@ -124,14 +124,14 @@ def read_stage(path: Path) -> StageLog:
     """Read what a stage logged.
 
     A run that was cut off and resumed logs some steps again: the later record of a step counts, and steps that the
-    resumed run has not reached again do not. A line that was cut off is left out, with no harm to the next.
+    resumed run has not reached again do not. A line that was cut off is left out.
     """
     figures: dict[str, dict[int, float]] = {}
     unreadable, latest = 0, 0
     text = path.read_text(encoding="utf-8", errors="replace")
     for line in text.splitlines(keepends=True):
         records, whole = _records(line)
-        unreadable += not whole and line.endswith("\n")  # a line without its end may be on its way
+        unreadable += not whole and line.endswith("\n")  # a line without its end may still be written
         for record in records:
             step = record["step"]
             if step < latest:
@@ -153,7 +153,7 @@ def stage_order(name: str) -> tuple[float, str]:
 def _records(line: str) -> tuple[list[dict[str, Any]], bool]:
     """Return the records of a line, one as a rule, and whether there is nothing else in it.
 
-    After a process was killed in the middle of a line, the next process's first record stands behind the torn one.
+    After a process was killed in the middle of a line, the next one's first record follows the torn one in that line.
     Records are flat, so that each begins with the next brace.
     """
     parts = [part.strip() for part in re.split(r"(?={)", line) if part.strip()]

@@ -9,7 +9,7 @@ from rxlm.reporting.page import Page
 
 TRAJECTORIES_FILE = "trajectories.jsonl"
 MOST_STEPS = 30
-"""Steps whose episodes are shown; a page of more is too long to read."""
+"""Most steps whose episodes are shown; a page of more is too long to read."""
 
 Episode = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ READING = (
     "cell is a reward that does not apply. Drift is the root mean square change of the memory by the turn, value what "
     "the critic expected, advantage what the update pushed the answer by. Right: later episodes answer more like the "
     "reference, and the right values are named. Wrong: rewards rise while answers get no better to read (a reward is "
-    "gamed), all answers are alike, or the drift is near zero (the memory takes nothing in)."
+    "gamed), all answers are alike, or the drift is near zero (nothing is written to the memory)."
 )
 
 

@@ -1,7 +1,6 @@
 """BLEU on batches of token ids, equal to NLTK's or sacreBLEU's, on the device where the ids are.
 
-The folder stands alone: it imports PyTorch, numpy and, by relative imports, itself, so that it can be copied into any
-training loop.
+The folder imports only PyTorch, numpy and (by relative imports) itself, so it can be copied into any program.
 """
 
 from .functions import tensor_corpus_bleu, tensor_sentence_bleu

@@ -1,8 +1,8 @@
 """Clipped n-gram matches on the CPU: one sort of packed keys counts the n-grams of all orders.
 
 A row has W columns: the candidate, a filler, a reference, another filler. A filler is an id that occurs on its side
-only, behind the end of sentences; so an n-gram that runs over the end of its sentence matches nothing.
-The key of a column packs its token and the `max_n - 1` tokens behind it into 64 bits, the first token highest. Sorted
+only, after the end of sentences; so an n-gram that runs over the end of its sentence matches nothing.
+The key of a column packs its token and the `max_n - 1` tokens after it into 64 bits, the first token highest. Sorted
 keys then hold equal n-grams side by side for *every* n, as runs of keys with equal top bits. Where a run holds c
 n-grams of the candidate and r of the reference, min(c, r) match. As min(c, r) = (c + r - |c - r|) / 2, a row has
 
@@ -23,9 +23,8 @@ from .sentences import MAX_ID, Sentences
 Array = np.ndarray
 
 WORD_BITS = 64
-# So many keys are worked on at a time, 192 KiB: what is made of them stays in the cache, and with the allocator, which
-# may give larger arrays back to the system between blocks.
-# One thread does it: two gained nothing where that was measured, on cores that had other work (dev/LOG.md).
+# Keys of a block, 192 KiB: what is computed from them fits the cache, and the allocator keeps it (larger arrays may go
+# back to the system between blocks). One thread computes: two gained nothing on cores with other work (dev/LOG.md).
 BLOCK = 3 * 2**13
 
 
@@ -43,7 +42,7 @@ def count_matches(candidates: Sentences, references: Sentences, max_n: int) -> T
     sides = _Rows(candidates)
     others = [_Rows(references, index) for index in range(references.ids.shape[1])]
     matches = np.zeros((len(sides.ids), max_n), dtype=np.int64)
-    # What is behind a sentence may be any number: no id of a sentence is above MAX_ID.
+    # What follows a sentence may be any number: no id of a sentence is above MAX_ID.
     largest = max((int(rows.ids.max()) for rows in [sides, *others] if rows.ids.size), default=0)
     filler = min(max(largest, 0), MAX_ID) + 2
     rows_per_block = max(1, BLOCK // (sides.ids.shape[1] + others[0].ids.shape[1] + 2))
@@ -138,7 +137,7 @@ def _runs(codes: Array, candidate_columns: int, filler: int, max_n: int) -> Iter
     heads, head_bits, span, counted = tokens, bits, 1, 0
     position_bits = (width - 1).bit_length()
     while counted < max_n:
-        # Behind the last sort only the side is needed of where an n-gram was, one bit; before it, its column.
+        # After the last sort one bit suffices: candidate or reference. Before it, the column is needed.
         room = WORD_BITS - head_bits
         is_last = (max_n - span) * bits + 1 <= room
         low_bits = 1 if is_last else position_bits
@@ -172,7 +171,7 @@ def _runs(codes: Array, candidate_columns: int, filler: int, max_n: int) -> Iter
 
 
 def _append_tokens(heads: Array, tokens: Array, span: int, added: int, bits: int) -> Array:
-    """Return the keys of longer n-grams: `heads` of `span` tokens each, and `added` tokens behind them."""
+    """Return the keys of longer n-grams: `heads` of `span` tokens each, and `added` tokens after them."""
     keys = heads.copy()
     if added >= 2:
         pairs = tokens << np.uint64(bits)

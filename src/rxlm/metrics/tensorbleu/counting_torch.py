@@ -13,7 +13,7 @@ from torch import Tensor
 from .sentences import MAX_ID, Sentences
 
 WORD_BITS = 63
-FILLER = MAX_ID + 2  # behind references; 0 behind candidates, and ids are counted from 1 between them
+FILLER = MAX_ID + 2  # after references; 0 after candidates, and ids are counted from 1 between them
 
 
 def count_matches(candidates: Sentences, references: Sentences, max_n: int) -> Tensor:
@@ -44,7 +44,7 @@ def count_matches(candidates: Sentences, references: Sentences, max_n: int) -> T
 
 
 def _codes(ids: Tensor, lengths: Tensor, filler: int) -> Tensor:
-    """Return the ids plus 1, and the filler behind each sentence, (B, T + 1)."""
+    """Return the ids plus 1, and the filler after each sentence, (B, T + 1)."""
     columns = torch.arange(ids.shape[1] + 1, device=ids.device)
     padded = torch.nn.functional.pad(ids.clamp(0, MAX_ID) + 1, (0, 1))
     return padded.masked_fill(columns >= lengths[:, None], filler)
@@ -78,12 +78,12 @@ def _runs(codes: Tensor, candidate_columns: int, max_n: int) -> Iterator[tuple[T
 
 
 def _append_tokens(heads: Tensor, tokens: Tensor, span: int, added: int, bits: int) -> Tensor:
-    """Return the keys of longer n-grams: `heads` of `span` tokens each, and `added` tokens behind them."""
+    """Return the keys of longer n-grams: `heads` of `span` tokens each, and `added` tokens after them."""
     keys = heads
     for offset in range(span, span + added):
-        # Only n-grams of the reference reach behind the row; they get its filler, which is the largest token there.
-        behind = tokens[:, -1:].expand(-1, offset)
-        keys = (keys << bits) | torch.cat([tokens[:, offset:], behind], dim=1)[:, : keys.shape[1]]
+        # Only n-grams of the reference reach beyond the row; they get its filler, which is the largest token there.
+        after = tokens[:, -1:].expand(-1, offset)
+        keys = (keys << bits) | torch.cat([tokens[:, offset:], after], dim=1)[:, : keys.shape[1]]
     return keys
 
 
@@ -92,7 +92,7 @@ def _counts(is_end: Tensor, seen: Tensor, candidate_columns: int) -> tuple[Tenso
     width = seen.shape[1]
     places = torch.arange(1, width + 1, device=seen.device).expand_as(seen)
     run = torch.where(is_end, is_end.cumsum(1) - 1, width)
-    # Behind the last run stand the totals of the row, so that nothing is left between them; the last column is waste.
+    # The totals of the row follow the last run, so that nothing is left between them; the last column is not used.
     seen_at = seen.new_full((len(seen), width + 1), candidate_columns).scatter_(1, run, seen)[:, :width]
     place_at = seen.new_full((len(seen), width + 1), width).scatter_(1, run, places)[:, :width]
     of_candidate = seen_at.diff(dim=1, prepend=seen.new_zeros(len(seen), 1))

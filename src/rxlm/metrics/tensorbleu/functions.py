@@ -1,4 +1,4 @@
-"""The two functions that people call."""
+"""Sentence BLEU and corpus BLEU, the two functions that users call."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ def tensor_sentence_bleu(
 
     BLEU = BP * exp(sum over n of w_n log p_n), with the brevity penalty BP = min(1, exp(1 - r / c)) of c tokens against
     r in the closest reference, and p_n the share of the candidate's n-grams that a reference holds (Papineni et al.,
-    2002). Ids are compared as they are, so a score depends on the tokenizer; print `bleu_signature` beside it.
+    2002). Ids are compared as they are, so a score depends on the tokenizer; print `bleu_signature` with it.
 
     Args:
         candidates: (B, Tc) token ids from 0 to 2^31 - 1, any integer dtype; or a list of B sentences without padding.
@@ -62,7 +62,7 @@ def tensor_sentence_bleu(
         dtype: of the computation and the result, torch.float32 or torch.float64.
 
     Returns:
-        (B,) scores. 0 without a match, a candidate or a reference. On an accelerator, where looking would make the host
+        (B,) scores. 0 without a match, a candidate or a reference. On an accelerator, where a check would make the host
         wait, a sentence with an id or length out of range scores NaN.
 
     Raises:

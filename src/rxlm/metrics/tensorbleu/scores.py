@@ -1,6 +1,6 @@
 """From counts to scores: brevity penalty, smoothed precisions and their mean, as NLTK and as sacreBLEU have them.
 
-m are matched and l all n-grams of the candidate, of order n along the last axis; in front of it any axes, or none.
+m are the matched and l all n-grams of the candidate, by order n along the last axis; any axes may precede it.
 """
 
 import math
@@ -13,12 +13,12 @@ from torch import Tensor
 from .variant import Variant
 
 LOG_OF_ZERO = math.log(sys.float_info.min)
-"""What NLTK takes for the logarithm of a precision of 0: it is finite, and a small weight makes it felt."""
+"""The smallest number, whose logarithm NLTK uses for a precision of 0; it is finite, so weights still matter."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """All that a score is made of.
+    """The counts that a score is computed from.
 
     Args:
         matches: (..., N) n-grams of the candidate that a reference holds, clipped.
@@ -99,7 +99,7 @@ def _by_length(statistics: Statistics, precisions: Tensor, k: float) -> Tensor:
 def _by_neighbours(precisions: Tensor, unsmoothed: Tensor, max_n: int) -> Tensor:
     """Method 5: p_n = (p_(n-1) + p_n + p_(n+1)) / 3 with p_0 = p_1 + 1, p_(n-1) after smoothing, the others before.
 
-    Behind the last order NLTK takes the precision of 5-grams, whatever that order is.
+    After the last order NLTK uses the precision of 5-grams, whatever that order is.
     """
     following = torch.cat([precisions[..., 1:max_n], unsmoothed[..., 4:5]], dim=-1)
     smoothed = [precisions[..., 0] + 1]

@@ -1,4 +1,4 @@
-"""The ids that are scored: checked, in a rectangle, with the span of each sentence in its row."""
+"""The sentences that are scored: ids in a padded tensor, checked, with the span of each sentence in its row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 MAX_ID = 2**31 - 1
 MAX_TOKENS = 2**21 - 2
-"""Of a candidate and one reference together: what the packed keys of `counting_cpu` have room for."""
+"""Most tokens of a candidate and one reference together: the packed keys of `counting_cpu` have room for so many."""
 
 Sentence = Sequence[int] | Tensor
 """The ids of one sentence, all of them: a sentence in a list has no padding."""
@@ -21,7 +21,7 @@ class Sentences:
     """Sentences, each at the left of its row.
 
     Args:
-        ids: (..., T), int64; what is behind the end of a sentence is never looked at.
+        ids: (..., T), int64; what follows the end of a sentence is never read.
         lengths: (...), tokens of each sentence.
         present: (...), False where a row stands for no sentence at all.
     """
@@ -154,7 +154,7 @@ def _row(name: str, row: Sentence, device: torch.device) -> Tensor:
 
 
 def _rectangle(rows: list[Tensor], shape: tuple[int, ...], device: torch.device) -> Sentences:
-    """Put whole sentences into the rows of a rectangle (*shape, T)."""
+    """Put whole sentences into the rows of a padded tensor (*shape, T)."""
     if not rows:
         return _whole_rows(torch.empty(*shape, 0, dtype=torch.int64, device=device))
     ids = pad_sequence(rows, batch_first=True)
@@ -181,14 +181,14 @@ def _cut_padding(ids: Tensor, pad: int) -> Sentences:
 
 
 def _token_span(ids: Tensor, pad: int) -> tuple[Tensor, Tensor]:
-    """Return the column of the first token of each row, and the column behind the last; 0 and 0 where there is none."""
+    """Return the column of the first token of each row, and the column after the last; 0 and 0 where there is none."""
     width = ids.shape[-1]
     if ids.device.type == "cpu":
-        # numpy finds the first True without looking at the rest. And it stays on this core: PyTorch would wait for its
-        # other threads, long where cores are busy.
+        # numpy stops at the first True, and stays on this core: PyTorch would wait for its other threads, which takes
+        # long where cores are busy.
         is_token = ids.numpy() != pad
-        first, behind = (torch.from_numpy(side.argmax(-1)) for side in (is_token, is_token[..., ::-1]))
-        return first, (width - behind) * torch.from_numpy(is_token.any(-1))
+        first, after = (torch.from_numpy(side.argmax(-1)) for side in (is_token, is_token[..., ::-1]))
+        return first, (width - after) * torch.from_numpy(is_token.any(-1))
     is_token = ids != pad
     columns = torch.arange(width, device=ids.device)
     end = torch.where(is_token, columns + 1, 0).amax(-1)

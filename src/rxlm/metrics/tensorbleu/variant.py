@@ -1,4 +1,4 @@
-"""Which BLEU: the choices that change a score, checked, and written down as a signature."""
+"""The choices that change a BLEU score, checked, and written as a signature."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """All that a score depends on beside the ids; see `tensor_sentence_bleu` for what each field means."""
+    """All that a score depends on, apart from the ids; see `tensor_sentence_bleu` for what each field means."""
 
     max_n: int = 4
     weights: Sequence[float] | None = None
@@ -56,7 +56,7 @@ class Variant:
             _require(math.isfinite(value) and value > 0, name, value, "a number above 0")
         self._check_weights()
         if self.variant == "nltk" and self.effective_order is not None:
-            raise ValueError("effective_order belongs to variant='sacrebleu'; NLTK knows no such thing")
+            raise ValueError("effective_order belongs to variant='sacrebleu'; NLTK has no such option")
 
     def _check_weights(self) -> None:
         if self.weights is None:
@@ -87,7 +87,7 @@ class Variant:
 
     @property
     def counted_orders(self) -> int:
-        """The longest n-grams that are counted: NLTK's methods 5 and 7 look at 5-grams, whatever `max_n` is."""
+        """The longest n-grams that are counted: NLTK's methods 5 and 7 use 5-grams, whatever `max_n` is."""
         return max(self.max_n, 5) if self.method in ("method5", "method7") else self.max_n
 
     @property
@@ -125,7 +125,7 @@ class BleuOptions(TypedDict, total=False):
 
 
 def bleu_signature(*, level: Level = "sentence", **options: Unpack[BleuOptions]) -> str:
-    """Return the line to print beside a score: variant, order, smoothing, weights and version.
+    """Return the line to print with a score: variant, order, smoothing, weights and version.
 
     The same pair of texts scores 0.0, 0.2, 0.3 or 0.4 under common variants; a BLEU without its signature says little.
     Takes the choices that `tensor_sentence_bleu` was given (or `tensor_corpus_bleu`, with `level="corpus"`).
