@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.tokenizer import (
     SPECIAL_TOKENS,
-    StreamDecoder,
     encode_text,
     load_tokenizer,
     load_tokenizer_from_file,

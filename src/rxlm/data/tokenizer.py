@@ -1,19 +1,15 @@
-"""Tokenizers: train one, load one, encode a user's text safely, decode a stream of tokens.
+"""Tokenizers: train one, load one, encode a user's text safely.
 
 The vocabulary is a byte-level BPE: its alphabet is the 256 bytes, so every text has an encoding and comes
 back from it unchanged. The special tokens take the first ids of a tokenizer trained here.
 """
 
-import codecs
-import json
 import logging
-import operator
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import SupportsIndex, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -189,7 +185,7 @@ def special_token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     """Return the id of a special token such as "[Q]"; ValueError if the tokenizer lacks it."""
     token_id = tokenizer.backend_tokenizer.token_to_id(token)
     if token_id is None:
-        known = ", ".join(_special_tokens_by_id(tokenizer).values()) or "none"
+        known = ", ".join(special_tokens_by_id(tokenizer).values()) or "none"
         raise ValueError(f"the tokenizer has no special token {token!r}; it has: {known}")
     return token_id
 
@@ -210,103 +206,8 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return [token.id for word in words for token in backend.model.tokenize(word)]
 
 
-class StreamDecoder:
-    """Decode tokens one by one to the text that decoding all of them at once would give.
-
-    The pieces that `push` and at last `flush` return, joined, equal `tokenizer.decode(ids,
-    skip_special_tokens=..., clean_up_tokenization_spaces=False)`. A character whose bytes span tokens is held
-    back until it is complete, so a piece never ends within one. The work per token is constant on average.
-    """
-
-    # Not tokenizers.decoders.DecodeStream: 0.23 has no flush, and decodes a run of invalid bytes again and
-    # again (20,000 of them take half a minute).
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, skip_special_tokens: bool = False) -> None:
-        self._backend = tokenizer.backend_tokenizer
-        self._skipped = frozenset(_special_tokens_by_id(tokenizer) if skip_special_tokens else ())
-        self._pieces = _piece_decoder(self._backend.decoder)
-
-    def push(self, token_id: SupportsIndex) -> str:
-        """Take the next token and return the text that it completes, often one word, sometimes "" or more."""
-        index = operator.index(token_id)  # of a NumPy or torch integer, too
-        token = self._backend.id_to_token(index)
-        # An id beyond the vocabulary has no token; a whole decode leaves it out as well.
-        if token is None or index in self._skipped:
-            return ""
-        return self._pieces.push(token)
-
-    def flush(self) -> str:
-        """End the text: return what is still held back, and be ready for the next one."""
-        return self._pieces.flush()
-
-
-class _BytePieces:
-    """Byte-level vocabularies: every character of a token stands for a byte, and the bytes are UTF-8."""
-
-    def __init__(self) -> None:
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token: str) -> str:
-        try:
-            data = bytes(_BYTE_OF_CHARACTER[character] for character in token)
-        except KeyError:  # an added token, written out
-            data = token.encode()
-        return self._utf8.decode(data)
-
-    def flush(self) -> str:
-        return self._utf8.decode(b"", final=True)
-
-
-class _NeighbourPieces:
-    """Other vocabularies (SentencePiece, WordPiece): a token's text depends on its left neighbour.
-
-    So a token is decoded behind its neighbour, whose own text is then cut off. `<0xNN>` tokens are bytes: a
-    run of them is valid UTF-8, or invalid, as a whole, and is held back until another token ends it.
-    """
-
-    _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-
-    def __init__(self, decoder: decoders.Decoder | None) -> None:
-        self._decode = " ".join if decoder is None else decoder.decode
-        self._neighbour: list[str] = []
-        self._held: list[str] = []
-
-    def push(self, token: str) -> str:
-        self._held.append(token)
-        return "" if self._BYTE.fullmatch(token) else self._release()
-
-    def flush(self) -> str:
-        text = self._release()
-        self._neighbour = []
-        return text
-
-    def _release(self) -> str:
-        text = self._decode(self._neighbour + self._held)[len(self._decode(self._neighbour)) :]
-        self._neighbour, self._held = self._held[-1:], []
-        return text
-
-
-def _piece_decoder(decoder: decoders.Decoder | None) -> _BytePieces | _NeighbourPieces:
-    state = {} if decoder is None else json.loads(decoder.__getstate__())
-    kinds = [step.get("type") for step in state.get("decoders", [state])]
-    if kinds == ["ByteLevel"]:
-        return _BytePieces()
-    if {"ByteLevel", "CTC", "Sequence"}.intersection(kinds):
-        raise ValueError(f"the tokenizer's decoder, {' + '.join(kinds)}, cannot decode tokens one by one")
-    return _NeighbourPieces(decoder)
-
-
-def _byte_of_character() -> dict[str, int]:
-    """Map the characters of the byte-level alphabet to bytes: Latin-1 where visible, else from 256 up."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
-
-
-_BYTE_OF_CHARACTER = _byte_of_character()
-
-
-def _special_tokens_by_id(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+def special_tokens_by_id(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    """Return the special tokens of a tokenizer by their ids, in the order of these."""
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
     return {token_id: token.content for token_id, token in sorted(added.items()) if token.special}
 
@@ -323,7 +224,7 @@ def _name_special_tokens(tokenizer: PreTrainedTokenizerFast, chosen: SpecialToke
             setattr(tokenizer, role, chosen[role])
         elif getattr(tokenizer, role) is None and backend.token_to_id(name) is not None:
             setattr(tokenizer, role, name)
-    special, named = _special_tokens_by_id(tokenizer).values(), tokenizer.all_special_tokens
+    special, named = special_tokens_by_id(tokenizer).values(), tokenizer.all_special_tokens
     tokenizer.add_tokens([token for token in named if token not in special], special_tokens=True)
     ours = [token for token in SPECIAL_TOKENS if token in special and token not in named]
     tokenizer.extra_special_tokens = [*tokenizer.extra_special_tokens, *ours]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.templates import interaction_ids, query_ids
 from rxlm.data.tokenizer import (
     ANSWER,
@@ -22,7 +23,6 @@ from rxlm.data.tokenizer import (
     THINK,
     TOOL_CALL,
     TOOL_USE,
-    StreamDecoder,
 )
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.core import RxTModel

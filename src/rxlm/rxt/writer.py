@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.tokenizer import StreamDecoder
+from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.generation import Column
 

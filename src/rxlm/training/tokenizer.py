@@ -1,8 +1,8 @@
-"""The tokenizer of `rxlm.data.tokenizer`, under the name that the papers' snippets import it from."""
+"""The tokenizer of `rxlm.data`, under the name that the papers' snippets import it from."""
 
+from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.tokenizer import (
     SPECIAL_TOKENS,
-    StreamDecoder,
     encode_text,
     load_tokenizer,
     load_tokenizer_from_file,
