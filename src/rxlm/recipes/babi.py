@@ -11,10 +11,10 @@ from typing import get_args
 
 from rxlm.config import config, require, require_int
 from rxlm.data.babi import ALL_TASKS, HEADLINE_TASKS, TASK_NOTES, hold_out, read_babi
+from rxlm.data.dialogue_pieces import DrawnConversations, answerable_pieces, question_windows
 from rxlm.data.facts import texts_of
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import is_same_answer
-from rxlm.data.streams import DrawnConversations, answerable_pieces, question_windows
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import Control, answer_dialogues
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results, ResultTable

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 
 from rxlm.config import Config, config, require, require_int
+from rxlm.data.dialogue_pieces import DrawnConversations
 from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
 from rxlm.data.packing import TextPacker
 from rxlm.data.records import Dialogue
-from rxlm.data.streams import DrawnConversations
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import memory_perplexities, perplexity_table

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rxlm.config import config, require, require_int
 from rxlm.data.contamination import contaminated, without
+from rxlm.data.dialogue_pieces import DrawnConversations
 from rxlm.data.facts import texts_of
 from rxlm.data.packing import Packed, TextPacker
 from rxlm.data.records import Dialogue
@@ -22,7 +23,6 @@ from rxlm.data.stories import (
     read_picture_books,
     read_tiny_stories,
 )
-from rxlm.data.streams import DrawnConversations
 from rxlm.recipes.corpus import BatchMaker, Corpus, Results
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import Counts, is_follow_up, is_question, memory_perplexities, perplexity_table
