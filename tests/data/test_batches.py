@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.templates import interaction_ids
+from rxlm.data.tokenizer import encode_text
 from rxlm.data.turn_tokenizer import TokenIds, TurnTokenizer
 
 texts = st.text("abc .?", min_size=1, max_size=40)
@@ -41,15 +42,24 @@ def test_truncation_takes_the_start_of_the_query_first_and_no_special_token(toke
     assert [t for t in cut.ids if t in special(tokens)] == [t for t in whole.ids if t in special(tokens)]
     assert cut.ids[:2] == whole.ids[:2]
     assert cut.ids[-1] == tokens.eos_token_id
-    assert encoder.truncation.tokens == excess
-    assert encoder.truncation.queries == (excess > 0)
-    query_length = whole.first_target - 3
-    if excess <= query_length:
+    special_tokens = 4 + (interaction.thought is not None)
+    answer_length = len(encode_text(tokenizer, interaction.answer))
+    if excess <= whole.first_target - 3:
         assert cut.ids[2:] == whole.ids[2 + excess :], "the rest is untouched"
-        assert encoder.truncation.answers == 0
-        assert cut.end_of_targets == len(cut.ids)
-    if encoder.truncation.answers:
+    if special_tokens + answer_length > max_tokens:
         assert cut.end_of_targets == len(cut.ids) - 1, "nobody learns to stop where the text was cut"
+    else:
+        assert cut.end_of_targets == len(cut.ids)
+
+
+def test_first_cut_is_logged(encoder, caplog):
+    encoder.encode(Interaction("Hi.", "Hello!"))
+    assert not caplog.messages
+    for _ in range(2):
+        encoder.encode(Interaction("I live in Paris. " * 20, "Hello!"))
+    (message,) = caplog.messages
+    assert message.startswith(f"max_tokens={encoder.max_tokens}: an interaction with ")
+    assert "0 of its answer's end" in message
 
 
 def test_thought_needs_a_thinking_token(tokenizer):

@@ -3,6 +3,7 @@
 Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from rxlm.data.padding import padded
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.templates import FittedTurn, InteractionTokens, fit_query, fit_turn
 from rxlm.data.tokenizer import ANSWER, BOS, EOS, PAD, QUERY, THINK, encode_text, special_token_id
+
+_logger = logging.getLogger(__name__)
 
 
 class BatchTokens(InteractionTokens, Protocol):
@@ -68,27 +71,12 @@ class TokenizedTurn(NamedTuple):
     values: tuple[int, ...] = ()
 
 
-@dataclass
-class Truncation:
-    """What was cut off to fit `max_tokens`: interactions that lost some of their query, of their answer, and tokens."""
-
-    queries: int = 0
-    answers: int = 0
-    tokens: int = 0
-
-    def count(self, fitted: FittedTurn) -> None:
-        """Add what one interaction lost."""
-        self.queries += fitted.cut[0] > 0
-        self.answers += fitted.cut[2] > 0
-        self.tokens += sum(fitted.cut)
-
-
 class TurnTokenizer:
     """Turns interactions into tokens and tensors.
 
-    An interaction longer than `max_tokens` loses the start of its query, then of its thought, but none of its special
-    tokens. Where the answer alone is too long its end is cut off, and [EOS] behind the cut is no token to predict.
-    `truncation` counts all this.
+    An interaction longer than `max_tokens` is cut as `rxlm.data.templates.fit_turn` says, but loses none of its special
+    tokens; a warning is logged the first time. Where an answer has lost its end, the [EOS] after it is no token to
+    predict.
 
     Args:
         tokenizer: encodes the texts.
@@ -96,13 +84,7 @@ class TurnTokenizer:
         max_tokens: the longest interaction, special tokens included.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        tokens: BatchTokens,
-        *,
-        max_tokens: int,
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: BatchTokens, *, max_tokens: int) -> None:
         self._num_special = len(tokens.before_query) + len(tokens.before_answer) + 1  # and [EOS]
         if max_tokens <= self._num_special:
             raise ValueError(
@@ -110,7 +92,7 @@ class TurnTokenizer:
                 "and a text"
             )
         self.tokenizer, self.tokens, self.max_tokens = tokenizer, tokens, max_tokens
-        self.truncation = Truncation()
+        self._has_cut = False
         self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts come again and again
 
     def encode(self, interaction: Interaction) -> TokenizedTurn:
@@ -123,7 +105,7 @@ class TurnTokenizer:
             self._encode(interaction.answer),
             self.max_tokens - self._num_special - len(thinking),
         )
-        self.truncation.count(fitted)
+        self._tell(fitted)
         is_whole = fitted.cut[2] == 0
         start = (*tokens.before_query, *fitted.query, *thinking)
         opened = (*start, *fitted.thought, *tokens.before_answer)
@@ -159,6 +141,16 @@ class TurnTokenizer:
             self._lay_out([turns[number] if number < len(turns) else _NO_TURN for turns in encoded])
             for number in range(max(map(len, rows), default=0))
         )
+
+    def _tell(self, fitted: FittedTurn) -> None:
+        """Log that an interaction was cut, once: there may be millions of them."""
+        if any(fitted.cut) and not self._has_cut:
+            self._has_cut = True
+            _logger.warning(
+                "max_tokens=%d: an interaction with %d tokens too many loses %d of its query's beginning, %d of its "
+                "thought's beginning and %d of its answer's end; others may lose some, too",
+                *(self.max_tokens, sum(fitted.cut), *fitted.cut),
+            )
 
     def _thinking(self, interaction: Interaction) -> tuple[int, ...]:
         if interaction.thought is None:
