@@ -18,7 +18,7 @@ TASK_NOTES = {
     3: "many copies of the 10,000-question files have only 1,000 questions for task 3",
     4: "741 of the 1,000 stories of the test file are in the training file, too",
 }
-"""Why a task is not comparable with published figures, and stays out of a headline."""
+"""Why a task cannot be compared with published figures, and is left out of a headline."""
 
 HEADLINE_TASKS = tuple(task for task in ALL_TASKS if task not in TASK_NOTES)
 
@@ -56,7 +56,7 @@ def read_babi(
 def hold_out(dialogues: Sequence[Dialogue], share: float = 0.1) -> tuple[list[Dialogue], list[Dialogue]]:
     """Divide dialogues into those for training and those for validation, about `share` of them.
 
-    A hash of a dialogue's words decides, so that the division depends on nothing else: equal stories come to the same
+    A hash of a dialogue's words decides, so that the division depends on nothing else: equal stories are on the same
     side, and other files do not change it.
     """
     if not 0 < share < 1:

@@ -1,4 +1,4 @@
-"""What generated dialogues of facts are like: their length, their values, and how often they tell, change and ask."""
+"""The configuration of generated fact dialogues: length, values, and how often they tell, change and ask."""
 
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ Values = Literal["shared", "disjoint"]
 
 @config
 class FactsConfig(Config):
-    """What generated dialogues are like.
+    """The configuration of generated dialogues.
 
     Fields:
         num_turns: turns of a dialogue.
@@ -21,9 +21,9 @@ class FactsConfig(Config):
         values: "shared" by both splits, or "disjoint" (four in five are for training).
         max_facts: kinds of fact that one conversation talks about; no more facts can be held at once.
         question_share: share of turns that ask for a fact that was told.
-        repeat_share: share of these questions that ask once more about a fact that was asked for already.
+        repeat_share: share of these questions that ask again about a fact that was asked for before.
         unknown_share: share of turns that ask for a fact that was never told.
-        chatter_share: share of turns that need no memory. The turns that these shares leave tell facts.
+        chatter_share: share of turns that need no memory. All other turns tell facts.
         update_share: share of tellings that change a fact told before, wherever one can be changed.
         min_distance, max_distance: bounds of the distance from fact to question in turns; None: num_turns - 1.
         distance_law: "uniform", or "log-uniform" (each distance as likely as 1/distance) within these bounds.

@@ -1,4 +1,4 @@
-"""A conversation about facts as it is generated, turn by turn: what it holds, and the words for what it does next."""
+"""A conversation about facts while it is generated: the facts it holds, and the words of its next turn."""
 
 import random
 import zlib
@@ -21,7 +21,7 @@ _MORE_SHARE = 0.75  # of facts, where there are values beyond the lists
 
 
 def is_test_value(value: str) -> bool:
-    """Tell whether a value is for test dialogues only, where values are disjoint: one in five is, in whatever kind."""
+    """Tell whether a value is for test dialogues only, where values are disjoint; one in five is, in every kind."""
     return zlib.crc32(f"{_SALT} {value}".encode()) % _DISJOINT == 0
 
 

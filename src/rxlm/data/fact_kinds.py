@@ -14,7 +14,7 @@ Variety = Literal["small", "full"]
 
 
 class Wording(NamedTuple):
-    """One way to say something in a turn: what the person says, and what is answered."""
+    """One wording of a turn: what the person says, and what is answered."""
 
     query: str
     answer: str
@@ -77,7 +77,7 @@ def fact_kinds(variety: Variety) -> tuple[FactKind, ...]:
 
 
 def values_by_kind(variety: Variety) -> dict[str, tuple[str, ...]]:
-    """Return the values of every kind by its name: what `scoring.grade` weighs an answer against."""
+    """Return the values of every kind by its name: the competitors of `scoring.grade`."""
     return {kind.name: kind.values for kind in fact_kinds(variety)}
 
 

@@ -1,6 +1,6 @@
 """The kinds of fact of full variety: about oneself, about eight other people, and about where things are.
 
-Wordings are put together: an opening, a statement and an answer to it are drawn apart. `WHO` stands for a person.
+A wording combines an opening, a statement and an answer, each drawn by itself. `WHO` stands for a person.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def _with_openings(openings: Sequence[str], sentences: Sequence[str]) -> list[st
 
 
 def _join(opening: str, sentence: str) -> str:
-    # Behind a comma or a colon a sentence goes on in lower case, unless it starts with "I" or with a value.
+    # After a comma or a colon a sentence goes on in lower case, unless it starts with "I" or with a value.
     if opening.endswith((", ", ": ", "that ")) and not sentence.startswith(("I ", "I'm ", "{")):
         sentence = sentence[0].lower() + sentence[1:]
     return opening + sentence

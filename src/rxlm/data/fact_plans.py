@@ -17,7 +17,7 @@ DistanceLaw = Literal["uniform", "log-uniform"]
 
 
 class Event(NamedTuple):
-    """What a turn is for; `partner` is the turn of a telling's question, or of a question's telling."""
+    """What a turn is for; `partner`: a telling's question turn, or a question's telling turn."""
 
     action: Action
     partner: int | None = None
@@ -25,7 +25,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of turns; what they leave are tellings. `ask` counts first questions, each with a telling of its own."""
+    """Shares of turns; all other turns are tellings. `ask` counts first questions, each with a telling of its own."""
 
     ask: float
     ask_again: float
@@ -58,8 +58,9 @@ def plan_dialogue(
     """Plan a dialogue of `num_turns`; at no time more than `max_facts` facts wait for their question.
 
     The distances of the questions follow `distances`. Where these are long, a dialogue has fewer questions than
-    `shares` asks for, because a fact that waits for its question cannot change: small talk stands in for the others.
-    Where two questions cannot both be placed (a whole dialogue away from their facts, say), one gets another distance.
+    `shares` asks for, because a fact that waits for its question cannot change: small talk takes the others' place.
+    Where two questions cannot both be placed (for example a whole dialogue after their facts), one gets another
+    distance.
     """
     plan = _Grid(num_turns, max_facts)
     missing = _place_questions(plan, num_turns, shares.ask, distances, max_facts, rng)
@@ -129,7 +130,7 @@ def plan_stream(shares: Shares, distances: Distances, max_facts: int, rng: rando
 
 _TRIES = 12  # random places tried before all
 _REDRAWS = 4
-_FILL = 0.7  # of all turns of all facts, the part that may pass in waiting for a question
+_FILL = 0.7  # the share of all turns of all facts that may be spent waiting for a question
 
 
 class _Grid:
@@ -141,7 +142,7 @@ class _Grid:
         self._max_facts = max_facts
 
     def place(self, distance: int, rng: random.Random) -> bool:
-        """Put a telling and its question `distance` turns apart, anywhere; False where they fit nowhere."""
+        """Place a telling, and its question `distance` turns after it, anywhere; False where they fit nowhere."""
         num_starts = len(self.events) - distance
         if num_starts < 1:
             return False

@@ -1,9 +1,9 @@
-"""A seeded generator of dialogues in which people tell facts, chat, change their mind, and ask for what they said.
+"""A seeded generator of dialogues in which people tell facts, chat, change their minds, and ask for what they said.
 
 Dialogue number i of a configuration is always the same, whatever was generated before it. Training and test dialogues
 share words and values but not combinations: every pair of facts is either for training or for test, no training
 dialogue ever holds two facts that are a pair for test, and every fact told in a test dialogue makes such a pair with
-one that is held there (the first one has no other). With `values="disjoint"` even the values are others.
+one that is held there (the first fact excepted). With `values="disjoint"` the values differ, too.
 """
 
 import random
@@ -21,7 +21,7 @@ class FactGenerator:
     """Dialogues and endless conversations about facts, each reproducible by its number.
 
     Args:
-        config: what they are like.
+        config: the configuration of the dialogues.
         more_values: further values by the name of their kind, for training with `values="disjoint"`: three in four
             facts then have one of these.
     """
@@ -67,7 +67,7 @@ class FactGenerator:
 
 
 class FactDialogues(Sequence[Dialogue]):
-    """A sequence of generated dialogues that takes no memory; a slice is one, too."""
+    """A sequence of generated dialogues, each made when it is asked for; a slice is one, too."""
 
     def __init__(self, generator: FactGenerator, indices: range) -> None:
         self.generator = generator

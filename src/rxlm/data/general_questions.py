@@ -1,4 +1,4 @@
-"""Questions and requests that no memory helps with: what a language model knows, or makes up, by itself."""
+"""Questions and requests for which no memory is needed: a language model answers them by itself."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -1,8 +1,9 @@
 """Values beyond the generator's lists, made from the words of a tokenizer's vocabulary.
 
-Few values a kind can be learnt by heart; a memory that is to hold any name or number must meet many. An open value is
-one of the kind's own with its last word exchanged: "in the blue box" becomes "in the blue lantern", "New York" "New
-Harvest", room 17 room 4093. Some words are put together from two tokens or more, as rare names are.
+A few values of a kind can be learnt by heart, so a memory that is to hold any name or number has to be trained with
+many. An open value is one of the kind's own with its last word exchanged: "in the blue box" becomes "in the blue
+lantern", "New York" "New Harvest", room 17 room 4093. Some words are put together from two tokens or more, as rare
+names are.
 """
 
 import random
@@ -23,7 +24,7 @@ class WordSource:
 
     Args:
         tokenizer: its vocabulary has the words.
-        excluded: words that are never drawn, in any case; those of test values, say.
+        excluded: words that are never drawn, in any case; for example those of test values.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, excluded: Collection[str] = ()) -> None:

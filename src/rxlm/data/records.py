@@ -1,8 +1,8 @@
-"""What training data is made of, interactions and dialogues, and how the records of a file become them.
+"""Interactions and dialogues, which training data consists of, and how records of files become them.
 
 An interaction is one query with its answer; a dialogue is a list of interactions. Records come in the shapes that
 people have: `{"query", "answer"}`, `{"prompt", "completion"}`, `{"messages"}`, and `{"query", "answer",
-"interactions"}`. A record that has none of them raises `RecordError`, which says where it stands and what is wrong.
+"interactions"}`. A record in no such shape raises `RecordError`, which says where the record is and what is wrong.
 """
 
 import json
@@ -17,7 +17,7 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is known about a turn that asks for something said before: how evaluation scores the answer to it.
+    """What a turn asks for that was said before; evaluation scores the answer by it.
 
     Fields:
         kind: the kind of fact, such as "home"; the answers of one kind compete with each other.
@@ -26,7 +26,7 @@ class Question:
             was never told.
         mention_distance: turns since the value was last said, in a statement or in an answer; equal to `distance`
             where this is the first question about the fact. None where it was never told or is not known.
-        stale: values that this fact had earlier in the dialogue and has no more.
+        stale: values that this fact had earlier in the dialogue and has no longer.
         facts_held: how many facts the dialogue has told so far, overwritten ones not counted; 0 where not known.
     """
 
@@ -47,7 +47,7 @@ class Question:
 class Interaction:
     """One turn: a query and its answer, with the thought before the answer and what is asked, if any.
 
-    Where the answer is no reference it was said, and is remembered, but need not be what a model should say.
+    With `is_reference` false the answer was said, and is remembered, but is not what a model should learn to say.
     """
 
     query: str

@@ -1,4 +1,4 @@
-"""Is an answer right? Exact scoring of answers that name a value, and the audit that the scorer itself must pass."""
+"""Decides whether an answer is right: exact scoring of answers that name a value, and an audit of the scorer itself."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -14,7 +14,7 @@ SCORER_VERSION = "1"
 
 
 class Grade(StrEnum):
-    """What an answer is worth; only RIGHT counts."""
+    """The grade of an answer; only RIGHT counts."""
 
     RIGHT = "right"
     STALE = "stale"
@@ -59,7 +59,7 @@ def is_same_answer(answer: str, reference: str) -> bool:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the scorer makes of answers that are known to be right or wrong, as shares of those graded RIGHT."""
+    """How the scorer grades answers that are known to be right or wrong: shares of them graded RIGHT."""
 
     num_questions: int
     gold: float
@@ -74,8 +74,8 @@ class Audit:
 def audit(dialogues: Iterable[Dialogue], competitors: Mapping[str, Collection[str]]) -> Audit:
     """Grade the gold answers of all questions, and wrong answers made from them.
 
-    Wrong are: the gold answer with every other value of its kind put in for the right one, the gold answer with a
-    second value behind it, an abstention (or, for a fact never told, every value), and the empty answer.
+    Wrong answers are: the gold answer with any other value of its kind in place of the right one, the gold answer with
+    a second value after it, an abstention (or, for a fact never told, every value), and the empty answer.
     """
     golds: list[Grade] = []
     wrongs: list[Grade] = []

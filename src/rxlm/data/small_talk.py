@@ -122,7 +122,7 @@ ABSTENTIONS = (
     "don't know",
     "no idea",
 )
-"""Words by which an answer is known to say that the fact was never told."""
+"""Words that mark an answer which says that the fact was never told."""
 
 
 @cache
@@ -141,7 +141,7 @@ def _parse(lines: str) -> tuple[Wording, ...]:
 
 
 def _sums() -> list[Wording]:
-    """Return sums to do, few enough that they do not crowd out the talk."""
+    """Return sums to solve, few enough that most small talk is something else."""
     return [
         Wording(f"What is {first} plus {second}?", f"{first} plus {second} is {first + second}.")
         for first in range(2, 10)

@@ -1,7 +1,7 @@
 """Stories to learn language from: old children's books, picture books, and FairytaleQA (Xu et al., 2022).
 
 Books and stories are texts for stage 1. FairytaleQA has stories in sections with questions, which become dialogues:
-each section a turn that is acknowledged, each question a turn. Some of its stories stand in the books, too:
+each section a turn that is acknowledged, each question a turn. Some of its stories are also in the books:
 `rxlm.data.contamination` finds them.
 """
 
@@ -20,7 +20,7 @@ ACKNOWLEDGEMENT = "Go on."
 def read_gutenberg(folder: PathLike) -> dict[str, str]:
     """Return the books of a folder of Project Gutenberg text files by file name, without its header and footer.
 
-    Files named in capitals (SOURCE.txt, README.txt) are about the books and passed over. Files that are not UTF-8
+    Files named in capitals (SOURCE.txt, README.txt) are about the books and are skipped. Files that are not UTF-8
     are read as Latin-1.
     """
     books = {}
@@ -70,7 +70,7 @@ def read_picture_books(path: PathLike) -> list[str]:
 def read_tiny_stories(path: PathLike) -> list[str]:
     """Return the stories of a text file in which blank lines separate paragraphs and single line ends stories.
 
-    Quotation marks that were decoded wrongly are mended. Pieces too short for a story belong to the one before: some
+    Wrongly decoded quotation marks are repaired. Pieces too short for a story belong to the one before, because some
     stories have single line ends inside.
     """
     text = _mend(Path(path).read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """The written form of an interaction: `[BOS][Q]query[A]answer[EOS]`, or `[BOS][Q]query[T]thought[A]answer[EOS]`.
 
-What stands before the query and before the answer can be any tokens: a pretrained model has a chat template of its own.
+The tokens before the query and before the answer may be others: a pretrained model has a chat template of its own.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ class InteractionTokens(Protocol):
 
     @property
     def before_answer(self) -> tuple[int, ...]:
-        """What stands between query, or thought, and answer: [A]."""
+        """The tokens between query (or thought) and answer: `[A]`."""
 
     @property
     def eos_token_id(self) -> int:
-        """What an answer ends with: [EOS]."""
+        """The token that ends an answer: `[EOS]`."""
 
     @property
     def think_token_id(self) -> int | None:
-        """[T]; None where the model does not think."""
+        """The token `[T]`, before a thought; None where the model does not think."""
 
 
 def query_ids(tokenizer: PreTrainedTokenizerFast, tokens: InteractionTokens, query: str) -> list[int]:
