@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.rxt.core import RxTModel
+from rxlm.rxt.earlier_versions import first_weight_name
 
 
 def fingerprint(model: RxTModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -38,9 +39,13 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """Return the SHA-256 of all weights with their names, types and shapes."""
+    """Return the SHA-256 of all weights with their names, types and shapes.
+
+    Names count as they were in format 1, so that a model is recognised whichever version digested it.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    weights = {first_weight_name(name): tensor for name, tensor in model.state_dict().items()}
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from rxlm.config import Config
 from rxlm.files import write_atomically
+from rxlm.rxt import earlier_versions
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -121,7 +122,7 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         header, values = split_header(files.config(), files.name)
         if header["architecture"] != cls.__name__:
             raise CheckpointError(f"{files.name} holds a {header['architecture']}, not a {cls.__name__}.")
-        return cls._from_state(values, files.weights(), files.name)
+        return cls._from_state(values, earlier_versions.translate_weights(files.weights()), files.name)
 
     @classmethod
     def _from_state(cls, values: Mapping[str, Any], weights: dict[str, Tensor], source: str) -> Self:
@@ -207,9 +208,10 @@ def split_header(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any]
     """Split our `config.json` into its header (format_version, architecture) and the constructor's arguments."""
     if "format_version" not in values or "architecture" not in values:
         raise CheckpointError(f"The {CONFIG_FILE} of {source} is not of this library: it has no format_version.")
-    if values["format_version"] != FORMAT_VERSION:
+    version = values["format_version"]
+    if version not in range(1, FORMAT_VERSION + 1):
         raise CheckpointError(
-            f"{source} is in format {values['format_version']!r}; this version of rxlm reads {FORMAT_VERSION}."
+            f"{source} is in format {version!r}; this version of rxlm reads formats up to {FORMAT_VERSION}."
         )
     header = {name: values[name] for name in ("format_version", "architecture")}
     return header, {name: value for name, value in values.items() if name not in header}
