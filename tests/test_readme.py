@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import rxlm
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- tour -->\n```(bash|python)\n(.*?)```", re.DOTALL)
 
@@ -63,6 +65,12 @@ def test_every_source_file_that_a_page_names_is_there(page: Path) -> None:
     folders.append(ROOT / "benchmarks")
 
     assert [path for path in paths if not any((folder / path).exists() for folder in folders)] == []
+
+
+def test_the_version_is_the_newest_release_of_the_changelog() -> None:
+    releases = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert releases[0] == rxlm.__version__
 
 
 def exists(name: str) -> bool:
