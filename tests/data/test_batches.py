@@ -58,8 +58,8 @@ def test_first_cut_is_logged(encoder, caplog):
     for _ in range(2):
         encoder.encode(Interaction("I live in Paris. " * 20, "Hello!"))
     (message,) = caplog.messages
-    assert message.startswith(f"max_tokens={encoder.max_tokens}: an interaction with ")
-    assert "0 of its answer's end" in message
+    assert message.startswith(f"max_tokens={encoder.max_tokens}: an interaction is ")
+    assert "0 from the end of its answer" in message
 
 
 def test_thought_needs_a_thinking_token(tokenizer):

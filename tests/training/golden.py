@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from rxlm.data.batches import DialogueBatch, TurnBatch
+from rxlm.data.batches import DialogueBatch, StreamBatch, TurnBatch
 from rxlm.data.packing import PackedBatch
-from rxlm.data.streams import StreamBatch
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.core import RxTModel

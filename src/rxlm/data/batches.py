@@ -1,4 +1,4 @@
-"""Batches of interactions and dialogues: padded tensors, and which of their tokens are to be predicted.
+"""Batches of interactions and dialogues: padded tensors, and masks of the tokens to predict.
 
 Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 """
@@ -14,15 +14,15 @@ from rxlm.data.records import Dialogue, Interaction
 
 @dataclass(frozen=True)
 class TurnBatch:
-    """One interaction a row, padded at the end.
+    """One interaction per row, padded at the end.
 
     Fields:
         ids: token ids (B, T).
-        mask: True at tokens that are not padding, (B, T); a row without a single one has no interaction here.
-        answer_mask: True at the tokens that the model has to predict, (B, T): the answer and [EOS]; the thought and
-            [A], too, where there is one. Logits at position j - 1 predict the token at j.
-        value_mask: True at the answer's tokens that name what its query asks for, and at the one behind, with which a
-            value ends, (B, T); None where it is not known.
+        mask: True at tokens that are not padding, (B, T); a row that is all padding has no interaction here.
+        answer_mask: True at the tokens to predict, (B, T): the answer and [EOS]; with a thought, also the thought and
+            [A]. Logits at position j - 1 predict the token at j.
+        value_mask: True at value tokens and the token after each, (B, T). A value is what the query asks for; the token
+            after it shows that the value has ended. None: not known.
     """
 
     ids: Tensor
@@ -51,16 +51,12 @@ class TurnBatch:
         return type(self)(self.ids.to(device), self.mask.to(device), self.answer_mask.to(device), values)
 
 
-InteractionBatch = TurnBatch
-"""Interactions that are not turns of a dialogue, as stage 2 takes them."""
-
-
 @dataclass(frozen=True)
 class TurnsBatch:
     """Conversations side by side, turn by turn.
 
     Fields:
-        turns: one `TurnBatch` a turn, each padded to its own longest row.
+        turns: one `TurnBatch` per turn, each padded to its own longest row.
     """
 
     turns: tuple[TurnBatch, ...]
@@ -87,10 +83,10 @@ class TurnsBatch:
 
 @dataclass(frozen=True)
 class DialogueBatch(TurnsBatch):
-    """Whole dialogues; one that has ended goes on with turns of nothing but padding.
+    """Whole dialogues; a dialogue that has ended has turns of padding only.
 
     Fields:
-        dialogues: what the rows were made from, with what evaluation needs to know about them.
+        dialogues: the dialogues themselves, one per row; evaluation needs their questions.
     """
 
     dialogues: tuple[Dialogue, ...]
@@ -101,9 +97,9 @@ class StreamBatch(TurnsBatch):
     """The next turns of B conversations.
 
     Fields:
-        fresh: True at the turns that begin a conversation, and so start from the initial memory, (N, B) for N turns;
-            a row whose first turn is not fresh goes on from the memory that the batch before left.
-        interactions: the turns that the rows were made from, by row.
+        fresh: True at turns that begin a conversation and so start from the initial memory, (N, B) for N turns. A row
+            whose first turn is not fresh continues from the memory at the end of the previous batch.
+        interactions: the turns themselves, by row.
     """
 
     fresh: Tensor

@@ -1,4 +1,4 @@
-"""Do texts for training hold texts for evaluation? Found by probes: runs of words that stand in both."""
+"""Find texts for evaluation within texts for training, by runs of words that both contain."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,10 +10,10 @@ PROBE_WORDS = 10
 def contamination(
     evaluation: Mapping[str, str], training: Iterable[str], *, probe_words: int = PROBE_WORDS
 ) -> dict[str, float]:
-    """Return, for each text for evaluation, the share of its runs of `probe_words` words that training texts hold.
+    """Return, for each evaluation text, the share of its runs of `probe_words` words that training texts contain.
 
-    Case and punctuation do not matter. A text that is not in the training texts has a share near 0 (stock phrases
-    occur everywhere), one that is has a share near 1; `contaminated` draws the line.
+    Case and punctuation do not matter. The share is near 1 for a text that training texts contain, and near 0 for
+    others, which share stock phrases only. `contaminated` applies a threshold.
     """
     probes = {name: set(_runs(_words(text), probe_words)) for name, text in evaluation.items()}
     wanted = set().union(*probes.values())
@@ -30,7 +30,7 @@ def contaminated(
     threshold: float = 0.05,
     probe_words: int = PROBE_WORDS,
 ) -> list[str]:
-    """Return the names of the texts for evaluation of which training texts hold at least the share `threshold`."""
+    """Return the names of the evaluation texts whose share (see `contamination`) is at least `threshold`."""
     shares = contamination(evaluation, training, probe_words=probe_words)
     return [name for name, share in shares.items() if share >= threshold]
 
@@ -38,10 +38,10 @@ def contaminated(
 def without(
     texts: Iterable[str], evaluation: Iterable[str], *, probe_words: int = PROBE_WORDS, gap: int = 12
 ) -> Iterator[str]:
-    """Yield training texts without the passages that texts for evaluation have, too.
+    """Yield training texts without the passages that evaluation texts contain.
 
-    A paragraph (between blank lines) goes if it shares a run of `probe_words` words with them, and so do up to `gap`
-    paragraphs between two that go: short ones hold no run.
+    Paragraphs are separated by blank lines. A paragraph is removed if it shares a run of `probe_words` words with an
+    evaluation text. Up to `gap` paragraphs between two removed ones are removed, too: they may be too short for a run.
     """
     wanted = {run for other in evaluation for run in _runs(_words(other), probe_words)}
     for text in texts:

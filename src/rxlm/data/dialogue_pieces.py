@@ -1,4 +1,4 @@
-"""Pieces of dialogues that a model with few turns at a time can learn from, and conversations drawn from dialogues."""
+"""Pieces of dialogues for training on few turns at a time, and conversations drawn from dialogues."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,14 +8,14 @@ from rxlm.data.records import Dialogue, Interaction
 
 
 class DrawnConversations:
-    """An endless sequence of conversations, drawn from groups of dialogues: first a group, then one of its dialogues.
+    """An endless sequence of conversations drawn from groups of dialogues: first a group, then one of its dialogues.
 
-    Every group is drawn as often as any other, whatever its size.
+    All groups are equally likely, large and small.
 
     Args:
-        groups: dialogues by task, source, or whatever must be balanced.
-        seed: of the drawing.
-        max_turns: cuts longer dialogues. Of dialogues with questions, those that then ask nothing are left out.
+        groups: dialogues by task, source, or anything else to balance.
+        seed: of the draws.
+        max_turns: cuts longer dialogues. A dialogue with questions is left out if none of them is left after the cut.
     """
 
     def __init__(self, groups: Iterable[Sequence[Dialogue]], *, seed: int = 0, max_turns: int | None = None) -> None:
@@ -33,9 +33,9 @@ class DrawnConversations:
 
 
 def question_windows(dialogue: Dialogue, num_turns: int) -> list[Dialogue]:
-    """Return, for each question that needs fewer than `num_turns` turns, the last `num_turns` turns up to it.
+    """Return one window for each question whose fact is fewer than `num_turns` turns back: the last `num_turns` turns.
 
-    What the question needs may stand anywhere in its window: were it always first, a model would learn just that.
+    The fact may be anywhere in its window. If it were always in the first turn, a model would learn just that.
     """
     windows = []
     for number, turn in enumerate(dialogue.turns):
@@ -47,10 +47,9 @@ def question_windows(dialogue: Dialogue, num_turns: int) -> list[Dialogue]:
 
 
 def answerable_pieces(dialogue: Dialogue, num_turns: int) -> list[Dialogue]:
-    """Return a dialogue whole, or, where it is longer than `num_turns`, its `question_windows`.
+    """Return the whole dialogue, or its `question_windows` if it is longer than `num_turns`.
 
-    What an earlier turn of a window asks of the turns before the window cannot be answered in it: such a turn loses its
-    question, and is one like any other.
+    A turn of a window may ask for a fact from before the window. It cannot be answered, so its `question` is removed.
     """
     if len(dialogue) <= num_turns:
         return [dialogue]
@@ -58,7 +57,7 @@ def answerable_pieces(dialogue: Dialogue, num_turns: int) -> list[Dialogue]:
 
 
 def _answerable(turns: Sequence[Interaction]) -> tuple[Interaction, ...]:
-    """Return the turns of a piece, without the questions that go back to before it."""
+    """Return the turns of a piece, without questions about turns before the piece."""
     return tuple(
         turn
         if turn.question is None or turn.question.distance is None or turn.question.distance <= place

@@ -1,4 +1,4 @@
-"""The configuration of generated fact dialogues: length, values, and how often they tell, change and ask."""
+"""The configuration of generated dialogues: their length, their values, and how often they tell, change and ask."""
 
 from typing import Literal, get_args
 
@@ -12,21 +12,22 @@ Values = Literal["shared", "disjoint"]
 
 @config
 class FactsConfig(Config):
-    """The configuration of generated dialogues.
+    """Length, content and shares of turns of generated dialogues.
 
     Fields:
         num_turns: turns of a dialogue.
         variety: "small" has 8 kinds of 20 values in a few short wordings, "full" many kinds, values and wordings.
         split: "train" or "test".
         values: "shared" by both splits, or "disjoint" (four in five are for training).
-        max_facts: kinds of fact that one conversation talks about; no more facts can be held at once.
+        max_facts: kinds of fact in one conversation, and so the most facts that it holds at once.
         question_share: share of turns that ask for a fact that was told.
-        repeat_share: share of these questions that ask again about a fact that was asked for before.
+        repeat_share: share of these questions that ask again for the same fact.
         unknown_share: share of turns that ask for a fact that was never told.
-        chatter_share: share of turns that need no memory. All other turns tell facts.
-        update_share: share of tellings that change a fact told before, wherever one can be changed.
+        chatter_share: share of turns of small talk, which needs no memory. All other turns tell facts.
+        update_share: share of tellings that change a fact told before, if one can be changed.
         min_distance, max_distance: bounds of the distance from fact to question in turns; None: num_turns - 1.
-        distance_law: "uniform", or "log-uniform" (each distance as likely as 1/distance) within these bounds.
+        distance_law: distribution of distances within these bounds: "uniform", or "log-uniform" (proportional to
+            1/distance).
         seed: other seeds give other dialogues.
     """
 
@@ -62,7 +63,7 @@ class FactsConfig(Config):
 
     @property
     def shares(self) -> Shares:
-        """Shares of turns by what they are for."""
+        """Shares of turns by what they do."""
         return Shares(
             ask=self.question_share * (1 - self.repeat_share),
             ask_again=self.question_share * self.repeat_share,

@@ -1,4 +1,4 @@
-"""A conversation about facts while it is generated: the facts it holds, and the words of its next turn."""
+"""The state of a generated conversation about facts, and the words of its next turn."""
 
 import random
 import zlib
@@ -21,7 +21,7 @@ _MORE_SHARE = 0.75  # of facts, where there are values beyond the lists
 
 
 def is_test_value(value: str) -> bool:
-    """Tell whether a value is for test dialogues only, where values are disjoint; one in five is, in every kind."""
+    """Return whether a value is for test dialogues only, with disjoint values: about one in five is, in each kind."""
     return zlib.crc32(f"{_SALT} {value}".encode()) % _DISJOINT == 0
 
 
@@ -39,13 +39,13 @@ class KindValues:
         ]
 
     def partner(self, other: "KindValues", value: int) -> int:
-        """Return the residue of this kind's values that are a pair for test with another kind's `value`."""
+        """Return the residue of this kind's values that make a test pair with another kind's `value`."""
         return -(value + self.number * other.number + self.number + other.number) % _MODULUS
 
 
 @dataclass(slots=True)
 class _Fact:
-    """A fact that the conversation holds."""
+    """A fact that the conversation holds, with its earlier values."""
 
     value: int
     told: int
@@ -55,7 +55,7 @@ class _Fact:
 
 
 class FactConversation:
-    """The state of a conversation, and the words for its next turn."""
+    """The facts that a conversation holds, and its next turn."""
 
     def __init__(self, config: FactsConfig, kinds: Sequence[KindValues], rng: random.Random) -> None:
         self._config, self._all, self._rng = config, kinds, rng
@@ -63,10 +63,10 @@ class FactConversation:
         topics = list(kinds)
         self._topics = [topics.pop(int(rng.random() * len(topics))) for _ in range(config.max_facts)]
         self._facts: dict[KindValues, _Fact] = {}
-        self._waiting: dict[int, KindValues] = {}  # the turn of a question -> its kind, which must not change before
+        self._waiting: dict[int, KindValues] = {}  # question turn -> its kind, which must not change before
 
     def turn(self, number: int, event: Event) -> Interaction:
-        """Return the turn for an event; one that is not possible (all kinds are known, for example) is small talk."""
+        """Return the turn for an event; an impossible one (for example, all kinds are known) becomes small talk."""
         made: Interaction | None = None
         if event.action == "tell":
             made = self._tell(number, event.partner)
@@ -108,7 +108,7 @@ class FactConversation:
         return Interaction(*self._pick(wordings).fill(kind.kind.values[value], old))
 
     def _draw_value(self, kind: KindValues) -> int | None:
-        """Draw a value that differs from the present one and keeps to the split's pairs; None if there is none."""
+        """Draw a value other than the current one, within the pairs of the split; None if there is none."""
         held = self._facts.get(kind)
         if kind.more and self._rng.random() < _MORE_SHARE:
             value = self._pick(kind.more)

@@ -1,8 +1,8 @@
-"""When in a conversation facts are told and asked for: plans of events, made before any words are chosen.
+"""Plans of conversations: in which turn a fact is told and asked for. Words are chosen later.
 
-A plan fixes the distance of every question to its fact, so that a benchmark gets as many questions as it wants at each
-distance. Dialogues of a given length place the two turns of a question wherever they fit; endless streams go forward
-only and keep an agenda of the questions that are due.
+A plan fixes the distance from each fact to its question, so that a benchmark gets the distances that it measures. In
+dialogues of a given length, the two turns go wherever they fit. Endless streams are planned forward only, with a list
+of the questions that are due.
 """
 
 import bisect
@@ -17,7 +17,7 @@ DistanceLaw = Literal["uniform", "log-uniform"]
 
 
 class Event(NamedTuple):
-    """What a turn is for; `partner`: a telling's question turn, or a question's telling turn."""
+    """What a turn does; partner: a telling's question turn, or a question's telling turn."""
 
     action: Action
     partner: int | None = None
@@ -25,7 +25,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of turns; all other turns are tellings. `ask` counts first questions, each with a telling of its own."""
+    """Shares of turns by what they do; the rest tell facts. `ask`: first questions, each with a telling of its own."""
 
     ask: float
     ask_again: float
@@ -39,7 +39,7 @@ class Shares:
 
 
 class Distances:
-    """A distribution over distances from `minimum` to `maximum` turns: all equally likely, or each as 1/distance."""
+    """A distribution over distances from `minimum` to `maximum` turns: uniform, or proportional to 1/distance."""
 
     def __init__(self, law: DistanceLaw, minimum: int, maximum: int) -> None:
         self.minimum = minimum
@@ -55,12 +55,11 @@ class Distances:
 def plan_dialogue(
     num_turns: int, shares: Shares, distances: Distances, max_facts: int, rng: random.Random
 ) -> list[Event]:
-    """Plan a dialogue of `num_turns`; at no time more than `max_facts` facts wait for their question.
+    """Plan a dialogue of `num_turns`, in which at most `max_facts` facts wait for their question at any time.
 
-    The distances of the questions follow `distances`. Where these are long, a dialogue has fewer questions than
-    `shares` asks for, because a fact that waits for its question cannot change: small talk takes the others' place.
-    Where two questions cannot both be placed (for example a whole dialogue after their facts), one gets another
-    distance.
+    The distances of the questions follow `distances`. A fact that waits for its question cannot change; so with long
+    distances a dialogue has fewer questions than `shares` asks for, and small talk instead. If two questions do not
+    both fit (for example, both a whole dialogue after their facts), one gets another distance.
     """
     plan = _Grid(num_turns, max_facts)
     missing = _place_questions(plan, num_turns, shares.ask, distances, max_facts, rng)
@@ -81,14 +80,14 @@ def plan_dialogue(
 def _place_questions(
     plan: "_Grid", num_turns: int, share: float, distances: Distances, max_facts: int, rng: random.Random
 ) -> int:
-    """Place the questions of a dialogue, each with its telling, and return how many found no place."""
+    """Place the questions of a dialogue, each with its telling, and return the number that did not fit."""
     drawn = [distances.draw(rng) for _ in range(_whole(num_turns * share, rng))]
     waiting = accumulate(drawn, initial=0)
     fitting = [
         distance for distance, before in zip(drawn, waiting, strict=False) if before < _FILL * max_facts * num_turns
     ]
     placed = 0
-    for distance in sorted(fitting, reverse=True):  # the longest first: they fit in the fewest places
+    for distance in sorted(fitting, reverse=True):  # longest first: they fit in the fewest places
         for _ in range(_REDRAWS):
             if plan.place(distance, rng):
                 placed += 1
@@ -98,7 +97,7 @@ def _place_questions(
 
 
 def plan_stream(shares: Shares, distances: Distances, max_facts: int, rng: random.Random) -> Iterator[Event]:
-    """Plan a conversation without end, turn by turn; questions keep their distance up to a turn already taken."""
+    """Plan an endless conversation; a question whose turn is taken is asked in the next free turn."""
     due: dict[int, int] = {}
     rest = 1 - shares.ask
     chat = shares.chat / rest
@@ -130,7 +129,7 @@ def plan_stream(shares: Shares, distances: Distances, max_facts: int, rng: rando
 
 _TRIES = 12  # random places tried before all
 _REDRAWS = 4
-_FILL = 0.7  # the share of all turns of all facts that may be spent waiting for a question
+_FILL = 0.7  # largest share of all facts' turns that may be spent waiting for a question
 
 
 class _Grid:
@@ -142,7 +141,7 @@ class _Grid:
         self._max_facts = max_facts
 
     def place(self, distance: int, rng: random.Random) -> bool:
-        """Place a telling, and its question `distance` turns after it, anywhere; False where they fit nowhere."""
+        """Place a telling and its question `distance` turns apart at random; False if they fit nowhere."""
         num_starts = len(self.events) - distance
         if num_starts < 1:
             return False
@@ -165,16 +164,16 @@ class _Grid:
         return True
 
     def free_turns(self) -> list[int]:
-        """List the turns that nothing is planned for."""
+        """Return the turns without a plan."""
         return [turn for turn, event in enumerate(self.events) if event is None]
 
     def first_question(self) -> int:
-        """Return the turn of the first question, or the number of turns where there is none."""
+        """Return the turn of the first question, or the number of turns if there is none."""
         questions = (turn for turn, event in enumerate(self.events) if event and event.action == "ask")
         return next(questions, len(self.events))
 
     def telling(self, turn: int) -> Event:
-        """Return a telling that nobody asks about, or small talk where as many facts wait as may."""
+        """Return a telling without a question, or small talk if `max_facts` facts are waiting."""
         return Event("tell" if self._waiting[turn] < self._max_facts else "chat")
 
 

@@ -1,9 +1,9 @@
-"""A seeded generator of dialogues in which people tell facts, chat, change their minds, and ask for what they said.
+"""A seeded generator of dialogues in which users tell facts, change them, ask for them later, and chat in between.
 
-Dialogue number i of a configuration is always the same, whatever was generated before it. Training and test dialogues
-share words and values but not combinations: every pair of facts is either for training or for test, no training
-dialogue ever holds two facts that are a pair for test, and every fact told in a test dialogue makes such a pair with
-one that is held there (the first fact excepted). With `values="disjoint"` the values differ, too.
+Dialogue number i of a configuration is always the same. Training and test dialogues share words and values, but not
+combinations: each pair of facts is either for training or for test. A training dialogue never holds two facts that are
+a test pair. In a test dialogue, each fact but the first is a test pair with a fact told before. With
+`values="disjoint"` the values differ, too.
 """
 
 import random
@@ -18,12 +18,12 @@ from rxlm.data.records import Dialogue, Interaction
 
 
 class FactGenerator:
-    """Dialogues and endless conversations about facts, each reproducible by its number.
+    """Dialogues and endless conversations about facts; the number of one decides its content.
 
     Args:
-        config: the configuration of the dialogues.
-        more_values: further values by the name of their kind, for training with `values="disjoint"`: three in four
-            facts then have one of these.
+        config: of the dialogues.
+        more_values: further values by name of their kind, for training with `values="disjoint"`: three in four facts
+            then have one of these.
     """
 
     def __init__(self, config: FactsConfig, more_values: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -51,7 +51,7 @@ class FactGenerator:
         return Dialogue(turns, source=f"facts {config.split} seed {config.seed} dialogue {index}")
 
     def dialogues(self, count: int) -> "FactDialogues":
-        """Return the first `count` dialogues as a sequence that generates each when it is asked for."""
+        """Return the first `count` dialogues, as a sequence that generates each on access."""
         return FactDialogues(self, range(count))
 
     def stream(self, index: int) -> Iterator[Interaction]:
@@ -67,7 +67,7 @@ class FactGenerator:
 
 
 class FactDialogues(Sequence[Dialogue]):
-    """A sequence of generated dialogues, each made when it is asked for; a slice is one, too."""
+    """A sequence that generates its dialogues on access and stores none; a slice is one, too."""
 
     def __init__(self, generator: FactGenerator, indices: range) -> None:
         self.generator = generator
@@ -87,7 +87,7 @@ class FactDialogues(Sequence[Dialogue]):
 
 
 def texts_of(dialogues: Iterable[Dialogue]) -> Iterator[str]:
-    """Yield the queries, thoughts and answers of dialogues, as a tokenizer is trained on them."""
+    """Yield queries, thoughts and answers of dialogues, for training a tokenizer."""
     for dialogue in dialogues:
         for turn in dialogue.turns:
             yield turn.query

@@ -1,8 +1,8 @@
-"""Load texts, interactions and dialogues from wherever they are, every record checked before it reaches training.
+"""Load texts, interactions and dialogues from files, the Hugging Face hub or iterables, and check every record.
 
-A source is a file, a folder, a glob pattern or several of these; the id of a Hugging Face dataset; or an iterable of
-records. Interactions and dialogues are read whole, so that a bad record stops a run before training. Texts are read
-while they are iterated, because they may be too large to hold: a bad record raises when it is met, or beforehand in
+A source is a file, a folder, a glob pattern or several of these; the id of a hub dataset; or an iterable of records.
+Interactions and dialogues are read at once, so that a bad record stops a run before training. Texts are read during
+iteration, because they may be too large for memory: a bad record raises when it is read, or before in
 `TextStream.validate`.
 """
 
@@ -32,7 +32,7 @@ _Located = Iterator[tuple[str, Any]]
 
 
 class TextStream:
-    """Texts that are read anew, and checked, each time they are iterated."""
+    """Texts that are read and checked during iteration, each time from the beginning."""
 
     def __init__(self, open_texts: Callable[[], Iterator[str]]) -> None:
         self._open_texts = open_texts
@@ -43,7 +43,7 @@ class TextStream:
     def validate(self, limit: int | None = None) -> int:
         """Read all texts, or the first `limit`, and return their number; the first bad record raises `RecordError`.
 
-        An iterator can only be read once: what was validated is then gone.
+        Where the source is an iterator, which can be read only once, iteration continues after these texts.
         """
         return sum(1 for _ in islice(self, limit))
 
@@ -52,8 +52,7 @@ def stream_texts(source: Source, *, name: str | None = None, split: str = "train
     """Return the texts of a source as a stream, for stage 1.
 
     Args:
-        source: see the module. In .txt and .md files each line that is not blank is a text, in records the column
-            "text".
+        source: see the module. A text is a line of a .txt or .md file that is not blank, or a record's column "text".
         name, split: configuration and split of a hub dataset.
     """
     open_records = _opener(source, _lines_and_records, (*TEXT_SUFFIXES, *RECORD_SUFFIXES), name, split)
@@ -88,7 +87,7 @@ def load_dialogues(source: Source, *, name: str | None = None, split: str = "tra
 def _load(
     source: Source, kind: type[R], convert: Callable[[Mapping[str, Any], str], R], name: str | None, split: str
 ) -> list[R]:
-    """Return all records of a source, converted unless they are of their kind already."""
+    """Return all records of a source; those that are not of the class `kind` are converted."""
     found = [
         record if isinstance(record, kind) else convert(_as_record(record, place), place)
         for place, record in _opener(source, located_records, RECORD_SUFFIXES, name, split)()
@@ -101,7 +100,7 @@ def _load(
 def _opener(
     source: Source, read: Callable[[list[Path]], _Located], suffixes: tuple[str, ...], name: str | None, split: str
 ) -> Callable[[], _Located]:
-    """Return what opens the records of a source; a source with nothing to read is refused here already."""
+    """Return a function that opens the records of a source; a source without files raises here."""
     if isinstance(source, (str, os.PathLike)):
         if _is_hub_id(source):
             return lambda: hub_rows(str(source), name=name, split=split)
@@ -116,7 +115,7 @@ def _opener(
 
 
 def _is_hub_id(source: PathLike) -> bool:
-    """Tell an id such as "org/name" from the path of a file that does not exist."""
+    """Return whether a source is an id such as "org/name", not the path of a missing file."""
     if not isinstance(source, str) or Path(source).expanduser().exists():
         return False
     is_file_name = source.lower().endswith((*TEXT_SUFFIXES, *RECORD_SUFFIXES))

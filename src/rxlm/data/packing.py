@@ -22,8 +22,8 @@ class PackedBatch:
 
     Fields:
         ids: token ids (B, T).
-        segments: which of its row's documents a token belongs to, from 1, and 0 for padding, (B, T).
-        positions: the token's place in its document's part of the row, from 0, (B, T).
+        segments: number of the token's document within its row, from 1; 0 for padding, (B, T).
+        positions: position of the token in its document's part of the row, from 0, (B, T).
     """
 
     ids: Tensor
@@ -42,7 +42,7 @@ class PackedBatch:
 
     @property
     def target_mask(self) -> Tensor:
-        """True at tokens that can be predicted from the one before, (B, T): all but the first of a document."""
+        """True at tokens to predict, (B, T): all but the first of each document."""
         return self.mask & (self.positions > 0)
 
     @property
@@ -56,7 +56,7 @@ class PackedBatch:
 
 
 class Packed(NamedTuple):
-    """One full sequence: its tokens, and the lengths of the documents (or parts of them) that follow each other."""
+    """One sequence: its tokens, and the lengths of the documents, or parts of documents, in it."""
 
     ids: tuple[int, ...]
     lengths: tuple[int, ...]
@@ -71,11 +71,11 @@ class Packed(NamedTuple):
 class TextPacker:
     """Packs documents, `[BOS]text[EOS]` each, into sequences of `seq_len` tokens.
 
-    A document goes on in the next sequence where one is full: no token is lost, and no sequence but the last is padded.
+    Where a sequence is full, a document continues in the next: no token is lost, and only the last sequence is padded.
 
     Args:
         tokenizer: encodes the texts.
-        tokens: the ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
+        tokens: ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
         seq_len: tokens of a sequence, T.
     """
 
@@ -88,7 +88,7 @@ class TextPacker:
             raise ValueError(f"seq_len={self.seq_len} must be at least 3: [BOS], a token and [EOS]")
 
     def pack(self, texts: Iterable[str]) -> Iterator[Packed]:
-        """Yield sequences as soon as they are full, and at the end the one that is not; blank texts are left out."""
+        """Yield each sequence when it is full, and the last one at the end; blank texts are left out."""
         parts: list[list[int]] = []
         room = self.seq_len
         for text in texts:
@@ -104,7 +104,7 @@ class TextPacker:
             yield Packed.of(parts)
 
     def batch(self, sequences: Sequence[Packed]) -> PackedBatch:
-        """Return sequences as a batch (B, T), the unfilled ones padded."""
+        """Return sequences as a padded batch (B, T)."""
         ids, _ = padded([each.ids for each in sequences], self.tokens.pad_token_id, width=self.seq_len)
         numbered = [list(enumerate(each.lengths, 1)) for each in sequences]
         segments = [[number for number, length in row for _ in range(length)] for row in numbered]

@@ -1,4 +1,4 @@
-"""Decode a stream of tokens, one by one, to the text that decoding all of them at once would give."""
+"""Decode tokens one by one, to the text that decoding all of them at once gives."""
 
 import codecs
 import json
@@ -13,11 +13,11 @@ from rxlm.data.tokenizer import special_tokens_by_id
 
 
 class StreamDecoder:
-    """Decode tokens one by one to the text that decoding all of them at once would give.
+    """Decodes tokens one by one, to the text that decoding all of them at once gives.
 
-    The pieces that `push` and at last `flush` return, joined, equal `tokenizer.decode(ids,
-    skip_special_tokens=..., clean_up_tokenization_spaces=False)`. A character whose bytes span tokens is held
-    back until it is complete, so that a piece never ends within a character. The work per token is constant on average.
+    All pieces that `push` returns, and the last one from `flush`, joined equal `tokenizer.decode(ids,
+    skip_special_tokens=..., clean_up_tokenization_spaces=False)`. If the bytes of a character are in several tokens, it
+    is held back until it is complete: a piece never ends within a character. The work per token is constant on average.
     """
 
     # Not tokenizers.decoders.DecodeStream: 0.23 has no flush, and decodes a run of invalid bytes again and
@@ -29,7 +29,7 @@ class StreamDecoder:
         self._pieces = _piece_decoder(self._backend.decoder)
 
     def push(self, token_id: SupportsIndex) -> str:
-        """Take the next token and return the text that it completes, often one word, sometimes "" or more."""
+        """Return the text that the next token completes: often one word, sometimes nothing or more."""
         index = operator.index(token_id)  # of a NumPy or torch integer, too
         token = self._backend.id_to_token(index)
         # An id beyond the vocabulary has no token; a whole decode leaves it out as well.
@@ -38,12 +38,12 @@ class StreamDecoder:
         return self._pieces.push(token)
 
     def flush(self) -> str:
-        """End the text: return what is still held back, and be ready for the next one."""
+        """End the text: return what is still held back; the next token begins a new text."""
         return self._pieces.flush()
 
 
 class _BytePieces:
-    """Byte-level vocabularies: every character of a token stands for a byte, and the bytes are UTF-8."""
+    """For byte-level vocabularies: each character of a token is one byte of UTF-8."""
 
     def __init__(self) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -1,4 +1,4 @@
-"""Conversations without end, read a few turns at a time: for training with a memory that lives on between batches."""
+"""Endless conversations, read a few turns at a time: for training that carries the memory from batch to batch."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -14,19 +14,22 @@ from rxlm.data.turn_tokenizer import TurnTokenizer
 
 
 class ConversationStreams:
-    """An endless iterator over `StreamBatch`: every row goes on with its conversation, or begins a new one.
+    """An endless iterator over `StreamBatch`: each row continues its conversation or begins a new one.
 
-    A row begins anew with probability `reset_probability` a batch. Where its conversation ends, the next one follows in
-    the same batch, so that no turn is padding. Which conversation a row takes depends on its number among all
-    processes' rows, so that ranks and resumed runs see what one straight run would. Resuming generates again what each
-    row's present conversation has said so far.
+    At the start of a batch, a row begins a new conversation with probability `reset_probability`. Where a conversation
+    ends within a batch, the next one follows at once, so that no turn is padding. The number of a row among the rows of
+    all processes decides which conversations it takes, so that several processes, and a resumed run, see the same data
+    as one process without interruption. To resume, each row's current conversation is generated again up to where it
+    was.
 
     Args:
-        open_conversation: gives the turns of conversation number i, such as `FactGenerator.stream`.
+        open_conversation: returns the turns of conversation number i, for example `FactGenerator.stream`.
         turn_tokenizer: makes the tensors.
-        batch_size: rows a process. turns_per_batch: turns a batch.
-        reset_probability: of each row, at the start of each batch.
-        seed: of the resets. rank, world_size: this process and their number.
+        batch_size: rows of a process.
+        turns_per_batch: turns of a batch.
+        reset_probability: probability that a row begins a new conversation, at the start of a batch.
+        seed: decides when rows begin new conversations.
+        rank, world_size: number of this process, and number of processes.
     """
 
     def __init__(
@@ -63,14 +66,14 @@ class ConversationStreams:
         return StreamBatch(self.turn_tokenizer.turn_batches(rows), fresh, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of every row of this process, and what must be the same when it is loaded."""
+        """Return the position of each row of this process, and the settings that must be the same when it is loaded."""
         rows = [[row.number, row.life, row.turns_taken] for row in self._rows]
         return {"batches_seen": self.batches_seen, "rows": rows, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken; ValueError where the conversations would be others.
+        """Continue where `state` was taken; ValueError if the settings would give other conversations.
 
-        The state of another rank will do, but takes longer: all batches so far are then gone through again.
+        The state of another rank works, too, but takes longer: all batches so far are generated again.
         """
         check_same(self._identity(), state)
         self.batches_seen = 0
@@ -97,7 +100,7 @@ class ConversationStreams:
         }
 
     def _advance(self, row: "_Row") -> list[tuple[Interaction, bool]]:
-        """Return the next turns of a row, each with whether it begins a conversation."""
+        """Return the next turns of a row, each with True if it begins a conversation."""
         chance = random.Random(f"{self.seed}/{row.number}/{self.batches_seen}").random()
         begins = row.life < 0 or chance < self.reset_probability
         taken: list[tuple[Interaction, bool]] = []
@@ -117,7 +120,7 @@ class ConversationStreams:
 
 
 class _Row:
-    """One row of the batches: the present conversation, the row's `life`-th, and how much of it was read."""
+    """One row of the batches: its current conversation (the row's `life`-th) and the number of turns read from it."""
 
     def __init__(self, number: int) -> None:
         self.number, self.life, self.turns_taken = number, -1, 0

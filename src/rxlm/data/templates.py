@@ -1,6 +1,6 @@
 """The written form of an interaction: `[BOS][Q]query[A]answer[EOS]`, or `[BOS][Q]query[T]thought[A]answer[EOS]`.
 
-The tokens before the query and before the answer may be others: a pretrained model has a chat template of its own.
+Any tokens can stand before the query and before the answer: a pretrained model has a chat template of its own.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ class InteractionTokens(Protocol):
 
     @property
     def before_answer(self) -> tuple[int, ...]:
-        """The tokens between query (or thought) and answer: `[A]`."""
+        """The tokens between the query or thought and the answer: `[A]`."""
 
     @property
     def eos_token_id(self) -> int:
-        """The token that ends an answer: `[EOS]`."""
+        """The end of an answer: `[EOS]`."""
 
     @property
     def think_token_id(self) -> int | None:
-        """The token `[T]`, before a thought; None where the model does not think."""
+        """The beginning of a thought: `[T]`; None: the model does not think."""
 
 
 def query_ids(tokenizer: PreTrainedTokenizerFast, tokens: InteractionTokens, query: str) -> list[int]:
@@ -53,7 +53,7 @@ def interaction_ids(
 
 
 class FittedTurn(NamedTuple):
-    """The texts of an interaction, cut to fit: tokens of query, thought and answer, and how many each has lost."""
+    """Tokens of query, thought and answer after cutting, and how many tokens each of them has lost."""
 
     query: tuple[int, ...]
     thought: tuple[int, ...]
@@ -62,20 +62,23 @@ class FittedTurn(NamedTuple):
 
 
 def fit_query(query: Sequence[int], room: int) -> tuple[tuple[int, ...], int]:
-    """Return the tokens of a query that fit in `room`, and how many were cut.
+    """Return the last tokens of a query, at most `room`, and how many tokens were cut.
 
-    This is the library's one rule for a query that is too long: it loses its beginning, because the question itself
-    tends to come last. `query` is the text alone; `room` is what special tokens, thought and answer leave for it, and
-    counts as 0 where it is negative.
+    This is the library's one rule for a query that is too long: its beginning is cut, because the question itself is
+    usually at the end.
+
+    Args:
+        query: tokens of the query's text, without special tokens.
+        room: number of tokens that special tokens, thought and answer leave for the query; negative means 0.
     """
     cut = max(len(query) - max(room, 0), 0)
     return tuple(query[cut:]), cut
 
 
 def fit_turn(query: Sequence[int], thought: Sequence[int], answer: Sequence[int], room: int) -> FittedTurn:
-    """Return the texts of an interaction so that their tokens fit in `room`, special tokens not counted.
+    """Cut the tokens of an interaction so that together they fit in `room`; special tokens do not count.
 
-    The query is cut first (`fit_query`), then the beginning of the thought, and at last the end of the answer.
+    The query is cut first (`fit_query`), then the beginning of the thought, and last the end of the answer.
     """
     query, from_query = fit_query(query, room - len(thought) - len(answer))
     thought, from_thought = fit_query(thought, room - len(answer))

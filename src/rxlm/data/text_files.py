@@ -1,4 +1,4 @@
-"""Find files of text and read them: plain text by line, records by one column."""
+"""Find and read text files: lines of plain text, records of JSON, CSV and Parquet."""
 
 import csv
 import glob
@@ -19,12 +19,12 @@ PathLike = str | os.PathLike[str]
 
 
 def read_texts(sources: PathLike | Iterable[PathLike], *, text_column: str = "text") -> Iterator[str]:
-    """Yield the texts of files, folders (searched recursively) and glob patterns, one a line or record.
+    """Yield the texts of files, folders (searched recursively) and glob patterns: one text per line or record.
 
-    .txt and .md files give their lines, each with its line end; .jsonl, .json (a list of objects, or JSON
-    lines), .csv and .parquet give `text_column` of every record. Files come sorted, each once.
-    FileNotFoundError, at the call and before any reading, names a source in which there is no file to read;
-    ValueError names the file and the line that cannot be read or has no such column.
+    Files are sorted, and each is read once. A text is a line, with its line end, of a .txt or .md file; or
+    `text_column` of a record of a .jsonl, .json (a list of objects, or JSON lines), .csv or .parquet file.
+    FileNotFoundError, at the call, names a source without files. ValueError, during iteration, names the file and the
+    line that cannot be read or has no such column.
     """
     return _texts_of_files(find_files(sources), text_column)
 
@@ -32,10 +32,10 @@ def read_texts(sources: PathLike | Iterable[PathLike], *, text_column: str = "te
 def read_dataset(
     dataset: PathLike, *, name: str | None = None, split: str = "train", text_column: str = "text"
 ) -> Iterator[str]:
-    """Yield the texts in one column of a Hugging Face dataset, streamed: nothing is downloaded beforehand.
+    """Yield the texts in one column of a Hugging Face dataset, streamed: they are downloaded during iteration.
 
-    `dataset` is a hub id, with `name` its configuration; an existing local file or folder is read by
-    `read_texts`. ImportError where the optional `datasets` package is missing.
+    `dataset` is a hub id, and `name` its configuration; an existing local file or folder is read by `read_texts`.
+    ImportError if the optional `datasets` package is missing.
     """
     if Path(dataset).exists():
         return read_texts(dataset, text_column=text_column)
@@ -46,10 +46,10 @@ def read_dataset(
 def find_files(
     sources: PathLike | Iterable[PathLike], *, suffixes: tuple[str, ...] = (*TEXT_SUFFIXES, *RECORD_SUFFIXES)
 ) -> list[Path]:
-    """List the readable files of files, folders and glob patterns, each once, sorted within a source.
+    """Return the files of files, folders and glob patterns, each once, sorted within a source.
 
-    Hidden files and folders are passed over, and in folders files with other suffixes. FileNotFoundError names a
-    source with nothing to read in it; ValueError a file of another kind.
+    Hidden files and folders are left out, and in folders files with other suffixes. FileNotFoundError names a source
+    without files; ValueError names a file with another suffix.
     """
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
@@ -83,7 +83,7 @@ def located_records(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file, each with its line end; ValueError where it is not UTF-8."""
+    """Yield the lines of a text file, each with its line end; ValueError if it is not UTF-8."""
     try:
         with open(path, encoding="utf-8-sig") as lines:
             yield from lines
@@ -96,7 +96,7 @@ def hub_rows(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield ("id, row 3", row) for each row of a Hugging Face dataset.
 
-    At the call already: ImportError without the `datasets` package, FileNotFoundError for what is no dataset either.
+    Errors at the call: ImportError without the `datasets` package, FileNotFoundError if there is no such dataset.
     """
     try:
         from datasets import load_dataset  # pyrefly: ignore[missing-import]

@@ -1,7 +1,7 @@
-"""Tokenizers: train one, load one, encode a user's text safely.
+"""Train and load tokenizers, and encode text so that it never becomes a special token.
 
-The vocabulary is a byte-level BPE: its alphabet is the 256 bytes, so every text has an encoding and comes
-back from it unchanged. The special tokens take the first ids of a tokenizer trained here.
+A trained vocabulary is a byte-level BPE: its alphabet is the 256 bytes, so that every text can be encoded, and decoding
+returns it unchanged. Special tokens have the first ids.
 """
 
 import logging
@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 PAD, UNK, BOS, EOS, MASK = "[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]"
 QUERY, ANSWER, THINK, TOOL_CALL, TOOL_USE, INTERNAL = "[Q]", "[A]", "[T]", "[C]", "[U]", "[I]"
 SPECIAL_TOKENS = (PAD, UNK, BOS, EOS, MASK, QUERY, ANSWER, THINK, TOOL_CALL, TOOL_USE, INTERNAL)
-"""The special tokens in the order of their ids: five usual ones, then the blocks of an interaction."""
+"""The special tokens in the order of their ids: five common ones, then those that begin the parts of an interaction."""
 
 _ROLES = {"pad_token": PAD, "unk_token": UNK, "bos_token": BOS, "eos_token": EOS, "mask_token": MASK}
 _TOKENIZER_FILE = "tokenizer.json"
@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SpecialTokenNames(TypedDict, total=False):
-    """The tokens that a caller may name for a tokenizer that does not name them itself."""
+    """Tokens that a caller may choose for a tokenizer whose files do not name them."""
 
     pad_token: str
     unk_token: str
@@ -51,17 +51,18 @@ def train_tokenizer(
     whole_words: bool = False,
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE with SPECIAL_TOKENS at the first ids and no token added around a text.
+    """Train a byte-level BPE with SPECIAL_TOKENS at the first ids; it adds no tokens to a text.
 
-    `texts` are the strings themselves: `read_texts("books/")` gives those of files,
-    `read_dataset("org/name")` those of a dataset, both in `rxlm.data.text_files`. Only pairs seen
-    `min_frequency` times are merged, so that a small corpus may fill less than `vocab_size` (a warning is
-    logged). The result depends on the multiset of texts only, not on their order. ValueError for a vocabulary
-    too small for its alphabet, an empty corpus, or texts that are no strings.
+    The result depends on the texts only, not on their order. ValueError for a vocabulary too small for its alphabet, an
+    empty corpus, or texts that are not strings.
 
-    With `whole_words` a word is the same token wherever it stands: texts are read in lower case and with a space in
-    front, and come back like that. That spares a small model for a small vocabulary from learning that "Mary", " Mary"
-    and " mary" are one person.
+    Args:
+        texts: strings, for example `read_texts("books/")` or `read_dataset("org/name")` of `rxlm.data.text_files`.
+        vocab_size: number of tokens. A small corpus may give fewer; then a warning is logged.
+        min_frequency: how often a pair must occur to be merged.
+        whole_words: texts are encoded in lower case and with a space in front, and are decoded like that. A word is then
+            the same token everywhere: a small model need not learn that "Mary", " Mary" and " mary" are one person.
+        show_progress: shows a progress bar.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(SPECIAL_TOKENS) + len(alphabet)
@@ -99,7 +100,7 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Load a tokenizer from a folder, a tokenizer.json file or a Hugging Face hub id.
 
-    `special_tokens` as in `load_tokenizer_from_file`; revisions and the like: `load_tokenizer_from_hf_hub`.
+    `special_tokens` as in `load_tokenizer_from_file`. For a revision or access token, use `load_tokenizer_from_hf_hub`.
     """
     if isinstance(path_or_id, os.PathLike) or Path(path_or_id).expanduser().exists():
         return load_tokenizer_from_file(path_or_id, **special_tokens)
@@ -109,12 +110,12 @@ def load_tokenizer(
 def load_tokenizer_from_file(
     path: str | os.PathLike[str], **special_tokens: Unpack[SpecialTokenNames]
 ) -> PreTrainedTokenizerFast:
-    """Load a tokenizer.json, or the folder that holds one with or without its tokenizer_config.json.
+    """Load a tokenizer.json file, or a folder with one; the folder may have a tokenizer_config.json, too.
 
-    `special_tokens` chooses pad_token, unk_token, bos_token, eos_token or mask_token from the vocabulary. A
-    role that neither it nor the folder's configuration names goes to [PAD], [UNK], [BOS], [EOS] or [MASK] if
-    the vocabulary has it, and stays None otherwise. FileNotFoundError for a missing file, ValueError for a
-    damaged one or for a token that the vocabulary lacks.
+    `special_tokens` chooses pad_token, unk_token, bos_token, eos_token or mask_token from the vocabulary. A role that
+    neither the caller nor the folder's configuration names is [PAD], [UNK], [BOS], [EOS] or [MASK] if the vocabulary
+    has it, or else None. FileNotFoundError for a missing file; ValueError for a damaged one, or for a token that the
+    vocabulary lacks.
     """
     file = Path(path).expanduser()
     if file.is_dir():
@@ -146,9 +147,9 @@ def load_tokenizer_from_hf_hub(
 ) -> PreTrainedTokenizerFast:
     """Load a tokenizer from the Hugging Face hub, or from an existing local folder.
 
-    What has been downloaded once is found again when the hub cannot be reached. `token` and the other options
-    are those of `huggingface_hub.hf_hub_download`, `special_tokens` those of `load_tokenizer_from_file`.
-    FileNotFoundError for an id that is neither, cannot be reached or has no tokenizer.json.
+    Files that were downloaded before are found without the hub. `token` and the other options are those of
+    `huggingface_hub.hf_hub_download`, `special_tokens` those of `load_tokenizer_from_file`. FileNotFoundError for an id
+    that is neither, cannot be reached, or has no tokenizer.json.
     """
     if Path(repo_id).expanduser().exists():
         return load_tokenizer_from_file(repo_id, **special_tokens)
@@ -171,8 +172,8 @@ def load_tokenizer_from_hf_hub(
             f"no tokenizer at {repo_id!r}{at_revision}: expected a local folder, or the id of a Hugging Face "
             f"repository, with a {_TOKENIZER_FILE} ({type(error).__name__}: {error})"
         ) from error
-    # The cache keeps files in snapshots/<commit>/: take the others from the same one. It also remembers which
-    # files do not exist, which spares a request and works offline.
+    # The cache keeps files in snapshots/<commit>/: take the others from the same commit. It also records which files
+    # do not exist, which saves a request and works offline.
     commit = file.parent.name
     for name in _CONFIG_FILES:
         if try_to_load_from_cache(repo_id, name, cache_dir=cache_dir, revision=commit) is None:
@@ -191,9 +192,9 @@ def special_token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Encode plain text: a "[A]" that somebody typed is three characters here, never the special token.
+    """Encode plain text; "[A]" in the text becomes three characters, never the special token.
 
-    No token is added, nothing is truncated. ValueError for a lone surrogate, which is not Unicode text.
+    No token is added and none is cut. ValueError for a lone surrogate, which is not Unicode text.
     """
     # The stages of the backend one by one, because added tokens are matched before them. The library's own
     # switch, encode_special_tokens, is state of the shared tokenizer: another thread may turn it back midway.
@@ -207,13 +208,13 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
 
 
 def special_tokens_by_id(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
-    """Return the special tokens of a tokenizer by their ids, in the order of these."""
+    """Return the special tokens of a tokenizer by id, in the order of ids."""
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
     return {token_id: token.content for token_id, token in sorted(added.items()) if token.special}
 
 
 def _name_special_tokens(tokenizer: PreTrainedTokenizerFast, chosen: SpecialTokenNames, file: Path) -> None:
-    """Give each role its token, chosen or by our names, without adding one to the vocabulary."""
+    """Give each role its token, the chosen one or the one of our name, without adding tokens to the vocabulary."""
     for role in chosen.keys() - _ROLES.keys():
         raise ValueError(f"{role!r} cannot be chosen: expected one of {', '.join(_ROLES)}")
     backend = tokenizer.backend_tokenizer
@@ -231,7 +232,7 @@ def _name_special_tokens(tokenizer: PreTrainedTokenizerFast, chosen: SpecialToke
 
 
 def _are_file_names(texts: Iterable[str]) -> bool:
-    """Tell whether somebody passed file names for texts: alone they would be read letter by letter."""
+    """Return whether these are names of files instead of texts; a single name would be read letter by letter."""
     if isinstance(texts, (list, tuple)):
         return bool(texts) and all(isinstance(text, (str, Path)) and os.path.isfile(text) for text in texts)
     return isinstance(texts, (str, os.PathLike))

@@ -1,4 +1,4 @@
-"""Turns interactions and dialogues into token ids and padded batches, and cuts what is too long.
+"""The turn tokenizer: makes token ids and padded batches of interactions and dialogues, and cuts what is too long.
 
 Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.batches import DialogueBatch, InteractionBatch, TurnBatch
+from rxlm.data.batches import DialogueBatch, TurnBatch
 from rxlm.data.padding import padded
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.templates import FittedTurn, InteractionTokens, fit_query, fit_turn
@@ -36,7 +36,7 @@ class BatchTokens(InteractionTokens, Protocol):
 
 @dataclass(frozen=True)
 class TokenIds:
-    """`BatchTokens` by hand, for those who have a tokenizer and no model."""
+    """`BatchTokens` of a tokenizer, for use without a model."""
 
     pad_token_id: int
     bos_token_id: int
@@ -57,13 +57,19 @@ class TokenIds:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast, *, thinks: bool = False) -> Self:
-        """Look the ids up; ValueError names a special token that the tokenizer lacks."""
+        """Return the ids in a tokenizer; ValueError names a special token that it lacks."""
         names = [PAD, BOS, EOS, QUERY, ANSWER, *([THINK] if thinks else [])]
         return cls(*(special_token_id(tokenizer, name) for name in names))
 
 
 class TokenizedTurn(NamedTuple):
-    """The tokens of an interaction, the range of those that the model has to predict, and places of asked values."""
+    """An interaction as tokens.
+
+    Fields:
+        ids: token ids.
+        first_target, end_of_targets: the range of the tokens to predict.
+        values: positions of value tokens, and of the token after each.
+    """
 
     ids: tuple[int, ...]
     first_target: int
@@ -72,16 +78,16 @@ class TokenizedTurn(NamedTuple):
 
 
 class TurnTokenizer:
-    """Turns interactions into tokens and tensors.
+    """Makes tokens and tensors of interactions.
 
-    An interaction longer than `max_tokens` is cut as `rxlm.data.templates.fit_turn` says, but loses none of its special
-    tokens; a warning is logged the first time. Where an answer has lost its end, the [EOS] after it is no token to
-    predict.
+    An interaction longer than `max_tokens` is cut by the rule of `rxlm.data.templates.fit_turn`; special tokens stay.
+    A warning is logged the first time. An answer that has lost its end is followed by [EOS] in the ids, but this [EOS]
+    is not a token to predict.
 
     Args:
         tokenizer: encodes the texts.
-        tokens: the ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
-        max_tokens: the longest interaction, special tokens included.
+        tokens: ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
+        max_tokens: length of the longest interaction, with special tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: BatchTokens, *, max_tokens: int) -> None:
@@ -93,7 +99,7 @@ class TurnTokenizer:
             )
         self.tokenizer, self.tokens, self.max_tokens = tokenizer, tokens, max_tokens
         self._has_cut = False
-        self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts come again and again
+        self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts repeat
 
     def encode(self, interaction: Interaction) -> TokenizedTurn:
         """Return the tokens of one interaction."""
@@ -116,21 +122,21 @@ class TurnTokenizer:
         return TokenizedTurn(ids, first, len(opened) + end, values)
 
     def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
-        """Return `[BOS][Q]query`, truncated like an interaction so that [A] and `room` more tokens fit."""
+        """Return `[BOS][Q]query`, cut so that [A] and `room` more tokens fit in `max_tokens` (`fit_query`)."""
         fitting, _ = fit_query(self._encode(query), self.max_tokens - self._num_special + 1 - room)
         return (*self.tokens.before_query, *fitting)
 
-    def interaction_batch(self, interactions: Sequence[Interaction]) -> InteractionBatch:
+    def interaction_batch(self, interactions: Sequence[Interaction]) -> TurnBatch:
         """Return a batch of interactions, (B, T)."""
         return self._lay_out([self.encode(interaction) for interaction in interactions])
 
     def query_batch(self, queries: Sequence[str], *, room: int = 0) -> TurnBatch:
-        """Return queries to be answered, `[BOS][Q]query`, as a batch (B, T) without answers."""
+        """Return `[BOS][Q]query` of each query, as a batch (B, T) without answers."""
         encoded = [self.encode_query(query, room=room) for query in queries]
         return self._lay_out([TokenizedTurn(ids, len(ids), len(ids)) for ids in encoded])
 
     def dialogue_batch(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
-        """Return a batch of dialogues; those that end earlier have turns of padding at the end."""
+        """Return a batch of dialogues; shorter dialogues have turns of padding at the end."""
         rows = [dialogue.turns for dialogue in dialogues]
         return DialogueBatch(self.turn_batches(rows), tuple(dialogues))
 
@@ -143,12 +149,12 @@ class TurnTokenizer:
         )
 
     def _tell(self, fitted: FittedTurn) -> None:
-        """Log that an interaction was cut, once: there may be millions of them."""
+        """Log that an interaction was cut, the first time only: there may be millions."""
         if any(fitted.cut) and not self._has_cut:
             self._has_cut = True
             _logger.warning(
-                "max_tokens=%d: an interaction with %d tokens too many loses %d of its query's beginning, %d of its "
-                "thought's beginning and %d of its answer's end; others may lose some, too",
+                "max_tokens=%d: an interaction is %d tokens too long. Cut: %d from the beginning of its query, %d from "
+                "the beginning of its thought, %d from the end of its answer. Others may be cut, too.",
                 *(self.max_tokens, sum(fitted.cut), *fitted.cut),
             )
 
@@ -160,7 +166,7 @@ class TurnTokenizer:
         return (self.tokens.think_token_id,)
 
     def _value_places(self, interaction: Interaction) -> tuple[int, ...]:
-        """Return the places, from the answer's first token, of those that name what the query asks for or end it."""
+        """Return the positions in the answer of value tokens, and of the token after each."""
         answer, question = interaction.answer, interaction.question
         places: list[int] = []
         for value in () if question is None else question.expected:

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rxlm.data.batches import DialogueBatch, TurnBatch
+from rxlm.data.batches import DialogueBatch, StreamBatch, TurnBatch
 from rxlm.data.packing import PackedBatch
-from rxlm.data.streams import StreamBatch
 from rxlm.llm.modeling import DecoderLMForCausalLM
 from rxlm.nn.attention import segment_mask
 from rxlm.nn.moe import Routing

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rxlm.config import Config, config, require, require_choice, require_int
-from rxlm.data.batches import InteractionBatch
+from rxlm.data.batches import TurnBatch
 from rxlm.data.packing import PackedBatch
 from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.moe import Routing
@@ -110,7 +110,7 @@ class JointLanguageModelling(TrainModule):
         self.settings = settings
         self.mlm_head = MaskedTokenHead(model.encoder.embedding)
 
-    def prepare(self, batch: InteractionBatch | PackedBatch, generator: torch.Generator) -> MaskedBatch:
+    def prepare(self, batch: TurnBatch | PackedBatch, generator: torch.Generator) -> MaskedBatch:
         """Choose the tokens that the encoder must predict, and hide them."""
         batch = super().prepare(batch, generator)
         draw = torch.rand(2, *batch.ids.shape, generator=generator).to(batch.ids.device)
@@ -121,7 +121,7 @@ class JointLanguageModelling(TrainModule):
         segments = batch.segments if isinstance(batch, PackedBatch) else None
         return MaskedBatch(batch.ids, masked, chosen, self._targets(batch), batch.mask, segments)
 
-    def _targets(self, batch: InteractionBatch | PackedBatch) -> Tensor:
+    def _targets(self, batch: TurnBatch | PackedBatch) -> Tensor:
         if isinstance(batch, PackedBatch):
             if self.settings.targets != "all":
                 raise ValueError(

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rxlm.config import Config, config, require
-from rxlm.data.batches import DialogueBatch
-from rxlm.data.streams import StreamBatch
+from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.rxt.core import RxTModel
 from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.module import Counts, Losses, TrainModule, part_of

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from rxlm.config import Config, config, require, require_int
-from rxlm.data.batches import DialogueBatch
-from rxlm.data.streams import StreamBatch
+from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.memory.slots.state import MemoryState
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel

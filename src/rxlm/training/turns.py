@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rxlm.data.batches import DialogueBatch
+from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.data.records import Interaction
-from rxlm.data.streams import StreamBatch
 
 
 class Recalls(NamedTuple):
