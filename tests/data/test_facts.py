@@ -12,7 +12,7 @@ from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
 from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.records import Dialogue
-from rxlm.data.scoring import audit
+from rxlm.data.scoring import Grade, grade, wrong_answers
 from rxlm.data.small_talk import chatter
 
 
@@ -267,8 +267,15 @@ def test_stream_is_a_dialogue_that_does_not_end(small):
 
 
 @pytest.mark.parametrize("variety", ["small", "full"])
-def test_gold_answers_pass_the_audit(variety):
-    assert audit(generator(variety=variety).dialogues(100), values_by_kind(variety)).passed
+def test_reference_answers_are_right_and_wrong_ones_are_not(variety):
+    values = values_by_kind(variety)
+    for dialogue in generator(variety=variety).dialogues(100):
+        for turn in dialogue.turns:
+            if turn.question is not None:
+                others = values[turn.question.kind]
+                assert grade(turn.answer, turn.question, others) is Grade.RIGHT
+                wrong = wrong_answers(turn, others)
+                assert all(grade(text, turn.question, others) is not Grade.RIGHT for text in wrong)
 
 
 @pytest.mark.parametrize("variety", ["small", "full"])

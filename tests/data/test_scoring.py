@@ -1,9 +1,9 @@
-"""Scoring: exactly the expected value and no other; and an audit that a lenient or strict scorer fails."""
+"""Scoring: exactly the expected value and no other."""
 
 import pytest
 
-from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.scoring import Grade, audit, grade, is_same_answer, wrong_answers
+from rxlm.data.records import Interaction, Question
+from rxlm.data.scoring import Grade, grade, is_same_answer, wrong_answers
 
 COLOURS = ("red", "blue", "dark blue", "green")
 TOLD = Question("colour", ("blue",), 3, 3, stale=("green",))
@@ -54,24 +54,15 @@ def test_several_expected_values_must_all_be_named():
     assert grade("Milk, an apple, a football.", both, ("apple", "milk", "football")) is Grade.OTHER
 
 
-def test_audit_grades_gold_and_wrong_answers():
-    turns = (
-        Interaction("What is my favourite colour?", "You like blue.", question=TOLD),
-        Interaction("What is my favourite colour?", "You have not told me.", question=NEVER_TOLD),
-        Interaction("Hello!", "Hello!"),
-    )
-    result = audit([Dialogue(turns)], {"colour": COLOURS})
-    assert (result.num_questions, result.gold, result.wrong) == (2, 1.0, 0.0)
-    assert result.passed
-    wrong = wrong_answers(turns[0], COLOURS)
-    assert "You like red." in wrong
-    assert "You like blue. Or red." in wrong
-    assert not audit([Dialogue(turns[2:])], {}).passed, "nothing was asked"
-
-
-def test_audit_finds_a_gold_answer_that_is_wrong():
-    turn = Interaction("What is my favourite colour?", "You like blue, not green.", question=TOLD)
-    assert audit([Dialogue((turn,))], {"colour": COLOURS}).gold == 0.0
+def test_wrong_answers_are_wrong_and_the_reference_answer_is_right():
+    told = Interaction("What is my favourite colour?", "You like blue.", question=TOLD)
+    wrong = wrong_answers(told, COLOURS)
+    assert {"", "You like red.", "You like blue. Or red."} <= set(wrong)
+    for turn in (told, Interaction("What is my favourite colour?", "You have not told me.", question=NEVER_TOLD)):
+        assert grade(turn.answer, turn.question, COLOURS) is Grade.RIGHT
+        assert all(grade(text, turn.question, COLOURS) is not Grade.RIGHT for text in wrong_answers(turn, COLOURS))
+    with pytest.raises(ValueError, match="the turn asks nothing"):
+        wrong_answers(Interaction("Hello!", "Hello!"), COLOURS)
 
 
 def test_same_answer_ignores_case_and_punctuation_alone():

@@ -1,4 +1,4 @@
-"""The bAbI tasks (Weston et al., 2015) as dialogues: each statement a turn that is acknowledged, each question a turn.
+"""The bAbI tasks (Weston et al., 2015) as dialogues: each statement (acknowledged) and each question is a turn.
 
 `1 Mary moved to the bathroom.` is line 1 of a story, a statement; `3 Where is Mary?<tab>bathroom<tab>1` is line 3, a
 question with its answer and the lines that support it. A story ends where the numbers start at 1 again.
@@ -18,7 +18,7 @@ TASK_NOTES = {
     3: "many copies of the 10,000-question files have only 1,000 questions for task 3",
     4: "741 of the 1,000 stories of the test file are in the training file, too",
 }
-"""Why a task cannot be compared with published figures, and is left out of a headline."""
+"""Why a task cannot be compared with published figures, and is left out of headlines."""
 
 HEADLINE_TASKS = tuple(task for task in ALL_TASKS if task not in TASK_NOTES)
 
@@ -31,7 +31,7 @@ def read_babi(
     tasks: Collection[int] = ALL_TASKS,
     acknowledgement: str = ACKNOWLEDGEMENT,
 ) -> list[Dialogue]:
-    """Read the stories of bAbI files, a dialogue each.
+    """Read the stories of bAbI files; each becomes a dialogue.
 
     Args:
         source: files, folders or glob patterns; a file's name tells its task: qa1_single-supporting-fact_train.txt.
@@ -54,10 +54,9 @@ def read_babi(
 
 
 def hold_out(dialogues: Sequence[Dialogue], share: float = 0.1) -> tuple[list[Dialogue], list[Dialogue]]:
-    """Divide dialogues into those for training and those for validation, about `share` of them.
+    """Divide dialogues into those for training and those for validation, which are about `share` of them.
 
-    A hash of a dialogue's words decides, so that the division depends on nothing else: equal stories are on the same
-    side, and other files do not change it.
+    Only a hash of a dialogue's words decides: equal stories are on the same side, in any set of files.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, got {share!r}")

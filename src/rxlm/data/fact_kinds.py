@@ -1,8 +1,7 @@
-"""The kinds of fact that people tell in generated dialogues: their values, and how each is told, changed and asked.
+"""The kinds of fact in generated dialogues: their values, and the wordings that tell, change and ask for them.
 
-In a wording `{v}` stands for the value, `{V}` for the value with a capital and `{a}` for its "a" or "an"; where a fact
-changes, `{o}` stands for the old value and `{b}` for its article. A wording is a query with an answer that fits it, so
-that one line reads as one turn.
+In a wording, `{v}` is the value, `{V}` the value with a capital, and `{a}` its "a" or "an"; where a fact changes, `{o}`
+is the old value and `{b}` its article. A wording is a query with its answer, so that one line reads as one turn.
 """
 
 from collections.abc import Sequence
@@ -14,13 +13,13 @@ Variety = Literal["small", "full"]
 
 
 class Wording(NamedTuple):
-    """One wording of a turn: what the person says, and what is answered."""
+    """The words of a turn: the user's query and its answer, with places for values."""
 
     query: str
     answer: str
 
     def fill(self, value: str, old: str = "") -> tuple[str, str]:
-        """Return query and answer with the value put in, and the old value where a change names it."""
+        """Return query and answer with the value, and with the old value where a change names it."""
         words = {
             "v": value,
             "V": value[0].upper() + value[1:],
@@ -41,8 +40,8 @@ class FactKind:
     """A kind of fact: a person has one value of it at a time.
 
     Fields:
-        name: how `Question.kind` names it.
-        values: the values that it may have, and that compete when an answer is scored.
+        name: `Question.kind`.
+        values: its possible values, which compete when an answer is scored.
         tell, update: wordings of the first telling, and of a change.
         ask: wordings of the question with its answer.
     """
@@ -77,7 +76,7 @@ def fact_kinds(variety: Variety) -> tuple[FactKind, ...]:
 
 
 def values_by_kind(variety: Variety) -> dict[str, tuple[str, ...]]:
-    """Return the values of every kind by its name: the competitors of `scoring.grade`."""
+    """Return the values of each kind by its name: the competitors of `scoring.grade`."""
     return {kind.name: kind.values for kind in fact_kinds(variety)}
 
 

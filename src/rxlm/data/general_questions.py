@@ -1,4 +1,4 @@
-"""Questions and requests for which no memory is needed: a language model answers them by itself."""
+"""Questions and requests that need no memory: a language model knows the answer, or invents it."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -86,7 +86,7 @@ _ASKED = {
 
 @cache
 def general_questions() -> Sequence[str]:
-    """Return some two hundred of them, in an order that mixes their forms."""
+    """Return about two hundred questions and requests, in an order that mixes their forms."""
     forms = [[form.format(part.strip()) for part in parts.split(",")] for form, parts in _ASKED.items()]
     longest = max(map(len, forms))
     return tuple(form[number] for number in range(longest) for form in forms if number < len(form))

@@ -1,9 +1,8 @@
 """Values beyond the generator's lists, made from the words of a tokenizer's vocabulary.
 
-A few values of a kind can be learnt by heart, so a memory that is to hold any name or number has to be trained with
-many. An open value is one of the kind's own with its last word exchanged: "in the blue box" becomes "in the blue
-lantern", "New York" "New Harvest", room 17 room 4093. Some words are put together from two tokens or more, as rare
-names are.
+A model can learn a few values by heart; to remember any name or number, it must see many. An open value is a value of
+the kind with another last word: "in the blue box" becomes "in the blue lantern", "New York" becomes "New Harvest", and
+room 17 becomes room 4093. Some words consist of several tokens, as rare names do.
 """
 
 import random
@@ -15,16 +14,16 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.fact_kinds import FactKind
 
 _WORD_STARTS = ("\u0120", "\u2581")
-"""What a token begins with where a word begins: in byte-level, and in SentencePiece vocabularies."""
+"""First character of a token at the beginning of a word, in byte-level and in SentencePiece vocabularies."""
 _LONGEST_NUMBER = 9999
 
 
 class WordSource:
-    """Draws words: lower case, or with a capital, and numbers.
+    """Draws words in lower case or with a capital, and numbers.
 
     Args:
-        tokenizer: its vocabulary has the words.
-        excluded: words that are never drawn, in any case; for example those of test values.
+        tokenizer: the words come from its vocabulary.
+        excluded: words that are never drawn, in upper or lower case, for example those of test values.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, excluded: Collection[str] = ()) -> None:
@@ -41,7 +40,7 @@ class WordSource:
             raise ValueError("The tokenizer's vocabulary has no whole words: open values cannot be made of it.")
 
     def like(self, word: str, rng: random.Random) -> str:
-        """Draw a word of the same sort: a number, with a capital, or in lower case."""
+        """Draw a word of the same form: a number, with a capital, or in lower case."""
         while True:
             if word.isdigit():
                 drawn = str(int(10 ** rng.uniform(1, len(str(_LONGEST_NUMBER)))))
@@ -56,7 +55,7 @@ class WordSource:
 def open_values(
     kinds: Sequence[FactKind], words: WordSource, count: int, *, seed: int = 0
 ) -> Mapping[str, tuple[str, ...]]:
-    """Return `count` values a kind, by its name; none is a value of the kind itself, nor twice in it."""
+    """Return `count` different values per kind, by its name; none is in the kind's own list."""
     return {kind.name: _open_values(kind, words, count, random.Random(f"{seed}/{kind.name}")) for kind in kinds}
 
 

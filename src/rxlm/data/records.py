@@ -1,8 +1,8 @@
-"""Interactions and dialogues, which training data consists of, and how records of files become them.
+"""Interactions and dialogues, which training data consists of, and how to make them of the records of a file.
 
-An interaction is one query with its answer; a dialogue is a list of interactions. Records come in the shapes that
-people have: `{"query", "answer"}`, `{"prompt", "completion"}`, `{"messages"}`, and `{"query", "answer",
-"interactions"}`. A record in no such shape raises `RecordError`, which says where the record is and what is wrong.
+An interaction is a query with its answer; a dialogue is a list of interactions. Records may have these shapes:
+`{"query", "answer"}`, `{"prompt", "completion"}`, `{"messages"}`, and `{"query", "answer", "interactions"}`. Any other
+record raises `RecordError`, which names the place of the record and the error.
 """
 
 import json
@@ -12,22 +12,22 @@ from typing import Any
 
 
 class RecordError(ValueError):
-    """A record that cannot be used; the message names its place (file and line, or number) and the field."""
+    """A record that cannot be used; the message names its place (file and line, or number) and its field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a turn asks for that was said before; evaluation scores the answer by it.
+    """A question about facts told in earlier turns, as evaluation scores the answer to it.
 
     Fields:
-        kind: the kind of fact, such as "home"; the answers of one kind compete with each other.
-        expected: the values that the answer must name; empty where the fact was never told.
-        distance: turns from the oldest fact that is needed to this question, 1 for the turn before; None where it
+        kind: the kind of fact, for example "home"; the values of a kind compete with each other.
+        expected: the values that the answer must name; empty if the fact was never told.
+        distance: turns from the oldest fact that the answer needs to this question, 1 for the turn before; None if it
             was never told.
-        mention_distance: turns since the value was last said, in a statement or in an answer; equal to `distance`
-            where this is the first question about the fact. None where it was never told or is not known.
-        stale: values that this fact had earlier in the dialogue and has no longer.
-        facts_held: how many facts the dialogue has told so far, overwritten ones not counted; 0 where not known.
+        mention_distance: turns since the value was last mentioned, in a statement or an answer; equal to `distance` at
+            the first question about the fact. None: never told, or not known.
+        stale: earlier values of the fact, which have changed since.
+        facts_held: number of facts told so far, without overwritten ones; 0: not known.
     """
 
     kind: str
@@ -39,15 +39,15 @@ class Question:
 
     @property
     def was_told(self) -> bool:
-        """Whether the dialogue has told the fact: if not, the right answer is to say so."""
+        """Whether the dialogue has told the fact; if not, the right answer is to say so."""
         return self.distance is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One turn: a query and its answer, with the thought before the answer and what is asked, if any.
+    """One turn: a query and its answer, with the thought before the answer and the question in the query, if any.
 
-    With `is_reference` false the answer was said, and is remembered, but is not what a model should learn to say.
+    An answer that is not a reference is remembered, but a model is not trained to give it.
     """
 
     query: str
@@ -59,7 +59,7 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """The turns of one conversation; `source` says where it comes from, `details` what else the data gives."""
+    """The turns of one conversation; `source`: where it comes from; `details`: what else the data has about it."""
 
     turns: tuple[Interaction, ...]
     source: str = ""
@@ -74,7 +74,7 @@ class Dialogue:
 
     @property
     def num_characters(self) -> int:
-        """Characters of all queries, thoughts and answers: about how much work the dialogue is."""
+        """Characters of all queries, thoughts and answers: an estimate of the work."""
         return sum(len(turn.query) + len(turn.thought or "") + len(turn.answer) for turn in self.turns)
 
 
@@ -86,7 +86,7 @@ _THOUGHTS = ("thought", "reasoning_content", "thinking")
 
 
 def text_of(record: Mapping[str, Any], place: str, column: str = "text") -> str:
-    """Return the text in one column of a record; `RecordError` where there is none."""
+    """Return the text in one column of a record; `RecordError` if there is none."""
     if column not in record:
         raise RecordError(f"{place}: no column {column!r}; the columns are: {_names(record)}")
     text = record[column]
@@ -98,8 +98,8 @@ def text_of(record: Mapping[str, Any], place: str, column: str = "text") -> str:
 def interaction_of(record: Mapping[str, Any], place: str) -> Interaction:
     """Return the interaction of a record in one of INTERACTION_SHAPES.
 
-    Messages must be one user message with its answer, after a system message if there is one, which goes before
-    the query. `thought` (or `reasoning_content`, `thinking`) beside the answer is its thought.
+    Messages must be one user message with its answer. A system message may come first; it is put before the query.
+    The field `thought` (or `reasoning_content`, `thinking`) of an answer is its thought.
     """
     messages = _messages_of(record, place)
     if messages is not None:
@@ -117,8 +117,8 @@ def interaction_of(record: Mapping[str, Any], place: str) -> Interaction:
 def dialogue_of(record: Mapping[str, Any], place: str) -> Dialogue:
     """Return the dialogue of a record in one of DIALOGUE_SHAPES.
 
-    With "interactions", the record's own query and answer are the first turn and those in the list the following
-    ones. Where a format has no lists (CSV), "interactions" and "messages" may be JSON text.
+    With "interactions", the record's own query and answer are the first turn, and the list has the following turns. In
+    a format without lists (CSV), "interactions" and "messages" may be JSON text.
     """
     messages = _messages_of(record, place)
     if messages is not None:
@@ -156,7 +156,7 @@ def _has_pair(record: Mapping[str, Any]) -> bool:
 
 
 def _messages_of(record: Mapping[str, Any], place: str) -> list[tuple[Any, str]] | None:
-    """Return a record's messages, each with its place, or None where it has none."""
+    """Return a record's messages, each with its place; None if it has no messages."""
     if record.get("messages") is not None:
         return _places(_list_in(record, "messages", place), place, "messages")
     # TRL's conversational form: the prompt and the completion are lists of messages themselves.

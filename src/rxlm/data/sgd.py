@@ -1,6 +1,6 @@
-"""The Schema-Guided Dialogue dataset (Rastogi et al., 2020) as dialogues: the user asks, the system answers.
+"""The Schema-Guided Dialogue dataset (Rastogi et al., 2020) as dialogues between a user and a system.
 
-A file made from this data stays under its licence, CC BY-SA 4.0: every dialogue's `details` say so.
+Files made from this data keep its licence, CC BY-SA 4.0; the `details` of every dialogue name it.
 """
 
 import gzip
@@ -16,7 +16,7 @@ LICENCE = "CC BY-SA 4.0"
 
 
 def read_sgd(path: PathLike) -> list[Dialogue]:
-    """Read the dialogues of a .jsonl or .jsonl.gz file, one a line.
+    """Read the dialogues of a .jsonl or .jsonl.gz file, one per line.
 
     A line is `{"id", "services", "turns": [["U", text], ["S", text], ...], "final_state": {service: {slot: [value]}}}`.
     `details` of a dialogue holds its "id", "services", "licence", and "slots": the values that the user and the system

@@ -1,4 +1,4 @@
-"""Turns that need no memory, and the answers to questions about what was never told."""
+"""Small talk, which needs no memory, and answers to questions about facts that were never told."""
 
 from functools import cache
 

@@ -1,7 +1,7 @@
-"""Stories to learn language from: old children's books, picture books, and FairytaleQA (Xu et al., 2022).
+"""Stories for language modelling: old children's books, picture books, and FairytaleQA (Xu et al., 2022).
 
-Books and stories are texts for stage 1. FairytaleQA has stories in sections with questions, which become dialogues:
-each section a turn that is acknowledged, each question a turn. Some of its stories are also in the books:
+Books and stories are texts for stage 1. FairytaleQA has stories in sections, with questions; they become dialogues, in
+which each section, with an acknowledgement, and each question is a turn. Some of its stories are in the books, too:
 `rxlm.data.contamination` finds them.
 """
 
@@ -18,10 +18,10 @@ ACKNOWLEDGEMENT = "Go on."
 
 
 def read_gutenberg(folder: PathLike) -> dict[str, str]:
-    """Return the books of a folder of Project Gutenberg text files by file name, without its header and footer.
+    """Return the books in a folder of Project Gutenberg text files, without headers and footers, by file name.
 
-    Files named in capitals (SOURCE.txt, README.txt) are about the books and are skipped. Files that are not UTF-8
-    are read as Latin-1.
+    Files named in capitals (SOURCE.txt, README.txt) are about the books and are left out. Files that are not UTF-8 are
+    read as Latin-1.
     """
     books = {}
     for file in find_files(folder, suffixes=(".txt",)):
@@ -36,7 +36,7 @@ def read_gutenberg(folder: PathLike) -> dict[str, str]:
 def strip_gutenberg(text: str) -> str:
     """Return a book without Project Gutenberg's header, footer and notes on who made the file.
 
-    Paragraphs come as single lines with a blank line between them. ValueError where no header or footer is found.
+    A paragraph is one line; blank lines separate paragraphs. ValueError if there is no header or footer.
     """
     lines = text.replace("\r\n", "\n").lstrip("\ufeff").split("\n")
     starts = [number for number, line in enumerate(lines) if _HEADER_END.search(line)]
@@ -56,7 +56,7 @@ def strip_gutenberg(text: str) -> str:
 
 
 def read_picture_books(path: PathLike) -> list[str]:
-    """Return the stories of a JSONL file of `{"title", "pages"}`: the title, then a page a paragraph."""
+    """Return the stories of a JSONL file of `{"title", "pages"}`: the title, then one paragraph per page."""
     stories = []
     for place, record in located_records(find_files(path, suffixes=RECORD_SUFFIXES)):
         title, pages = record.get("title"), record.get("pages")
@@ -70,8 +70,8 @@ def read_picture_books(path: PathLike) -> list[str]:
 def read_tiny_stories(path: PathLike) -> list[str]:
     """Return the stories of a text file in which blank lines separate paragraphs and single line ends stories.
 
-    Wrongly decoded quotation marks are repaired. Pieces too short for a story belong to the one before, because some
-    stories have single line ends inside.
+    Wrongly decoded quotation marks are corrected. A piece too short for a story belongs to the story before it: some
+    stories contain single line ends.
     """
     text = _mend(Path(path).read_text(encoding="utf-8"))
     stories: list[str] = []
@@ -112,11 +112,11 @@ def fairytale_dialogue(tale: Fairytale, *, max_words: int = 60, acknowledgement:
 
     Args:
         tale: the story.
-        max_words: a section with more words is told in several turns, divided between sentences.
+        max_words: a section with more words is divided between sentences into several turns.
         acknowledgement: the answer to a piece of the story.
 
-    A question's `distance` goes back to the first turn of the oldest section that answers it. `details` holds the
-    "story" and the "references": for each turn its reference answers, of which the first is the turn's answer.
+    The `distance` of a question is to the first turn of the oldest section that answers it. `details` has the "story"
+    and the "references": the reference answers of each turn, of which the first is the turn's answer.
     """
     turns: list[Interaction] = []
     first_turns = []
@@ -151,7 +151,7 @@ def _fairytale(record: Mapping[str, Any], place: str) -> Fairytale:
 
 
 def _pieces(section: str, max_words: int) -> Iterator[str]:
-    """Divide a section between its sentences into pieces of at most `max_words` words, where sentences are shorter."""
+    """Divide a section between sentences into pieces of at most `max_words` words, or one longer sentence."""
     piece: list[str] = []
     for sentence in re.split(r"(?<=[.!?;])\s+|(?<=[.!?][\"'])\s+", section):
         words = sentence.split()

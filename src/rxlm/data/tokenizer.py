@@ -60,8 +60,8 @@ def train_tokenizer(
         texts: strings, for example `read_texts("books/")` or `read_dataset("org/name")` of `rxlm.data.text_files`.
         vocab_size: number of tokens. A small corpus may give fewer; then a warning is logged.
         min_frequency: how often a pair must occur to be merged.
-        whole_words: texts are encoded in lower case and with a space in front, and are decoded like that. A word is then
-            the same token everywhere: a small model need not learn that "Mary", " Mary" and " mary" are one person.
+        whole_words: texts are encoded in lower case, with a space in front, and decoded like that. A word is then the
+            same token everywhere: a small model need not learn that "Mary", " Mary" and " mary" are one person.
         show_progress: shows a progress bar.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()

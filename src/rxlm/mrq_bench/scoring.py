@@ -1,11 +1,12 @@
 """Is an answer right, and how often would a guess be? One scorer for values that compete, one for exact answers."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.scoring import Audit, Grade, grade, is_same_answer, normalise, wrong_answers
+from rxlm.data.scoring import Grade, grade, is_same_answer, normalise, wrong_answers
 
 MOST_COMPETITORS_AUDITED = 40
 
@@ -87,6 +88,26 @@ def question_of(turn: Interaction) -> Question:
 def asked(dialogues: Iterable[Dialogue]) -> Iterable[Interaction]:
     """Yield the turns of dialogues that carry a question."""
     return (turn for dialogue in dialogues for turn in dialogue.turns if turn.question is not None)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A check of a scorer on answers known to be right or wrong: the shares that it grades RIGHT.
+
+    Fields:
+        num_questions: questions asked.
+        gold: share of reference answers.
+        wrong: share of wrong answers.
+    """
+
+    num_questions: int
+    gold: float
+    wrong: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every reference answer is right and every wrong one is not."""
+        return self.num_questions > 0 and self.gold == 1.0 and self.wrong == 0.0
 
 
 def audit(dialogues: Iterable[Dialogue], scorer: Scorer) -> Audit:
