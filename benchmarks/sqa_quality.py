@@ -23,10 +23,10 @@ from rich.table import Table
 from rxlm.data.packing import Packed, PackedBatch, TextPacker
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.tokenizer import load_tokenizer_from_file, train_tokenizer
-from rxlm.data.turn_tokenizer import TokenIds
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.recipes import stories
 from rxlm.recipes.stories import StoriesCorpus
+from rxlm.rxt.text import token_ids_of
 from rxlm.training.causal_lm import CausalLanguageModelling
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.trainer import Trainer
@@ -72,7 +72,7 @@ class Texts:
         if not folder.is_dir():
             train_tokenizer(documents, settings.vocab_size).save_pretrained(folder)
         self.tokenizer = load_tokenizer_from_file(folder)
-        self.packer = TextPacker(self.tokenizer, TokenIds.of(self.tokenizer), seq_len=settings.tokens)
+        self.packer = TextPacker(self.tokenizer, token_ids_of(self.tokenizer), seq_len=settings.tokens)
         sequences: list[Packed] = list(self.packer.pack(documents))
         order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(settings.seed)).tolist()
         shuffled = [sequences[number] for number in order]

@@ -1,4 +1,4 @@
-"""What the tests of data share: a tokenizer and an encoder, and the real data where it is."""
+"""What the tests of data share: a tokenizer and a turn tokenizer, and the real data where it is."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import pytest
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.tokenizer import train_tokenizer
-from rxlm.data.turn_tokenizer import TokenIds, TurnTokenizer
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.rxt.text import token_ids_of
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -19,11 +20,11 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def tokens(tokenizer):
-    return TokenIds.of(tokenizer, thinks=True)
+    return token_ids_of(tokenizer)
 
 
 @pytest.fixture
-def encoder(tokenizer, tokens):
+def turn_tokenizer(tokenizer, tokens):
     return TurnTokenizer(tokenizer, tokens, max_tokens=48)
 
 

@@ -4,13 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.templates import interaction_ids
 from rxlm.data.tokenizer import encode_text
-from rxlm.data.turn_tokenizer import TokenIds, TurnTokenizer
+from rxlm.data.turn_tokenizer import TurnTokenizer
 
 texts = st.text("abc .?", min_size=1, max_size=40)
 interactions = st.builds(Interaction, texts, texts, st.none() | texts)
@@ -32,11 +30,11 @@ def test_encoding_has_the_form_of_the_template(tokenizer, tokens, interaction):
 
 @given(interaction=interactions, max_tokens=st.integers(5, 60))
 def test_truncation_takes_the_start_of_the_query_first_and_no_special_token(tokenizer, tokens, interaction, max_tokens):
-    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=max_tokens)
+    turn_tokenizer = TurnTokenizer(tokenizer, tokens, max_tokens=max_tokens)
     if interaction.thought is not None and max_tokens < 8:
         interaction = Interaction(interaction.query, interaction.answer)
     whole = TurnTokenizer(tokenizer, tokens, max_tokens=1000).encode(interaction)
-    cut = encoder.encode(interaction)
+    cut = turn_tokenizer.encode(interaction)
     excess = max(len(whole.ids) - max_tokens, 0)
     assert len(cut.ids) == len(whole.ids) - excess
     assert [t for t in cut.ids if t in special(tokens)] == [t for t in whole.ids if t in special(tokens)]
@@ -52,30 +50,30 @@ def test_truncation_takes_the_start_of_the_query_first_and_no_special_token(toke
         assert cut.end_of_targets == len(cut.ids)
 
 
-def test_first_cut_is_logged(encoder, caplog):
-    encoder.encode(Interaction("Hi.", "Hello!"))
+def test_first_cut_is_logged(turn_tokenizer, caplog):
+    turn_tokenizer.encode(Interaction("Hi.", "Hello!"))
     assert not caplog.messages
     for _ in range(2):
-        encoder.encode(Interaction("I live in Paris. " * 20, "Hello!"))
+        turn_tokenizer.encode(Interaction("I live in Paris. " * 20, "Hello!"))
     (message,) = caplog.messages
-    assert message.startswith(f"max_tokens={encoder.max_tokens}: an interaction is ")
+    assert message.startswith(f"max_tokens={turn_tokenizer.max_tokens}: an interaction is ")
     assert "0 from the end of its answer" in message
 
 
-def test_thought_needs_a_thinking_token(tokenizer):
-    encoder = TurnTokenizer(tokenizer, TokenIds.of(tokenizer), max_tokens=48)
+def test_thought_needs_a_thinking_token(tokenizer, tokens):
+    turn_tokenizer = TurnTokenizer(tokenizer, tokens.replace(think_token_id=None), max_tokens=48)
     with pytest.raises(ValueError, match="has a thought, and the model has no thinking token"):
-        encoder.encode(Interaction("Who?", "I.", "Hm."))
+        turn_tokenizer.encode(Interaction("Who?", "I.", "Hm."))
 
 
 @given(rows=st.lists(interactions, min_size=1, max_size=5))
 def test_batch_holds_each_row_padded_at_the_end(tokenizer, tokens, rows):
-    encoder = TurnTokenizer(tokenizer, tokens, max_tokens=30)
-    batch = encoder.interaction_batch(rows)
+    turn_tokenizer = TurnTokenizer(tokenizer, tokens, max_tokens=30)
+    batch = turn_tokenizer.interaction_batch(rows)
     assert batch.ids.shape == batch.mask.shape == batch.answer_mask.shape
     assert batch.ids.shape[1] == max(int(batch.mask.sum(1).max()), 1)
     for row, interaction in enumerate(rows):
-        encoded = encoder.encode(interaction)
+        encoded = turn_tokenizer.encode(interaction)
         length = len(encoded.ids)
         assert batch.ids[row, :length].tolist() == list(encoded.ids)
         assert (batch.ids[row, length:] == tokens.pad_token_id).all()
@@ -84,20 +82,20 @@ def test_batch_holds_each_row_padded_at_the_end(tokenizer, tokens, rows):
         assert batch.answer_mask[row].nonzero()[:, 0].tolist() == list(predicted)
 
 
-def test_dialogues_that_have_ended_go_on_with_padding(encoder, tokens):
+def test_dialogues_that_have_ended_go_on_with_padding(turn_tokenizer, tokens):
     turn = Interaction("Who?", "I.")
-    batch = encoder.dialogue_batch([Dialogue((turn,) * count) for count in (1, 3, 2)])
+    batch = turn_tokenizer.dialogue_batch([Dialogue((turn,) * count) for count in (1, 3, 2)])
     assert (batch.batch_size, batch.num_turns) == (3, 3)
     assert [turn.present.tolist() for turn in batch.turns] == [[1, 1, 1], [0, 1, 1], [0, 1, 0]]
     last = batch.turns[2]
     assert (last.ids[0] == tokens.pad_token_id).all()
     assert not last.answer_mask[0].any()
-    assert batch.num_tokens == 6 * len(encoder.encode(turn).ids)
+    assert batch.num_tokens == 6 * len(turn_tokenizer.encode(turn).ids)
 
 
-def test_turn_is_the_same_in_any_company(encoder):
+def test_turn_is_the_same_in_any_company(turn_tokenizer):
     short, long = Interaction("Who?", "I."), Interaction("Where do I live?", "You live in Paris, I think.")
-    alone, together = encoder.interaction_batch([short]), encoder.interaction_batch([long, short])
+    alone, together = turn_tokenizer.interaction_batch([short]), turn_tokenizer.interaction_batch([long, short])
     width = alone.ids.shape[1]
     assert torch.equal(together.ids[1, :width], alone.ids[0])
     assert torch.equal(together.answer_mask[1, :width], alone.answer_mask[0])
@@ -117,10 +115,12 @@ def test_turn_is_the_same_in_any_company(encoder):
     ],
 )
 def test_tokens_that_name_what_is_asked_for_are_marked_and_the_one_behind_them(
-    encoder, tokenizer, answer, expected, named
+    turn_tokenizer, tokenizer, answer, expected, named
 ):
     question = Question("home", expected, 1 if expected else None)
-    batch = encoder.interaction_batch([Interaction("Hi.", "Paris."), Interaction("Where?", answer, question=question)])
+    batch = turn_tokenizer.interaction_batch(
+        [Interaction("Hi.", "Paris."), Interaction("Where?", answer, question=question)]
+    )
     assert batch.value_mask is not None
     assert not batch.value_mask[0].any()
     assert not (batch.value_mask & ~batch.answer_mask).any()
@@ -135,9 +135,9 @@ def test_a_value_behind_the_cut_of_a_long_answer_is_not_marked(tokenizer, tokens
         assert not (batch.value_mask & ~batch.answer_mask).any()
 
 
-def test_queries_leave_room_for_an_answer(encoder, tokens):
-    batch = encoder.query_batch(["Who am I?", "I live in Paris. " * 20], room=10)
-    assert batch.ids.shape[1] == encoder.max_tokens - 11
+def test_queries_leave_room_for_an_answer(turn_tokenizer, tokens):
+    batch = turn_tokenizer.query_batch(["Who am I?", "I live in Paris. " * 20], room=10)
+    assert batch.ids.shape[1] == turn_tokenizer.max_tokens - 11
     assert batch.ids[:, :2].tolist() == [[tokens.bos_token_id, tokens.query_token_id]] * 2
     assert not batch.answer_mask.any()
 
@@ -147,21 +147,15 @@ def test_too_few_tokens_for_a_text_are_refused(tokenizer, tokens):
         TurnTokenizer(tokenizer, tokens, max_tokens=4)
 
 
-def test_special_tokens_in_a_text_stay_text(encoder, tokens):
-    ids = encoder.encode(Interaction("Say [A] and [EOS].", "[Q]")).ids
+def test_special_tokens_in_a_text_stay_text(turn_tokenizer, tokens):
+    ids = turn_tokenizer.encode(Interaction("Say [A] and [EOS].", "[Q]")).ids
     assert sum(token in special(tokens) for token in ids) == 3
     assert ids.count(tokens.eos_token_id) == 1
 
 
-def test_tokenizer_without_the_tokens_is_refused():
-    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
-    with pytest.raises(ValueError, match=r"no special token '\[PAD\]'"):
-        TokenIds.of(bare)
-
-
-def test_batches_move_between_devices(encoder):
+def test_batches_move_between_devices(turn_tokenizer):
     turn = Interaction("Who?", "I.")
-    batch = encoder.dialogue_batch([Dialogue((turn, turn))])
+    batch = turn_tokenizer.dialogue_batch([Dialogue((turn, turn))])
     assert torch.equal(batch.to("cpu").turns[1].ids, batch.turns[1].ids)
     moved = batch.to("meta").turns[0]
     assert all(getattr(moved, name).device.type == "meta" for name in ("ids", "mask", "answer_mask", "value_mask"))

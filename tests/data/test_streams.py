@@ -18,19 +18,19 @@ def finite(index):
     return (Interaction(f"c{index}", f"t{turn}") for turn in range(1 + index % 5))
 
 
-def streams(encoder, open_conversation=endless, **options):
+def streams(turn_tokenizer, open_conversation=endless, **options):
     options = {"batch_size": 4, "turns_per_batch": 3, "reset_probability": 0.3} | options
-    return ConversationStreams(open_conversation, encoder, **options)
+    return ConversationStreams(open_conversation, turn_tokenizer, **options)
 
 
 def plain(batch):
     return batch.fresh.tolist(), batch.interactions
 
 
-def test_rows_go_on_where_they_were_or_begin_anew(encoder):
+def test_rows_go_on_where_they_were_or_begin_anew(turn_tokenizer):
     ends = [None] * 4
     begun = set()
-    for batch in islice(streams(encoder), 30):
+    for batch in islice(streams(turn_tokenizer), 30):
         for row, turns in enumerate(batch.interactions):
             conversation, first = turns[0].query, int(turns[0].answer[1:])
             assert [turn.answer for turn in turns] == [f"t{first + step}" for step in range(3)]
@@ -47,9 +47,9 @@ def test_rows_go_on_where_they_were_or_begin_anew(encoder):
     assert 4 + 10 < len(begun) < 4 + 60
 
 
-def test_where_a_conversation_ends_the_next_one_follows(encoder):
+def test_where_a_conversation_ends_the_next_one_follows(turn_tokenizer):
     rows = [[] for _ in range(4)]
-    for batch in islice(streams(encoder, finite, reset_probability=0.0), 20):
+    for batch in islice(streams(turn_tokenizer, finite, reset_probability=0.0), 20):
         assert batch.fresh.shape == (3, 4)
         assert all(turn.present.all() for turn in batch.turns)
         for row, turns in enumerate(batch.interactions):
@@ -67,36 +67,36 @@ def test_where_a_conversation_ends_the_next_one_follows(encoder):
 @pytest.mark.parametrize("open_conversation", [endless, finite])
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("before", [0, 1, 5, 12])
-def test_resumed_rows_go_on_from_their_own_or_another_ranks_state(encoder, open_conversation, rank, before):
+def test_resumed_rows_go_on_from_their_own_or_another_ranks_state(turn_tokenizer, open_conversation, rank, before):
     options = {"batch_size": 2, "rank": rank, "world_size": 2, "seed": 5}
-    straight = streams(encoder, open_conversation, **options)
-    other = streams(encoder, open_conversation, **options | {"rank": 1 - rank})
+    straight = streams(turn_tokenizer, open_conversation, **options)
+    other = streams(turn_tokenizer, open_conversation, **options | {"rank": 1 - rank})
     for _ in range(before):
         next(straight), next(other)
     for saved in (straight, other):
-        resumed = streams(encoder, open_conversation, **options)
+        resumed = streams(turn_tokenizer, open_conversation, **options)
         next(resumed)
         resumed.load_state_dict(json.loads(json.dumps(saved.state_dict())))
-        again = streams(encoder, open_conversation, **options)
+        again = streams(turn_tokenizer, open_conversation, **options)
         again.load_state_dict(straight.state_dict())
         for _ in range(5):
             assert plain(next(resumed)) == plain(next(again))
 
 
 @pytest.mark.parametrize("open_conversation", [endless, finite])
-def test_ranks_together_see_the_rows_of_one_process(encoder, open_conversation):
-    whole = streams(encoder, open_conversation, batch_size=4)
-    ranks = [streams(encoder, open_conversation, batch_size=2, rank=rank, world_size=2) for rank in range(2)]
+def test_ranks_together_see_the_rows_of_one_process(turn_tokenizer, open_conversation):
+    whole = streams(turn_tokenizer, open_conversation, batch_size=4)
+    ranks = [streams(turn_tokenizer, open_conversation, batch_size=2, rank=rank, world_size=2) for rank in range(2)]
     for _ in range(10):
         expected, parts = next(whole), [next(rank) for rank in ranks]
         assert torch.equal(torch.cat([part.fresh for part in parts], dim=1), expected.fresh)
         assert parts[0].interactions + parts[1].interactions == expected.interactions
 
 
-def test_other_conversations_cannot_be_resumed(encoder):
-    state = streams(encoder).state_dict()
+def test_other_conversations_cannot_be_resumed(turn_tokenizer):
+    state = streams(turn_tokenizer).state_dict()
     with pytest.raises(ValueError, match="turns_per_batch is 4 here and 3 in the checkpoint"):
-        streams(encoder, turns_per_batch=4).load_state_dict(state)
+        streams(turn_tokenizer, turns_per_batch=4).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_other_conversations_cannot_be_resumed(encoder):
         ({"batch_size": 0}, "batch_size=0"),
     ],
 )
-def test_impossible_settings_are_refused(encoder, options, message):
+def test_impossible_settings_are_refused(turn_tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
-        streams(encoder, **options)
+        streams(turn_tokenizer, **options)
 
 
-def test_conversation_without_a_turn_is_an_error(encoder):
+def test_conversation_without_a_turn_is_an_error(turn_tokenizer):
     with pytest.raises(ValueError, match="conversation 0 has no turns"):
-        next(streams(encoder, lambda index: iter(())))
+        next(streams(turn_tokenizer, lambda index: iter(())))

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedTokenizerFast
 
 from helpers import ARCHITECTURES, Architecture, build, some_ids, some_memory
 from rxlm.rxt.accounting import (
@@ -17,6 +19,7 @@ from rxlm.rxt.accounting import (
 )
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.presets import PRESETS, build_preset, preset_config
+from rxlm.rxt.text import token_ids_of
 
 
 def shape_of(name: str) -> RxTAlpha:
@@ -129,3 +132,9 @@ def test_the_operations_of_a_turn_are_those_that_pytorch_counts(name, position, 
 def test_the_table_adds_up_for_every_kind_of_model(name):
     model = build(name)
     assert parameter_table(model)["all"].total == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_tokenizer_without_the_special_tokens_is_refused():
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+    with pytest.raises(ValueError, match=r"The tokenizer lacks the special tokens \[PAD\], \[BOS\]"):
+        token_ids_of(bare)

@@ -75,7 +75,7 @@ class TextPacker:
 
     Args:
         tokenizer: encodes the texts.
-        tokens: ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
+        tokens: ids of the special tokens: a model's `tokenizer_config`; without a model, `rxlm.rxt.text.token_ids_of`.
         seq_len: tokens of a sequence, T.
     """
 

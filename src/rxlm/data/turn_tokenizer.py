@@ -6,9 +6,8 @@ Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -17,7 +16,7 @@ from rxlm.data.batches import DialogueBatch, TurnBatch
 from rxlm.data.padding import padded
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.templates import FittedTurn, InteractionTokens, fit_query, fit_turn
-from rxlm.data.tokenizer import ANSWER, BOS, EOS, PAD, QUERY, THINK, encode_text, special_token_id
+from rxlm.data.tokenizer import encode_text
 
 _logger = logging.getLogger(__name__)
 
@@ -32,34 +31,6 @@ class BatchTokens(InteractionTokens, Protocol):
     @property
     def pad_token_id(self) -> int:
         """[PAD]."""
-
-
-@dataclass(frozen=True)
-class TokenIds:
-    """`BatchTokens` of a tokenizer, for use without a model."""
-
-    pad_token_id: int
-    bos_token_id: int
-    eos_token_id: int
-    query_token_id: int
-    answer_token_id: int
-    think_token_id: int | None = None
-
-    @property
-    def before_query(self) -> tuple[int, ...]:
-        """The opening of a turn: `[BOS][Q]`."""
-        return self.bos_token_id, self.query_token_id
-
-    @property
-    def before_answer(self) -> tuple[int, ...]:
-        """[A]."""
-        return (self.answer_token_id,)
-
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerFast, *, thinks: bool = False) -> Self:
-        """Return the ids in a tokenizer; ValueError names a special token that it lacks."""
-        names = [PAD, BOS, EOS, QUERY, ANSWER, *([THINK] if thinks else [])]
-        return cls(*(special_token_id(tokenizer, name) for name in names))
 
 
 class TokenizedTurn(NamedTuple):
@@ -86,7 +57,7 @@ class TurnTokenizer:
 
     Args:
         tokenizer: encodes the texts.
-        tokens: ids of the special tokens: a model's `tokenizer_config`, or `TokenIds.of(tokenizer)`.
+        tokens: ids of the special tokens: a model's `tokenizer_config`; without a model, `rxlm.rxt.text.token_ids_of`.
         max_tokens: length of the longest interaction, with special tokens.
     """
 
