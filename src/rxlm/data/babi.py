@@ -23,20 +23,15 @@ TASK_NOTES = {
 HEADLINE_TASKS = tuple(task for task in ALL_TASKS if task not in TASK_NOTES)
 
 ACKNOWLEDGEMENT = "Okay."
+"""The answer to a statement."""
 
 
-def read_babi(
-    source: PathLike | Iterable[PathLike],
-    *,
-    tasks: Collection[int] = ALL_TASKS,
-    acknowledgement: str = ACKNOWLEDGEMENT,
-) -> list[Dialogue]:
+def read_babi(source: PathLike | Iterable[PathLike], *, tasks: Collection[int] = ALL_TASKS) -> list[Dialogue]:
     """Read the stories of bAbI files; each becomes a dialogue.
 
     Args:
         source: files, folders or glob patterns; a file's name tells its task: qa1_single-supporting-fact_train.txt.
         tasks: numbers of the tasks to read.
-        acknowledgement: the answer to a statement.
 
     `details` of a dialogue holds its "task", its "story" (the number in its file, from 1) and, where TASK_NOTES has
     one, a "note". A question's `distance` goes back to the oldest line that supports its answer; `kind` is "task 1".
@@ -50,7 +45,7 @@ def read_babi(
     missing = sorted(set(wanted).difference(task for task, _ in files))
     if missing:
         raise FileNotFoundError(f"no file of task {', '.join(map(str, missing))} in {str(source)!r}")
-    return [dialogue for task, file in sorted(files) for dialogue in _stories_of(file, task, acknowledgement)]
+    return [dialogue for task, file in sorted(files) for dialogue in _stories_of(file, task)]
 
 
 def hold_out(dialogues: Sequence[Dialogue], share: float = 0.1) -> tuple[list[Dialogue], list[Dialogue]]:
@@ -77,7 +72,7 @@ def _task_of(file: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def _stories_of(file: Path, task: int, acknowledgement: str) -> Iterator[Dialogue]:
+def _stories_of(file: Path, task: int) -> Iterator[Dialogue]:
     note = {"note": TASK_NOTES[task]} if task in TASK_NOTES else {}
     turns: list[Interaction] = []
     story = first_line = 0
@@ -97,15 +92,15 @@ def _stories_of(file: Path, task: int, acknowledgement: str) -> Iterator[Dialogu
             turns, story, first_line = [], story + 1, number
         if line_number != len(turns) + 1:
             raise RecordError(f"{place}: the line numbers of a story count up from 1, found {line_number}")
-        turns.append(_turn(match[2], line_number, task, acknowledgement, place))
+        turns.append(_turn(match[2], line_number, task, place))
     if turns:
         yield finished()
 
 
-def _turn(text: str, line_number: int, task: int, acknowledgement: str, place: str) -> Interaction:
+def _turn(text: str, line_number: int, task: int, place: str) -> Interaction:
     fields = text.split("\t")
     if len(fields) == 1:
-        return Interaction(text, acknowledgement)
+        return Interaction(text, ACKNOWLEDGEMENT)
     if len(fields) != 3:
         raise RecordError(f"{place}: a question has an answer and the numbers of its lines, separated by tabs")
     query, answer, supports = fields[0].strip(), fields[1].strip(), [int(word) for word in fields[2].split()]

@@ -107,13 +107,12 @@ def read_fairytales(path: PathLike) -> list[Fairytale]:
     return [_fairytale(record, place) for place, record in located_records(find_files(path, suffixes=RECORD_SUFFIXES))]
 
 
-def fairytale_dialogue(tale: Fairytale, *, max_words: int = 60, acknowledgement: str = ACKNOWLEDGEMENT) -> Dialogue:
+def fairytale_dialogue(tale: Fairytale, *, max_words: int = 60) -> Dialogue:
     """Return a story as a dialogue: it is told turn by turn, then its questions follow.
 
     Args:
         tale: the story.
         max_words: a section with more words is divided between sentences into several turns.
-        acknowledgement: the answer to a piece of the story.
 
     The `distance` of a question is to the first turn of the oldest section that answers it. `details` has the "story"
     and the "references": the reference answers of each turn, of which the first is the turn's answer.
@@ -122,7 +121,7 @@ def fairytale_dialogue(tale: Fairytale, *, max_words: int = 60, acknowledgement:
     first_turns = []
     for section in tale.sections:
         first_turns.append(len(turns))
-        turns += [Interaction(piece, acknowledgement) for piece in _pieces(section, max_words)]
+        turns += [Interaction(piece, ACKNOWLEDGEMENT) for piece in _pieces(section, max_words)]
     references: list[tuple[str, ...]] = [()] * len(turns)
     for question in tale.questions:
         distance = len(turns) - min(first_turns[section] for section in question.sections)
