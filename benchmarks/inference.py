@@ -23,11 +23,12 @@ from rich.table import Table
 
 from llama_peer import LlamaPeer
 from plots import plot_turns
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.rxt.accounting import decoding_parameters, memory_bytes
-from rxlm.rxt.generation import Prompt, SamplingConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.presets import build_preset
+from rxlm.rxt.prompt import Prompt
+from rxlm.rxt.sampling import SamplingConfig
 
 GREEDY = SamplingConfig(temperature=0.0)
 

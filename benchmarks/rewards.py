@@ -23,9 +23,10 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.tokenizer import encode_text, train_tokenizer
-from rxlm.rxt.generation import Prompt, SamplingConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.presets import preset_config
+from rxlm.rxt.prompt import Prompt
+from rxlm.rxt.sampling import SamplingConfig
 from rxlm.training.mrl.composite import composite_reward
 from rxlm.training.mrl.rewards import TurnAnswers
 

@@ -8,10 +8,13 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from rxlm.data.padding import padded
+from rxlm.memory import MemoryState, SlotState
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
+from rxlm.rxt.decoding import Column
 from rxlm.rxt.models import RxTAlpha, RxTBeta
+from rxlm.rxt.prompt import Prompt
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -145,7 +148,7 @@ def some_memory(model: RxTAlpha, seeds: Sequence[int]) -> MemoryState:
     config = model.memory_writer.config
     shape = (config.num_layers, config.num_slots, config.dim)
     rows = [torch.randn(shape, generator=torch.Generator().manual_seed(1000 + seed)) for seed in seeds]
-    return MemoryState(torch.stack(rows, dim=1).to(model.dtype))
+    return SlotState(torch.stack(rows, dim=1).to(model.dtype))
 
 
 def some_ids(num_rows: int, num_tokens: int, seed: int = 0) -> Tensor:
@@ -217,3 +220,14 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> N
     """Check that two tensors hold the same finite numbers, up to rounding."""
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
     assert actual.isfinite().all()
+
+
+def answers(columns: Sequence[Column], end_tokens: Sequence[int] = ()) -> list[list[int]]:
+    """Each row's generated tokens, without padding and without the end token."""
+    rows = zip(*[zip(column.tokens.tolist(), column.active.tolist(), strict=True) for column in columns], strict=True)
+    return [[token for token, active in row if active and token not in end_tokens] for row in rows]
+
+
+def whole_turns(prompt: Prompt, columns: Sequence[Column], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B, T) of prompts followed by what was generated."""
+    return padded([[*start, *end] for start, end in zip(prompt.rows(), answers(columns), strict=True)], pad_token_id)

@@ -35,8 +35,8 @@ def order_seed(seed: int, epoch: int) -> int:
     return mixed
 
 
-def row_generators(batch_size: int, seed: Seed) -> list[torch.Generator]:
-    """Return a generator for each of `batch_size` rows.
+def row_seeds(batch_size: int, seed: Seed) -> list[int]:
+    """Return a seed for each of `batch_size` rows.
 
     Args:
         batch_size: number of rows B.
@@ -44,10 +44,13 @@ def row_generators(batch_size: int, seed: Seed) -> list[torch.Generator]:
             PyTorch's global generator, which `torch.manual_seed` sets.
     """
     if seed is None:
-        seeds = torch.randint(2**62, (batch_size,)).tolist()
-    elif isinstance(seed, int):
-        seeds = [seed + row for row in range(batch_size)]
-    else:
-        check_seed(batch_size, seed)
-        seeds = list(seed)
-    return [torch.Generator().manual_seed(number) for number in seeds]
+        return torch.randint(2**62, (batch_size,)).tolist()
+    if isinstance(seed, int):
+        return [seed + row for row in range(batch_size)]
+    check_seed(batch_size, seed)
+    return list(seed)
+
+
+def row_generators(batch_size: int, seed: Seed) -> list[torch.Generator]:
+    """Return a generator for each of `batch_size` rows; `seed` as in `row_seeds`."""
+    return [torch.Generator().manual_seed(number) for number in row_seeds(batch_size, seed)]

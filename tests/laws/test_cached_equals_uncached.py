@@ -23,8 +23,8 @@ from helpers import (
     token_rows,
     tokens,
 )
-from rxlm.memory.slots.state import MemoryState
-from rxlm.rxt.interaction import MEMORY_UPDATE_DONE, MEMORY_UPDATE_STARTS
+from rxlm.memory import MemoryState
+from rxlm.rxt.current_memory import MEMORY_UPDATE_DONE, MEMORY_UPDATE_STARTS
 from rxlm.rxt.models import RxTAlpha
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers import ARCHITECTURES, build, shared_model, some_memory
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import SlotState
 
 TURNS = 5
 QUESTION = torch.tensor([[38, 39]])
@@ -70,7 +70,7 @@ def test_the_gradient_is_the_slope():
     direction, step = torch.randn_like(slots), 1e-6
 
     def loss(at: torch.Tensor) -> torch.Tensor:
-        memory = model.update_memory(MemoryState(at), turn_tokens(0))
+        memory = model.update_memory(SlotState(at), turn_tokens(0))
         return model.decode(QUESTION, memory).square().mean()
 
     with torch.enable_grad():

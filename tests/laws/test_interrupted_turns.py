@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from helpers import ARCHITECTURES, build, shared_model, some_ids, some_memory
-from rxlm.memory.slots.state import MemoryState
-from rxlm.rxt.interaction import MEMORY_UPDATE_STARTS
+from rxlm.memory import SlotState
+from rxlm.rxt.current_memory import MEMORY_UPDATE_STARTS
 
 QUERY = some_ids(1, 4, seed=1)
 
@@ -178,7 +178,7 @@ def test_training_changes_neither_a_state_at_hand_nor_the_current_memory(model):
 def test_a_turn_reads_its_memory_with_the_weights_of_the_moment(model):
     """Training between two turns must not leave keys and values of the old weights behind."""
     model.reset_stm_state()
-    state = MemoryState(model.export_stm_state())
+    state = SlotState(model.export_stm_state())
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(0.7)

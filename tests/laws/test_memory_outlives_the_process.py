@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from helpers import ARCHITECTURES, build, shared_model, some_ids, some_memory
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState, SlotState
 from rxlm.rxt.models import RxTAlpha
 
 NEXT_TURN = """
 import sys, torch
 from safetensors.torch import save_file
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState, SlotState
 from rxlm.rxt.models import RxTAlpha
 torch.set_num_threads(1)
 model, state, query, result = sys.argv[1:]
@@ -31,7 +31,7 @@ def test_a_conversation_goes_on_in_another_process_bit_for_bit(tmp_path):
     model.save_pretrained(tmp_path / "model")
     for turn in range(2):
         list(model.interact(some_ids(1, 4, seed=turn), seed=turn))
-    MemoryState(model.export_stm_state()).save(tmp_path / "conversation.safetensors")
+    SlotState(model.export_stm_state()).save(tmp_path / "conversation.safetensors")
 
     query = some_ids(1, 5, seed=7)
     answer = list(model.interact(query, temperature=0.9, top_k=20, seed=11))
@@ -56,7 +56,7 @@ def test_a_saved_conversation_goes_on_with_a_saved_model_bit_for_bit(name, dtype
     other = RxTAlpha.from_pretrained(tmp_path / "model")
     model.reset_stm_state(seed=1)
     list(model.interact(some_ids(1, 4), seed=1))
-    MemoryState(model.export_stm_state()).save(tmp_path / "conversation")
+    SlotState(model.export_stm_state()).save(tmp_path / "conversation")
     list(other.interact(some_ids(1, 6, seed=3), seed=5))  # another conversation, which must leave no trace
     other.load_stm_state(MemoryState.load(tmp_path / "conversation"))
     turns = [list(each.interact(some_ids(1, 5, seed=2), seed=2)) for each in (model, other)]
@@ -81,13 +81,13 @@ def test_a_batch_of_saved_conversations_goes_on_together_as_apart(tmp_path):
     """Join memories from files into one batch, and take one of them out again."""
     model = shared_model("reverse-gated-selfinterlayer-slotelementwise")
     for row in range(2):
-        MemoryState(torch.randn(2, 1, 6, 16, dtype=torch.float64)).save(tmp_path / str(row))
+        SlotState(torch.randn(2, 1, 6, 16, dtype=torch.float64)).save(tmp_path / str(row))
     states = [MemoryState.load(tmp_path / str(row)) for row in range(2)]
     model.set_batch_mode(True, 2)
     model.load_stm_state(MemoryState.join(states))
     query = some_ids(2, 4)
     answers = model.batch_interactions(query, seed=[4, 9])
-    after = MemoryState(model.export_stm_state())
+    after = SlotState(model.export_stm_state())
     model.set_batch_mode(False)
     for row, seed in enumerate([4, 9]):
         model.load_stm_state(states[row])

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from helpers import ARCHITECTURES, assert_close, build, shared_model, some_ids, some_memory, tokens
 from rxlm.data.packing import PackedBatch
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryReading, SlotState
+from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.moe import Routing
 from rxlm.training.joint import JointConfig, JointLanguageModelling, MaskedBatch
 
@@ -66,12 +67,12 @@ def test_the_decoder_sees_each_document_as_if_it_were_alone(name, rows, padding)
     hidden = model.decoder.hidden_states(batch.ids, memory, segments=batch.segments)
     slots = torch.randn(memory.num_layers, *batch.ids.shape, memory.slots.shape[3], dtype=model.dtype)
     same_document = batch.segments[:, :, None] == batch.segments[:, None, :]
-    own = model.decoder.read_memory(MemoryState(slots), slot_mask=same_document)
+    own = MemoryReading(tuple(KeyValueSource(own, mask=same_document) for own in slots.unbind(0)))
     own_hidden = model.decoder.hidden_states(batch.ids, own, segments=batch.segments)
     for row, where in places:
         ids = alone(batch.ids, (row, where))
         assert_close(hidden[row : row + 1, where], model.decoder.hidden_states(ids, memory.select(row)))
-        own_memory = MemoryState(slots[:, row : row + 1, where])
+        own_memory = SlotState(slots[:, row : row + 1, where])
         assert_close(own_hidden[row : row + 1, where], model.decoder.hidden_states(ids, own_memory))
 
 

@@ -17,9 +17,11 @@ from helpers import (
     token_rows,
     tokens,
 )
-from rxlm.memory.slots.state import MemoryState
-from rxlm.rxt.generation import Prompt, SamplingConfig, generate
+from rxlm.memory import MemoryState
+from rxlm.rxt.decoding import generate
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.prompt import Prompt
+from rxlm.rxt.sampling import SamplingConfig
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 samplings = st.sampled_from(

@@ -165,7 +165,7 @@ def test_the_state_before_is_left_as_it_was():
 
 def test_a_learned_memory_is_the_same_for_every_conversation_and_gets_a_gradient():
     network = make("simple", initial_memory="learned")
-    slots = network.initial_slots(3)
+    slots = network.first_memory(3).slots
     assert slots.shape == (LAYERS, 3, SLOTS, DIM)
     for row in range(3):
         assert torch.equal(slots[:, row], network.initial)
@@ -181,22 +181,22 @@ def test_the_first_values_of_a_learned_memory_have_the_chosen_spread():
 
 def test_a_memory_of_zeros_is_zero_and_nothing_to_learn():
     network = make("simple", initial_memory="zeros")
-    assert not network.initial_slots(2).any()
+    assert not network.first_memory(2).slots.any()
     assert network.initial is None
 
 
 def test_noise_is_drawn_a_conversation_by_its_seed():
     network = make("simple", initial_memory="normal", initial_std=0.5)
-    four = network.initial_slots(4, seed=10)
+    four = network.first_memory(4, seed=10).slots
     assert not torch.equal(four[:, 0], four[:, 1])
-    assert torch.equal(network.initial_slots(2, seed=10), four[:, :2])
-    assert torch.equal(network.initial_slots(3, seed=[13, 10, 11]), four[:, [3, 0, 1]])
+    assert torch.equal(network.first_memory(2, seed=10).slots, four[:, :2])
+    assert torch.equal(network.first_memory(3, seed=[13, 10, 11]).slots, four[:, [3, 0, 1]])
     assert four.dtype == torch.float64
 
 
 def test_noise_has_the_chosen_spread():
     config = MemoryAttentionConfig(**BASE | {"num_slots": 500}, initial_memory="normal", initial_std=0.3)
-    slots = MemoryAttention(config).initial_slots(1, seed=0)
+    slots = MemoryAttention(config).first_memory(1, seed=0).slots
     assert slots.std() == pytest.approx(0.3, rel=0.05)
     assert slots.mean().abs() < 0.01
 
@@ -204,25 +204,25 @@ def test_noise_has_the_chosen_spread():
 def test_without_a_seed_noise_follows_pytorchs_global_generator():
     network = make("simple", initial_memory="normal")
     torch.manual_seed(3)
-    first = network.initial_slots(2)
-    assert not torch.equal(network.initial_slots(2), first)
+    first = network.first_memory(2).slots
+    assert not torch.equal(network.first_memory(2).slots, first)
     torch.manual_seed(3)
-    assert torch.equal(network.initial_slots(2), first)
+    assert torch.equal(network.first_memory(2).slots, first)
 
 
 @pytest.mark.parametrize("kind", ["learned", "zeros", "normal"])
 def test_writing_into_one_initial_memory_changes_no_other(kind):
     network = make("simple", initial_memory=kind)
-    slots = network.initial_slots(2, seed=0).detach()
+    slots = network.first_memory(2, seed=0).slots.detach()
     slots[:, 0] = 7.0
     assert not (slots[:, 1] == 7.0).any()
-    assert not (network.initial_slots(2, seed=0) == 7.0).any()
+    assert not (network.first_memory(2, seed=0).slots == 7.0).any()
 
 
 def test_zero_memories_and_mixed_norms_train():
     """The harshest start: slots of exactly zero through a norm that divides by their root mean square."""
     network = make("self", initial_memory="zeros", norm="mixed-rms", attention_bias=False)
-    slots = network.initial_slots(1)
+    slots = network.first_memory(1).slots
     encoded = torch.randn(LAYERS, 1, TOKENS, DIM, dtype=torch.float64)
     network(network(slots, encoded), encoded).square().sum().backward()
     assert all(weight.grad.isfinite().all() for weight in network.parameters() if weight.grad is not None)

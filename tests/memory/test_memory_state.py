@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from helpers import assert_close
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState, SlotState
 
 
 def some_state(batch_size: int = 3, seed: int = 0, layers: int = 2) -> MemoryState:
     generator = torch.Generator().manual_seed(seed)
-    return MemoryState(torch.randn(layers, batch_size, 4, 8, generator=generator))
+    return SlotState(torch.randn(layers, batch_size, 4, 8, generator=generator))
 
 
 def test_a_state_knows_its_shape():
@@ -27,7 +27,7 @@ def test_a_state_knows_its_shape():
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 4), torch.zeros(2, 3, 4, 8).long()], ids=["shape", "type"])
 def test_what_is_no_memory_is_refused(wrong):
     with pytest.raises(ValueError, match=r"\(layers, conversations, slots, dim\)"):
-        MemoryState(wrong)
+        SlotState(wrong)
 
 
 def test_a_state_cannot_be_exchanged_in_place():
@@ -67,13 +67,13 @@ def test_joining_undoes_selecting(sizes):
 
 @pytest.mark.parametrize("states", [[], [some_state(), some_state(layers=3)]], ids=["nothing", "two shapes"])
 def test_only_memories_of_one_shape_are_joined(states):
-    with pytest.raises(ValueError, match="Only memories of one shape"):
+    with pytest.raises(ValueError, match="Only memories of one form"):
         MemoryState.join(states)
 
 
 def test_a_detached_state_has_no_history():
     slots = torch.randn(2, 1, 4, 8, requires_grad=True)
-    state = MemoryState(slots * 2)
+    state = SlotState(slots * 2)
     assert state.slots.requires_grad
     assert not state.detach().slots.requires_grad
     assert torch.equal(state.detach().slots, state.slots)
@@ -101,7 +101,7 @@ def test_a_saved_state_comes_back_to_the_bit(dtype, tmp_path):
 
 
 def test_states_with_a_history_and_selections_can_be_saved(tmp_path):
-    state = MemoryState(torch.randn(2, 3, 4, 8, requires_grad=True) * 1)
+    state = SlotState(torch.randn(2, 3, 4, 8, requires_grad=True) * 1)
     for each in (state, state.select([2, 0]), state.select(1)):
         each.save(tmp_path / "state")
         assert torch.equal(MemoryState.load(tmp_path / "state").slots, each.slots)
@@ -132,7 +132,7 @@ def test_a_truncated_file_is_called_damaged(kept, tmp_path):
 
 def test_a_file_of_something_else_is_refused_with_what_it_holds(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "other")
-    with pytest.raises(ValueError, match=r"holds \['weight'\] and not a memory state"):
+    with pytest.raises(ValueError, match=r"holds \['weight'\] and not a memory"):
         MemoryState.load(tmp_path / "other")
     save_file({"memory": torch.zeros(3)}, tmp_path / "flat")
     with pytest.raises(ValueError, match="memory state"):

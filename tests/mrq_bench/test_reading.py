@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.rxt.models import RxTAlpha
 from text_models import tiny_text_model

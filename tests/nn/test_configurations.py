@@ -15,7 +15,7 @@ from rxlm.nn.attention import ATTENTION_VARIANTS, head_counts
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.moe import EXPERT_BIASES
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
-from rxlm.rxt.generation import SamplingConfig
+from rxlm.rxt.sampling import SamplingConfig
 
 activations = st.sampled_from(sorted(ACTIVATIONS))
 

@@ -17,6 +17,7 @@ from rxlm.config import ConfigError
 from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.general_questions import general_questions
 from rxlm.data.records import Dialogue, Interaction
+from rxlm.nn.key_values import KeyValueSource
 from rxlm.recipes import UpcycledRecipe, open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun
@@ -264,7 +265,7 @@ def test_the_recipe_says_how_far_reading_is_opened(llama: Path, tmp_path: Path) 
     for layer in model.decoder.memory_layers:
         assert layer.memory_reader is not None
         x, states = torch.randn(2, 1, 5, model.decoder.config.dim)
-        read = layer.memory_reader(x, layer.read_memory(states))
+        read = layer.memory_reader(x, layer.read_memory(KeyValueSource(states)))
         own = layer.attention(x, layer.attention.keys_values(layer.attention_norm(states)))
         torch.testing.assert_close(read, 0.25 * own, atol=1e-5, rtol=1e-4)
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxlm.data.tokenizer import train_tokenizer
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.rxt import conversation as conversation_module
 from rxlm.rxt.conversation import Conversation, ConversationError
-from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha, RxTBeta
+from rxlm.rxt.sampling import SamplingConfig
 from text_models import tiny_text_model, tiny_tokenizer
 
 MODEL = tiny_text_model()
@@ -306,7 +306,7 @@ class TestFiles:
         talk(chat, "Hello")
         chat.save(tmp_path / "chat.safetensors")
 
-        assert (load_file(tmp_path / "chat.safetensors")["memory.1"] == chat.memory.slots).all()
+        assert (load_file(tmp_path / "chat.safetensors")["memory.1.memory"] == chat.memory.slots).all()
 
     @pytest.mark.parametrize(
         ("other", "what"),
@@ -398,7 +398,7 @@ class TestThinking:
 
 def test_a_model_without_tokenizer_needs_one() -> None:
     model = tiny_text_model()
-    model.tokenizer = None
+    model.codec = None
 
     with pytest.raises(ValueError, match="has no tokenizer"):
         Conversation(model)

@@ -23,8 +23,8 @@ from helpers import (
 )
 from published_fixtures import published_config
 from rxlm.config import ConfigError
+from rxlm.memory import SlotState
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.memory.slots.state import MemoryState
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.models import (
     RxTAlpha,
@@ -62,7 +62,7 @@ def test_published_dicts_build_the_same_model_as_ours():
     ours = RxTAlpha(
         published.decoder.config,
         published.encoder.config,
-        published.memory_attention.config,
+        published.memory_writer.config,
         config["tokenizer_config"],
     )
     assert ours.config_dict() == published.config_dict()
@@ -183,7 +183,7 @@ MISTAKES = {
     "no conversation at all": (lambda m: m.init_memory(0), "at least 1"),
     "another number of rows than memories": (lambda m: m.decode(some_ids(3, 4), m.init_memory(2)), "2 conv.* 3 rows"),
     "an update of other rows": (lambda m: m.update_memory(m.init_memory(2), some_ids(3, 4)), "2 conv.* 3 rows"),
-    "a memory of another model": (lambda m: m.decode(QUERY, MemoryState(torch.zeros(2, 1, 6, 16))), "reads 4 of dim"),
+    "a memory of another model": (lambda m: m.decode(QUERY, SlotState(torch.zeros(2, 1, 6, 16))), "reads 4 of dim"),
     "a mask that does not fit": (lambda m: m.encode(QUERY, torch.ones(1, 5)), "mask has shape"),
     "an interaction without tokens": (lambda m: m.update_memory(m.init_memory(), some_ids(1, 0)), "no tokens"),
 }

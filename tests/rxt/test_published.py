@@ -443,7 +443,7 @@ def test_saved_in_our_own_format_a_published_model_stays_the_same(tmp_path):
     reference = make(CASES["weighted shared experts with a common bias"][0])
     model = load(reference, tmp_path)
     model.save_pretrained(tmp_path / "ours")
-    assert json.loads((tmp_path / "ours" / "config.json").read_text())["format_version"] == 1
+    assert json.loads((tmp_path / "ours" / "config.json").read_text())["format_version"] == 2
     again = RxTAlpha.from_pretrained(tmp_path / "ours")
     assert again.config_dict() == model.config_dict()
     memory, ids = model.init_memory(seed=0), torch.tensor([[4, 9, 5]])

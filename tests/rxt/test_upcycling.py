@@ -8,12 +8,13 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from pretrained_models import BASE, KINDS, chat_tokenizer, save_language_model
 from rxlm.config import ConfigError
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState, SlotState
+from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.pretrained import UnsupportedModelError
 from rxlm.rxt.chat_template import ChatTemplateError, interaction_form
 from rxlm.rxt.conversation import Conversation
-from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.upcycling import middle_layers, set_reading, start_memory, upcycle
 
 
@@ -26,7 +27,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def noise(model: RxTAlpha, rows: int) -> MemoryState:
     config = model.memory_writer.config
-    return MemoryState(torch.randn(config.num_layers, rows, config.num_slots, config.dim))
+    return SlotState(torch.randn(config.num_layers, rows, config.num_slots, config.dim))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,7 +59,7 @@ def test_states_of_an_earlier_turn_are_read_as_self_attention_reads_them(llama: 
     set_reading(model, 1.0)
     layer = model.decoder.memory_layers[0]
     states = model.encode(torch.randint(20, 500, (2, 9)))[0]
-    read, own = layer.read_memory(states), layer.attention.keys_values(layer.attention_norm(states))
+    read, own = layer.read_memory(KeyValueSource(states)), layer.attention.keys_values(layer.attention_norm(states))
     torch.testing.assert_close(read.keys, own.keys)
     torch.testing.assert_close(read.values, own.values)
     x = torch.randn(2, 5, model.decoder.config.dim)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from rxlm.config import ConfigError
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.training.direct_reading import Memories, Readings
+from rxlm.memory import SlotState
 from rxlm.training.keeping import keeping_loss, memory_readers, with_kept_turns, with_some_answers, with_some_words
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.turns import Turns
@@ -85,8 +85,8 @@ def test_the_loss_is_the_divergence_from_the_model_without_its_memory() -> None:
     batch = with_kept_turns(turns((TOLD, SAID, SAID), (TOLD, TOLD, SAID)), 1.0, generator())
     assert batch.kept is not None
     slots = torch.randn(2, 6, 4, 16, dtype=torch.double)
-    readings = Readings(network.decoder, Memories.one_a_turn(slots))
-    found = keeping_loss(network, network.decoder, batch.kept, readings)
+    reading = SlotState(slots).read()
+    found = keeping_loss(network, network.decoder, batch.kept, reading)
 
     expected = torch.zeros((), dtype=torch.double)
     for turn in batch.kept.turns.tolist():

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 
 from rxlm.memory.slots.gate import ContentGate
-from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.joint import MaskedBatch
 from rxlm.training.module import part_of
 from rxlm.training.tracking import TRACKIO_PROJECT, Pace
@@ -99,7 +98,7 @@ def test_gates_and_drift_are_means_over_the_updates_of_rows_that_have_a_turn() -
     slots = torch.randn(2, 3, 4, 16, generator=generator)
     masks = torch.tensor([[[1, 1, 1], [1, 1, 0], [1, 0, 0]], [[1, 1, 1], [0, 0, 0], [1, 1, 0]]]).bool()
     encoded = torch.randn(2, 2, 3, 3, 16, generator=generator)  # (turns, L, B, T, D)
-    with MemoryWatch(network) as watch:
+    with network.watch() as watch:
         states = [slots]
         for turn in range(2):
             states.append(network(states[-1], encoded[turn], masks[turn]))
@@ -116,7 +115,7 @@ def test_gates_and_drift_are_means_over_the_updates_of_rows_that_have_a_turn() -
     assert isinstance(gate, ContentGate)
     gate.linear.weight.zero_()
     gate.linear.bias.fill_(2.0)
-    with MemoryWatch(network) as watch:
+    with network.watch() as watch:
         network(slots, encoded[0], masks[0])
     assert watch.figures()["gate/layer_0"] == pytest.approx(1 / (1 + math.exp(-2.0)), rel=1e-5)
 
@@ -126,7 +125,7 @@ def test_of_slots_that_copy_the_share_that_was_not_kept_is_logged() -> None:
     network = model(write="copy").memory_writer
     slots, encoded = torch.randn(2, 3, 4, 16), torch.randn(2, 3, 5, 16)
     mask = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
-    with MemoryWatch(network) as watch:
+    with network.watch() as watch:
         network(slots, encoded, mask)
     layer = network.layers[1]
     kept, _ = layer.copy_attention.shares(slots[1, ::2], layer.encoded_norm(encoded[1, ::2]), mask[::2])
@@ -136,7 +135,7 @@ def test_of_slots_that_copy_the_share_that_was_not_kept_is_logged() -> None:
 @torch.no_grad()
 def test_memory_attention_without_gates_has_no_gates_to_log() -> None:
     network = model(gate="none", variant="self").memory_writer
-    with MemoryWatch(network) as watch:
+    with network.watch() as watch:
         network(torch.randn(2, 3, 4, 16), torch.randn(2, 3, 5, 16), torch.ones(3, 5, dtype=torch.bool))
     assert watch.figures().keys() == {"memory_drift/layer_0", "memory_drift/layer_1"}
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from rxlm.rxt.conversation import Conversation
-from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.sampling import SamplingConfig
 
 HELP = """\
 /retry         give another answer to the last message
@@ -185,15 +185,8 @@ class ChatTerminal:
     def memory(self) -> None:
         """Show size and latest change of the memory."""
         now, before = self.conversation.memory, self.conversation.memory_before
-        layers, _, slots, dim = now.slots.shape
-        self.say(f"{layers} layers x {slots} slots x {dim} = {now.num_bytes:,} bytes, whatever the number of turns")
-        if before is None:
-            return
-        self.say("change by the last turn, and size, root mean square by layer:")
-        sizes = now.slots.square().mean(dim=(-2, -1)).sqrt()[:, 0]
-        for layer, (change, size) in enumerate(zip(now.drift(before)[:, 0].tolist(), sizes.tolist(), strict=True)):
-            share = change / size if size else 0.0
-            self.say(f"  {layer:>3}  {change:8.4f}  {size:8.4f}  {'█' * round(20 * min(share, 1.0))}")
+        for line in now.describe(before):
+            self.say(line)
 
     def help(self) -> None:
         """List the commands."""

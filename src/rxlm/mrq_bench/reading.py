@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from rxlm.data.batches import TurnBatch
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.turn_tokenizer import TurnTokenizer
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.mrq_bench.walking import batches_of
 from rxlm.rxt.models import RxTAlpha
 
@@ -128,7 +128,11 @@ def _read_batch(
 ) -> Iterator[ReadTurn]:
     first = present = model.init_memory(len(dialogues), seed=0)
     for number, turn in enumerate(turn_tokenizer.dialogue_batch(dialogues).to(model.device).turns):
-        seen = {"true": present, "empty": first, "shuffled": MemoryState(present.slots.roll(1, dims=1))}[memory]
+        seen = {
+            "true": present,
+            "empty": first,
+            "shuffled": present.select([row - 1 for row in range(present.batch_size)]),
+        }[memory]
         for row, (loss, tokens, is_exact) in enumerate(_predict(model, turn, seen)):
             if tokens:
                 yield ReadTurn(dialogues[row], number, loss, int(tokens), bool(is_exact))

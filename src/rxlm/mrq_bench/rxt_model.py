@@ -5,28 +5,28 @@ Shapes: B dialogues, T tokens, D model dimension.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rxlm.data.padding import padded
+from rxlm.data.templates import fit_turn, query_ids
 from rxlm.data.tokenizer import encode_text
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.mrq_bench.protocol import Control, Loss, Queries, TurnCost, check_batch, check_control, losses_of
 from rxlm.rxt.fingerprint import fingerprint
-from rxlm.rxt.generation import Column, Prompt, SamplingConfig
-from rxlm.rxt.interaction import answers as tokens_of
 from rxlm.rxt.models import RxTAlpha
-
-GREEDY = SamplingConfig(temperature=0.0)
+from rxlm.rxt.sampling import GREEDY
+from rxlm.rxt.turn_engine import Opening, Query, RunningTurn, TurnEngine, write_turns
 
 
 class RxTRespondent:
     """A Reactive Transformer that answers greedily, without thinking first.
 
-    A query that leaves too little room for an answer in the model's longest interaction loses its beginning.
+    A query that is too long for the model loses its beginning; see `TurnEngine.prepare`.
 
     Args:
         model: the model, with its tokenizer.
@@ -39,8 +39,7 @@ class RxTRespondent:
         self.model = model.eval()
         self.tokenizer, self.tokens = model.needed_tokenizer(), model.tokenizer_config
         self.max_answer_tokens = max_answer_tokens
-        self._around_query = len(self.tokens.before_query) + len(self.tokens.before_answer)
-        self._query_room = model.max_seq_len - min(max_answer_tokens, model.max_seq_len // 4)
+        self._opening = Opening(appended=self.tokens.before_answer)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the model's fingerprint and the longest answer."""
@@ -53,7 +52,7 @@ class RxTRespondent:
 
     def cuts(self, query: str) -> bool:
         """Tell whether a query loses its beginning when it is answered."""
-        return len(encode_text(self.tokenizer, query)) + self._around_query > self._query_room
+        return TurnEngine(self.model, 1).prepare(self._query(query), "cut").cut > 0
 
     @torch.no_grad()
     def reset(self, batch_size: int, control: Control = "none") -> None:
@@ -66,36 +65,36 @@ class RxTRespondent:
 
     @torch.no_grad()
     def respond(self, queries: Queries) -> list[str]:
-        """Answer the next turn of every dialogue and fold it into its memory."""
+        """Answer the next turn of every dialogue and write it to its memory."""
         rows = _present(queries)
-        prompt = self._prompt([query for query in queries if query is not None])
-        columns = self._generate(prompt, self._memory_for(rows))
-        texts = self.model.stringify_batch(tokens_of(columns, (self.tokens.eos_token_id,)))
+        asked = [query for query in queries if query is not None]
+        turns = self._answered(asked, self._memory_for(rows))
+        texts = self.model.stringify_batch([_said(turn, self.tokens.eos_token_id) for turn in turns])
         if self._control == "shuffled":  # what it remembers is what it would have said
-            columns = self._generate(prompt, self._memory.select(rows))
-        self._update(rows, *prompt.complete(columns, self.tokens.pad_token_id))
+            turns = self._answered(asked, self._memory.select(rows))
+        self._update(rows, [turn.ids for turn in turns])
         replies = dict(zip(rows, texts, strict=True))
         return [replies.get(row, "") for row in range(len(queries))]
 
     @torch.no_grad()
     def follow(self, queries: Queries, answers: Sequence[str | None]) -> None:
-        """Fold a turn into the memories as if these answers had been given."""
-        rows = _present(queries)
-        ids = [[*start, *end, self.tokens.eos_token_id] for start, end in self._turns(queries, answers)]
-        self._update(rows, *self._padded(ids))
+        """Write a turn to the memories as if these answers had been given."""
+        turns = self._turns(queries, answers)
+        self._update(_present(queries), [[*start, *end, self.tokens.eos_token_id] for start, end in turns])
 
     @torch.no_grad()
     def losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Loss]:
         """Return the loss of the answers' tokens, [EOS] left out, from the memory that the control gives."""
         turns = self._turns(queries, answers)
-        ids, mask = self._padded([start + end for start, end in turns])
+        rows = [start + end for start, end in turns]
+        ids, mask = padded(rows, self.tokens.pad_token_id, device=self.model.device)
         answered = torch.zeros_like(mask)
         for row, (start, end) in enumerate(turns):
             answered[row, len(start) : len(start) + len(end)] = True
         hidden = self.model.decoder.hidden_states(ids, self._memory_for(_present(queries)), mask)
         logits = self.model.decoder.head(hidden[:, :-1][answered[:, 1:]])
-        rows = iter(losses_of(logits, ids, answered))
-        return [Loss(0.0, 0) if query is None else next(rows) for query in queries]
+        losses = iter(losses_of(logits, ids, answered))
+        return [Loss(0.0, 0) if query is None else next(losses) for query in queries]
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -109,16 +108,18 @@ class RxTRespondent:
         """Answer against the clock, and update the memory after it; nothing is remembered."""
         memory = self._memory
         reading = self.model.read_memory(memory)  # has been made after the last turn
-        prompt = self._prompt([query])
+        engine = TurnEngine(self.model, 1)
+        turn = engine.prepare(replace(self._query(query), ignore_eos=True, max_answer_tokens=num_tokens), "cut")
         started = self._now()
-        columns = self.model.generate(prompt, reading, sampling=GREEDY, ignore_eos=True)
-        given = [next(columns)]
+        engine.begin([turn], reading)
+        columns = engine.run()
+        next(columns)
         first = self._now()
-        given += islice(columns, num_tokens - 1)
+        count = 1 + sum(1 for _ in columns)
         last = self._now()
-        updated = self.model.update_memory(memory, *prompt.complete(given, self.tokens.pad_token_id))
+        updated = engine.finish([turn], memory)
         self.model.read_memory(updated)
-        speed = (len(given) - 1) / (last - first) if len(given) > 1 else float("nan")
+        speed = (count - 1) / (last - first) if count > 1 else float("nan")
         return TurnCost(first - started, speed, self._now() - last, memory.num_bytes)
 
     # --- memories ------------------------------------------------------------------------------------------------
@@ -135,50 +136,48 @@ class RxTRespondent:
             return self._memory.select([(row + 1) % count for row in rows])
         return self._memory if len(rows) == count else self._memory.select(rows)
 
-    def _update(self, rows: Sequence[int], ids: Tensor, mask: Tensor) -> None:
+    def _update(self, rows: Sequence[int], turns: Sequence[Sequence[int]]) -> None:
         self._turn += 1
         if self._control in ("empty", "never-updated"):
             return
-        updated = self.model.update_memory(self._memory.select(rows), ids, mask).slots
-        slots = self._memory.slots.clone()
-        slots[:, list(rows)] = updated
-        self._memory = MemoryState(slots)
+        updated = write_turns(self.model, self._memory.select(rows), turns)
+        self._memory = self._memory.put(rows, updated)
 
-    # --- tokens --------------------------------------------------------------------------------------------------
+    # --- turns ---------------------------------------------------------------------------------------------------
 
-    def _generate(self, prompt: Prompt, memory: MemoryState) -> list[Column]:
-        return list(islice(self.model.generate(prompt, memory, sampling=GREEDY), self.max_answer_tokens))
+    def _query(self, query: str) -> Query:
+        ids = query_ids(self.tokenizer, self.tokens, query)
+        return Query(ids, self._opening, GREEDY, max_answer_tokens=self.max_answer_tokens)
 
-    def _prompt(self, queries: Sequence[str]) -> Prompt:
-        rows = [self._opened(query, self._query_room) for query in queries]
-        lengths = [len(row) for row in rows]
-        return Prompt(self._padded(rows)[0], lengths)
+    def _answered(self, queries: Sequence[str], memory: MemoryState) -> list[RunningTurn]:
+        """Return finished turns."""
+        engine = TurnEngine(self.model, len(queries))
+        turns = [engine.prepare(self._query(query), "cut") for query in queries]
+        engine.begin(turns, memory)
+        for _ in engine.run():
+            pass
+        engine.leave(turns)
+        return turns
 
     def _turns(self, queries: Queries, answers: Sequence[str | None]) -> list[tuple[list[int], list[int]]]:
         """Return the ids of `[BOS][Q]query[A]` and of the answer, for the dialogues in which something is said."""
-        limit, turns = self.model.max_seq_len - 1, []
+        before, after, turns = self.tokens.before_query, self.tokens.before_answer, []
+        room = self.model.max_seq_len - len(before) - len(after) - 1
         for query, answer in zip(queries, answers, strict=True):
             if query is not None:
-                end = encode_text(self.tokenizer, answer or "")[: limit // 2]
-                turns.append((self._opened(query, limit - len(end)), end))
+                words, said = (encode_text(self.tokenizer, text) for text in (query, answer or ""))
+                fitted = fit_turn(words, (), said, room)
+                turns.append(([*before, *fitted.query, *after], list(fitted.answer)))
         return turns
-
-    def _opened(self, query: str, room: int) -> list[int]:
-        """Return `[BOS][Q]query[A]` in at most `room` tokens: the beginning of too long a query is cut."""
-        words = encode_text(self.tokenizer, query)
-        fitting = words[max(0, len(words) + self._around_query - room) :]
-        return [*self.tokens.before_query, *fitting, *self.tokens.before_answer]
-
-    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        width, pad = max(map(len, rows)), self.tokens.pad_token_id
-        ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=self.model.device)
-        lengths = torch.tensor([len(row) for row in rows], device=ids.device)
-        return ids, torch.arange(width, device=ids.device) < lengths[:, None]
 
     def _now(self) -> float:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()
+
+
+def _said(turn: RunningTurn, end: int) -> list[int]:
+    return [token for token in turn.answer if token != end]
 
 
 def _present(queries: Queries) -> list[int]:

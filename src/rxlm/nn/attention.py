@@ -18,6 +18,7 @@ from rxlm.nn.cache import LayerCache
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.flash import flash_attention, flash_unavailable
 from rxlm.nn.half_attention import half_attention, half_attention_pays
+from rxlm.nn.key_values import KeyValues
 from rxlm.nn.rope import Rotation, rotate
 
 AttentionBackend = Literal["sdpa", "flash", "auto"]
@@ -75,17 +76,6 @@ def check_head_counts(
             f"One of num_query_heads and num_kv_heads must divide the other, "
             f"got num_query_heads={num_query_heads} and num_kv_heads={num_kv_heads}."
         )
-
-
-class KeyValues(NamedTuple):
-    """Projected keys and values of one attention, (B, Hkv, S, d) each.
-
-    `mask` is True at keys that may be seen: by all queries, (B, S), or by each of T, (B, T, S); None: all keys.
-    """
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor | None = None
 
 
 class Attention(nn.Module):

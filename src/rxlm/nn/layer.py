@@ -5,9 +5,10 @@ Shapes: B batch, T tokens, D model dimension.
 
 from torch import Tensor, nn
 
-from rxlm.nn.attention import Attention, KeyValues
+from rxlm.nn.attention import Attention
 from rxlm.nn.cache import LayerCache
 from rxlm.nn.feed_forward import FeedForward
+from rxlm.nn.key_values import KeyValues, KeyValueSource
 from rxlm.nn.moe import MixtureOfExperts, Routing
 from rxlm.nn.norm import NormKind, make_norm
 from rxlm.nn.rope import Rotation
@@ -17,7 +18,7 @@ class TransformerLayer(nn.Module):
     """Self-attention, optional memory cross-attention and feed-forward, each with its residual.
 
     In memory cross-attention the queries come from the tokens, turned by the rotary embedding; keys and values
-    come from the memory slots after a norm, without rotation. `read_memory` projects them once a turn.
+    come from the memory's slots after a norm, without rotation.
     """
 
     def __init__(
@@ -45,14 +46,18 @@ class TransformerLayer(nn.Module):
         x: Tensor,
         *,
         rotation: Rotation,
-        memory: KeyValues | None = None,
+        memory: KeyValues | KeyValueSource | None = None,
         mask: Tensor | None = None,
         causal: bool = False,
         cache: LayerCache | None = None,
         layer: int = 0,
         routing: Routing | None = None,
     ) -> Tensor:
-        """Transform the residual stream `x` (B, T, D); arguments as in `Attention`."""
+        """Transform the residual stream `x` (B, T, D).
+
+        `memory` is what the layer attends to of the memory: a source, or the keys and values that `read_memory` made of
+        it for all tokens of a turn. The other arguments are those of `Attention`.
+        """
         x = x + self.attention(
             self.attention_norm(x),
             query_rotation=rotation,
@@ -63,10 +68,12 @@ class TransformerLayer(nn.Module):
             layer=layer,
         )
         if self.memory_reader is not None and memory is not None:
+            memory = memory if isinstance(memory, KeyValues) else self.read_memory(memory)
             x = x + self.memory_reader(self.memory_norm(x), memory, query_rotation=rotation)
         return x + self.feed_forward(self.feed_forward_norm(x), routing)
 
-    def read_memory(self, slots: Tensor, mask: Tensor | None = None) -> KeyValues:
-        """Project this layer's memory slots (B, S, D) to keys and values; `mask` as in `KeyValues`."""
+    def read_memory(self, source: KeyValueSource) -> KeyValues:
+        """Project the slots that this layer attends to, (B, S, D), to keys and values."""
         assert self.memory_reader is not None
-        return self.memory_reader.keys_values(self.slot_norm(slots), mask=mask)
+        read = self.memory_reader.keys_values(self.slot_norm(source.source), mask=source.mask)
+        return read if source.rows is None else read.select(source.rows, source.mask)

@@ -14,8 +14,8 @@ from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.recipe import Recipe, model_of_size, reinforcement
 from rxlm.rxt.conversation import Conversation
-from rxlm.rxt.generation import SamplingConfig
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.sampling import SamplingConfig
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches

@@ -4,8 +4,6 @@ from typing import NamedTuple, cast
 
 from torch import nn
 
-from rxlm.memory.slots.copying import CopyAttention
-from rxlm.memory.slots.gate import SlotGate
 from rxlm.nn.attention import Attention
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, MixtureOfExperts
@@ -41,15 +39,15 @@ def parameter_table(model: RxTModel) -> dict[str, ParameterCount]:
 
 
 def memory_bytes(model: RxTModel) -> int:
-    """Bytes of one conversation's memory, L x S x D values: all that a conversation keeps between turns."""
-    config = model.memory_writer.config
-    return config.num_layers * config.num_slots * config.dim * model.decoder.embedding.weight.element_size()
+    """Bytes of one conversation's memory: all that a conversation keeps between turns."""
+    return model.memory_writer.num_bytes(model.decoder.embedding.weight.element_size())
 
 
 def decoding_parameters(model: RxTModel) -> int:
     """Parameters that the decoder reads for one new token; memory's key and value projections ran before."""
     table = parameter_table(model)
-    projected = sum(_key_value_weights(layer.memory_reader) for layer in model.decoder.memory_layers)
+    readers = [layer.memory_reader for layer in model.decoder.memory_layers]
+    projected = sum(_key_value_weights(reader) for reader in readers if reader is not None)
     return table["decoder"].active + table["head"].active - projected
 
 
@@ -57,30 +55,24 @@ def decoding_flops(model: RxTModel, position: int) -> int:
     """Floating-point operations of one new token at `position` of its turn: 2 a weight, 4 a score and head element."""
     config = model.decoder.config
     scores = len(model.decoder.layers) * max(config.attention_heads) * config.width_of_head * (position + 1)
-    reads = len(model.decoder.memory_layers) * max(config.memory_heads) * config.width_of_head * config.num_slots
+    reads = (
+        len(model.decoder.memory_layers)
+        * max(config.memory_heads)
+        * config.width_of_head
+        * model.memory_writer.num_places
+    )
     return 2 * decoding_parameters(model) + 4 * (scores + reads)
 
 
 def update_flops(model: RxTModel, num_tokens: int) -> int:
-    """Floating-point operations of folding an interaction of `num_tokens` tokens into the memory."""
-    encoder, memory = model.encoder.config, model.memory_writer.config
-    slots = memory.num_slots
+    """Floating-point operations of writing an interaction of `num_tokens` tokens to the memory."""
+    writer, encoder = model.memory_writer, model.encoder.config
+    if not writer.reads_encoded:
+        return writer.flops(num_tokens)
     layers = _encoding_layers(model)
-    encode = 2 * _count(*layers).active * num_tokens
-    encode += 4 * len(layers) * max(encoder.attention_heads) * encoder.width_of_head * num_tokens**2
-    head_dim = memory.dim // memory.num_heads
-    write_dim = memory.dim if memory.write == "copy" else max(memory.write_heads) * head_dim
-    write = update = 0
-    for layer in model.memory_writer.layers:
-        writer = layer.write_attention if layer.copy_attention is None else layer.copy_attention
-        from_tokens = _key_value_weights(writer)
-        over_slots = sum(_weights_over_slots(module) for module in layer.modules())
-        everything = sum(parameter.numel() for parameter in layer.parameters())
-        update += 2 * from_tokens * num_tokens + 2 * (everything - from_tokens - over_slots) * slots + 2 * over_slots
-        write += 4 * write_dim * slots * num_tokens
-        if memory.variant != "simple":
-            write += 4 * max(memory.consolidation_heads) * head_dim * slots**2
-    return encode + write + update
+    weights = 2 * _count(*layers).active * num_tokens
+    scores = 4 * len(layers) * max(encoder.attention_heads) * encoder.width_of_head * num_tokens**2
+    return weights + scores + writer.flops(num_tokens)
 
 
 def _encoding_layers(model: RxTModel) -> list[nn.Module]:
@@ -105,19 +97,8 @@ def _count(*modules: nn.Module) -> ParameterCount:
     return ParameterCount(total, total - idle)
 
 
-def _key_value_weights(attention: object) -> int:
-    if isinstance(attention, CopyAttention):
-        return attention.k_proj.weight.numel()
-    if not isinstance(attention, Attention):
-        return 0
+def _key_value_weights(attention: Attention) -> int:
     return attention.k_proj.weight.numel() + attention.v_proj.weight.numel()
-
-
-def _weights_over_slots(module: nn.Module) -> int:
-    """Weights that serve once a memory and not once a slot: of a gate that maps all slots, and what each slot has."""
-    if isinstance(module, CopyAttention):
-        return module.identity.numel() + module.keep_gate_bias.numel()
-    return module.linear.weight.numel() if isinstance(module, SlotGate) and module.linear is not None else 0
 
 
 def _idle(experts: Experts, chosen: int) -> int:

@@ -3,26 +3,25 @@
 A conversation does not change its model, so that any number of them can share one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.templates import interaction_ids
-from rxlm.memory.slots.state import MemoryState
+from rxlm.data.templates import interaction_ids, query_ids
+from rxlm.memory import MemoryReading, MemoryState
 from rxlm.rxt.conversation_file import ConversationError, SavedConversation
-from rxlm.rxt.decoder import MemoryReading
+from rxlm.rxt.current_memory import reading_weights
 from rxlm.rxt.fingerprint import fingerprint
-from rxlm.rxt.generation import Prompt, SamplingConfig
-from rxlm.rxt.interaction import Opening, ThinkingMode
-from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.text import check_tokenizer, query_prompt
-from rxlm.rxt.writer import AnswerWriter
+from rxlm.rxt.models import RxTAlpha, ThinkingMode
+from rxlm.rxt.sampling import SamplingConfig
+from rxlm.rxt.text import check_tokenizer
+from rxlm.rxt.turn_engine import Fit, Query, RunningTurn, TurnEngine, write_turns
 
 __all__ = ["Conversation", "ConversationError", "Turn"]
 
@@ -41,6 +40,8 @@ class Turn:
     answer: str
     thought: str | None
     ids: tuple[int, ...]
+    cut: int = 0
+    """Tokens at the beginning of the query that were left out because it was too long."""
 
 
 class Conversation:
@@ -103,6 +104,8 @@ class Conversation:
         max_seq_len: int | None = None,
         seed: int | None = None,
         thinking_mode: ThinkingMode | None = None,
+        stop: Sequence[str] = (),
+        fit: Fit = "refuse",
         on_thought: Callable[[str], None] | None = None,
     ) -> Iterator[str]:
         """Answer `text`, a piece of text at a time; then update the memory in the background.
@@ -116,11 +119,13 @@ class Conversation:
             max_seq_len: tokens of the whole turn, the model's limit when None.
             seed: makes this answer repeatable.
             thinking_mode: `fast`, `extended` or `auto`, for Beta models.
+            stop: texts at which the answer ends, without them.
+            fit: whether a message that is too long is refused, or its beginning cut; `Turn.cut` says how much.
             on_thought: is called with each piece of a thought.
 
         Bad arguments raise ValueError here, before anything is done.
         """
-        return self._answer(self._reply(text, sampling, max_seq_len, seed, thinking_mode, on_thought))
+        return self._answer(self._reply(text, sampling, max_seq_len, seed, thinking_mode, tuple(stop), fit, on_thought))
 
     def retry(
         self,
@@ -129,6 +134,8 @@ class Conversation:
         max_seq_len: int | None = None,
         seed: int | None = None,
         thinking_mode: ThinkingMode | None = None,
+        stop: Sequence[str] = (),
+        fit: Fit = "refuse",
         on_thought: Callable[[str], None] | None = None,
     ) -> Iterator[str]:
         """Answer the last query anew, with options as in `send`.
@@ -138,7 +145,8 @@ class Conversation:
         if not self._turns:
             raise ConversationError("There is no turn to retry.")
         query = self._turns[-1].query
-        return self._answer(self._reply(query, sampling, max_seq_len, seed, thinking_mode, on_thought), replace=True)
+        reply = self._reply(query, sampling, max_seq_len, seed, thinking_mode, tuple(stop), fit, on_thought)
+        return self._answer(reply, retries=True)
 
     def undo(self, n: int = 1) -> None:
         """Take back the last `n` turns: transcript and memory are as they were before them."""
@@ -188,7 +196,7 @@ class Conversation:
         saved = SavedConversation.read(Path(path))
         saved.check_belongs_to(fingerprint(self.model, self.tokenizer))
         self.system, self.seed, self._draws = saved.system, saved.seed, saved.draws
-        self._turns = [Turn(turn["query"], turn["answer"], turn["thought"], tuple(turn["ids"])) for turn in saved.turns]
+        self._turns = [_turn(turn) for turn in saved.turns]
         self._states = {n: state.to(self.model.device) for n, state in saved.memories.items()}
         self._keep(len(self._turns), self._states[len(self._turns)])
 
@@ -220,56 +228,58 @@ class Conversation:
         max_seq_len: int | None,
         seed: int | None,
         thinking_mode: ThinkingMode | None,
+        stop: tuple[str, ...],
+        fit: Fit,
         on_thought: Callable[[str], None] | None,
     ) -> "_Reply":
-        """Check what is asked of a turn and prepare its prompt."""
-        limit = self.model.length_limit(max_seq_len)
-        opening = self.model.opening(thinking_mode)
-        ids = query_prompt(self.tokenizer, self.model.tokenizer_config, query, limit)
-        ids += opening.appended
-        prompt = Prompt(torch.tensor([ids], device=self.model.device), [len(ids)])
-        return _Reply(query, prompt, opening, limit, sampling or self.sampling, seed, on_thought or _ignore)
+        """Check what is asked of a turn and prepare it."""
+        engine = TurnEngine(self.model, 1, max_seq_len=max_seq_len, tokenizer=self.tokenizer, streams=True)
+        asked = Query(
+            query_ids(self.tokenizer, self.model.tokenizer_config, query),
+            self.model.opening(thinking_mode),
+            sampling or self.sampling,
+            seed,
+            stop=stop,
+        )
+        return _Reply(query, engine, engine.prepare(asked, fit), on_thought or _ignore)
 
-    def _answer(self, reply: "_Reply", replace: bool = False) -> Iterator[str]:
+    def _answer(self, reply: "_Reply", retries: bool = False) -> Iterator[str]:
         """Stream one answer; the turn is recorded, and its update under way, before the last piece is handed out."""
         self._ready()
-        if replace and not self._turns:
+        if retries and not self._turns:
             raise ConversationError("There is no turn to retry.")
         self._is_answering = True
         try:
-            before = len(self._turns) - (1 if replace else 0)
+            before = len(self._turns) - (1 if retries else 0)
             memory = self._memory_after(before)
-            reading = self.model.read_memory(memory) if replace else self._reading
-            writer = AnswerWriter(self.tokenizer, self.model.tokenizer_config, reply.opening.appended)
-            columns = self.model.generate(
-                reply.prompt,
-                reading,
-                sampling=reply.sampling,
-                max_seq_len=reply.limit,
-                first_tokens=reply.opening.choices,
-                seed=self._next_seed() if reply.seed is None else reply.seed,
-            )
-            for column in columns:
-                for piece in writer.push(column):
+            reading = self.model.read_memory(memory) if retries else self._present_reading(memory)
+            turn, writer = self._seeded(reply.turn), reply.turn.writer
+            assert writer is not None
+            reply.engine.begin([turn], reading)
+            for _ in reply.engine.run():
+                for piece in writer.take():
                     if piece.is_thought:
                         reply.on_thought(piece.text)
                     else:
                         yield piece.text
-            rest = list(writer.flush())
-            self._record(before, memory, reply, writer)
-            yield from (piece.text for piece in rest if not piece.is_thought)
+            writer.flush()
+            reply.engine.leave([turn])
+            self._record(before, memory, reply, turn)
+            yield from (piece.text for piece in writer.take() if not piece.is_thought)
         finally:
             self._is_answering = False
 
-    def _next_seed(self) -> int | None:
-        if self.seed is None:
-            return None
+    def _seeded(self, turn: RunningTurn) -> RunningTurn:
+        """Return a turn with the conversation's next seed, where it has none of its own."""
+        if turn.query.seed is not None or self.seed is None:
+            return turn
         self._draws += 1
-        return self.seed + self._draws
+        return replace(turn, query=replace(turn.query, seed=self.seed + self._draws))
 
-    def _record(self, before: int, memory: MemoryState, reply: "_Reply", writer: AnswerWriter) -> None:
-        ids, _ = reply.prompt.complete(writer.columns, self.model.tokenizer_config.pad_token_id)
-        turn = Turn(reply.query, writer.answer, writer.thought, tuple(ids[0].tolist()))
+    def _record(self, before: int, memory: MemoryState, reply: "_Reply", answered: RunningTurn) -> None:
+        writer = answered.writer
+        assert writer is not None
+        turn = Turn(reply.query, writer.answer, writer.thought, tuple(answered.ids), answered.cut)
         self._update = _Update(_UPDATES.submit(self._update_and_read, memory, turn), list(self._turns))
         self._turns[before:] = [turn]
 
@@ -296,9 +306,14 @@ class Conversation:
         updated = self._updated(memory, turn)
         return updated, self.model.read_memory(updated)
 
-    @torch.no_grad()
     def _updated(self, memory: MemoryState, turn: Turn) -> MemoryState:
-        return self.model.update_memory(memory, torch.tensor([turn.ids], device=self.model.device))
+        return write_turns(self.model, memory, [turn.ids])
+
+    def _present_reading(self, memory: MemoryState) -> MemoryReading:
+        """Return the reading that was made after the last turn; made anew where training has changed the weights."""
+        if self._read_with != reading_weights(self.model):
+            self._keep(len(self._turns), memory)
+        return self._reading
 
     def _memory_after(self, count: int) -> MemoryState:
         """Return the memory after `count` turns: a kept one, or one computed again from the turns since a kept one."""
@@ -314,6 +329,7 @@ class Conversation:
         kept = {n: state for n, state in self._states.items() if n == 0 or count - KEPT_STATES < n < count}
         self._states = {**kept, count: memory}
         self._reading = reading or self.model.read_memory(memory)
+        self._read_with = reading_weights(self.model)
 
     def _ready(self) -> None:
         self._check_idle()
@@ -324,6 +340,10 @@ class Conversation:
             raise ConversationError("An answer is being written: read it to its end, or close it, first.")
 
 
+def _turn(saved: Mapping[str, Any]) -> Turn:
+    return Turn(saved["query"], saved["answer"], saved["thought"], tuple(saved["ids"]), saved.get("cut", 0))
+
+
 class _Update(NamedTuple):
     """A memory update under way, and the turns to return to where it fails."""
 
@@ -332,14 +352,11 @@ class _Update(NamedTuple):
 
 
 class _Reply(NamedTuple):
-    """What is asked of one answer."""
+    """What is asked of one answer, and what will answer it."""
 
     query: str
-    prompt: Prompt
-    opening: Opening
-    limit: int
-    sampling: SamplingConfig
-    seed: int | None
+    engine: TurnEngine
+    turn: RunningTurn
     on_thought: Callable[[str], None]
 
 

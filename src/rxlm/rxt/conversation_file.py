@@ -8,12 +8,13 @@ from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from rxlm.files import write_atomically
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.rxt.fingerprint import differences
 
-CONVERSATION_VERSION = 1
+CONVERSATION_VERSION = 2
 
 
 class ConversationError(ValueError):
@@ -43,8 +44,13 @@ class SavedConversation:
             "seed": self.seed,
             "draws": self.draws,
             "turns": self.turns,
+            "kind": next(iter(self.memories.values())).kind,
         }
-        tensors = {f"memory.{count}": memory.slots.detach().contiguous() for count, memory in self.memories.items()}
+        tensors = {
+            f"memory.{count}.{name}": tensor.detach().contiguous()
+            for count, memory in self.memories.items()
+            for name, tensor in memory.tensors().items()
+        }
         metadata = {"conversation": json.dumps(record)}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
@@ -64,11 +70,16 @@ class SavedConversation:
             raise ConversationError(f"{path} is a safetensors file, but not a saved conversation.")
         record = json.loads(metadata["conversation"])
         version = record.pop("version")
-        if version != CONVERSATION_VERSION:
+        if version not in (1, CONVERSATION_VERSION):
             raise ConversationError(
-                f"{path} is in format {version}; this version of rxlm reads {CONVERSATION_VERSION}."
+                f"{path} is in format {version}; this version of rxlm reads 1 and {CONVERSATION_VERSION}."
             )
-        memories = {int(name.split(".")[1]): MemoryState(tensor) for name, tensor in tensors.items()}
+        kind = record.pop("kind", "slots")  # format 1 knew slots alone, as `memory.COUNT`
+        parts: dict[int, dict[str, Tensor]] = {}
+        for place, tensor in tensors.items():
+            _, count, *name = place.split(".", 2)
+            parts.setdefault(int(count), {})[name[0] if name else "memory"] = tensor
+        memories = {count: MemoryState.kinds[kind].from_tensors(own) for count, own in parts.items()}
         return cls(**record, memories=memories)
 
     def check_belongs_to(self, present: Mapping[str, Any]) -> None:

@@ -9,17 +9,19 @@ from typing import Any, Self, overload
 import torch
 from torch import Tensor
 
-from rxlm.config import Config, ConfigError
-from rxlm.memory.slots.config import MemoryAttentionConfig, MemoryAttentionVariant
-from rxlm.memory.slots.state import MemoryState
+from rxlm.config import Config, ConfigError, require
+from rxlm.memory import FinishedTurn, MemoryAttentionConfig, MemoryConfig, MemoryReading, MemoryState
+from rxlm.memory.slots.config import MemoryAttentionVariant
 from rxlm.rxt import published
 from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
-from rxlm.rxt.decoder import MemoryReading, RxTDecoder
+from rxlm.rxt.decoder import RxTDecoder
+from rxlm.rxt.decoding import Column, generate
 from rxlm.rxt.encoder import RxTEncoder, SelfEncoder
-from rxlm.rxt.generation import Column, Prompt, SamplingConfig, generate
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.memory_attention import RxTMemoryAttention
+from rxlm.rxt.memory_attention import build_memory_writer
+from rxlm.rxt.prompt import Prompt
 from rxlm.rxt.said import said_mask
+from rxlm.rxt.sampling import SamplingConfig
 from rxlm.seeds import Seed
 
 
@@ -42,7 +44,7 @@ class RxTModel(HubModule):
         self,
         decoder_config: RxTComponentConfig | Mapping[str, Any],
         encoder_config: RxTComponentConfig | Mapping[str, Any] | None,
-        memory_attention_config: MemoryAttentionConfig | Mapping[str, Any],
+        memory_attention_config: MemoryConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         memory_attention_variant: MemoryAttentionVariant | None = None,
         system_prompt_title: str | None = None,
@@ -50,13 +52,13 @@ class RxTModel(HubModule):
         super().__init__()
         decoder_config = _component(decoder_config)
         encoder_config = None if encoder_config is None else _component(encoder_config, encoder=True)
-        memory_config = _memory_attention(memory_attention_config, memory_attention_variant)
+        memory_config = _memory(memory_attention_config, memory_attention_variant)
         self.tokenizer_config = self._load_config(tokenizer_config, RxTAlphaTokenizerConfig)
         self.system_prompt_title = system_prompt_title
         _check_fit(decoder_config, encoder_config, memory_config, self.tokenizer_config)
         self.decoder = RxTDecoder(decoder_config)
         self.encoder = SelfEncoder(self.decoder) if encoder_config is None else RxTEncoder(encoder_config)
-        self.memory_writer = RxTMemoryAttention(memory_config)
+        self.memory_writer = build_memory_writer(memory_config)
         self.max_seq_len = min(part.config.max_seq_len for part in (self.decoder, self.encoder, self.memory_writer))
         self.share_components()
 
@@ -83,10 +85,10 @@ class RxTModel(HubModule):
     # --- memory as a value ---------------------------------------------------------------------------------------
 
     def init_memory(self, batch_size: int = 1, seed: Seed = None) -> MemoryState:
-        """Return the memory that `batch_size` new conversations start from; `seed` as in `row_generators`."""
+        """Return the memory that `batch_size` new conversations start from; `seed` as in `seeds.row_generators`."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        return MemoryState(self.memory_writer.initial_slots(batch_size, seed))
+        return self.memory_writer.first_memory(batch_size, seed)
 
     def decode(self, ids: Tensor, memory: MemoryState | MemoryReading | None, mask: Tensor | None = None) -> Tensor:
         """Return next-token logits (B, T, V) of `ids` (B, T) read with this memory; see `RxTDecoder.forward`."""
@@ -99,17 +101,17 @@ class RxTModel(HubModule):
         return self.encoder(ids, mask, memory)
 
     def read_memory(self, memory: MemoryState) -> MemoryReading:
-        """Project the memory to what the decoder reads, once for a turn."""
+        """Return the keys and values that the decoder attends to, made once for all tokens of a turn."""
         return self.decoder.read_memory(memory)
 
     def update_memory(self, memory: MemoryState, ids: Tensor, mask: Tensor | None = None) -> MemoryState:
-        """Fold finished interactions into the memory.
+        """Write finished interactions to the memory.
 
         Args:
             memory: the memory before, of B conversations.
             ids: the interactions, query and answer with their special tokens, (B, T).
             mask: True at tokens that are not padding, (B, T); None where all are real. A conversation without a
-                single token to take up (see `written`) keeps its memory.
+                single token to write (see `written`) keeps its memory.
 
         Returns: the memory after; the one before is unchanged. A gradient flows back through both arguments.
         """
@@ -118,15 +120,17 @@ class RxTModel(HubModule):
                 f"The memory holds {memory.batch_size} conversations and the token ids {ids.shape[0]} rows."
             )
         mask = None if mask is None else mask.bool()
-        encoded = self.encode(ids, mask, memory)
-        return MemoryState(self.fold(memory.slots, encoded, ids, mask))
+        encoded = self.encode(ids, mask, memory) if self.memory_writer.reads_encoded else None
+        return self.write(memory, ids, mask, encoded)
 
-    def fold(self, slots: Tensor, encoded: Tensor, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the slots (L, B, S, D) after finished interactions that are encoded already, (L, B, T, D).
+    def write(
+        self, memory: MemoryState, ids: Tensor, mask: Tensor | None = None, encoded: Tensor | None = None
+    ) -> MemoryState:
+        """Return the memory after finished interactions that are encoded already, (L, B, T, D).
 
-        The rest is as in `update_memory`, which is this behind `encode`.
+        The rest is as in `update_memory`, which is this after `encode`.
         """
-        return self.memory_writer(slots, encoded, self.written(ids, mask))
+        return self.memory_writer.write(memory, FinishedTurn(ids, self.written(ids, mask), encoded))
 
     @overload
     def written(self, ids: Tensor, mask: Tensor) -> Tensor: ...
@@ -135,13 +139,9 @@ class RxTModel(HubModule):
     def written(self, ids: Tensor, mask: None) -> Tensor | None: ...
 
     def written(self, ids: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Return True at the tokens of interactions that an update may take up, (B, T); None: all. Arguments as above.
-
-        Slots that copy single tokens leave out those that only give an interaction its form: they say nothing.
-        """
+        """Return True at the tokens of interactions that are written, (B, T); None: all. Arguments as above."""
         mask = None if mask is None else mask.bool()
-        copies = self.memory_writer.config.write == "copy"
-        return said_mask(ids, mask, self.tokenizer_config) if copies else mask
+        return said_mask(ids, mask, self.tokenizer_config) if self.memory_writer.leaves_out_form else mask
 
     def generate(
         self,
@@ -158,7 +158,7 @@ class RxTModel(HubModule):
         """Yield the answers to a batch of prompts, a column of tokens a step; memory does not change.
 
         `max_seq_len` bounds query and answer together (the model's own limit when None); `ignore_eos` goes
-        on to that limit through [EOS]. See `rxt.generation.generate`.
+        on to that limit through [EOS]. See `rxt.decoding.generate`.
         """
         return generate(
             self.decoder,
@@ -187,7 +187,7 @@ class RxTModel(HubModule):
         return {
             "decoder_config": self.decoder.config.to_dict(),
             "encoder_config": self.encoder.config.to_dict() if isinstance(self.encoder, RxTEncoder) else None,
-            "memory_attention_config": self.memory_writer.config.to_dict(),
+            "memory_attention_config": _plain(self.memory_writer.config),
             "tokenizer_config": self.tokenizer_config.to_dict(),
             "system_prompt_title": self.system_prompt_title,
         }
@@ -210,6 +210,12 @@ class RxTModel(HubModule):
         self.share_components()
 
 
+def _plain(memory: MemoryConfig) -> dict[str, Any]:
+    """Return a memory's configuration as plain values, which name the kind where it is not the papers'."""
+    named = {} if isinstance(memory, MemoryAttentionConfig) else {"kind": memory.kind}
+    return {**named, **memory.to_dict()}
+
+
 def _component(values: RxTComponentConfig | Mapping[str, Any], encoder: bool = False) -> RxTComponentConfig:
     if isinstance(values, RxTComponentConfig):
         return values
@@ -218,20 +224,21 @@ def _component(values: RxTComponentConfig | Mapping[str, Any], encoder: bool = F
     return RxTComponentConfig.from_dict(values)
 
 
-def _memory_attention(
-    values: MemoryAttentionConfig | Mapping[str, Any], variant: MemoryAttentionVariant | None
-) -> MemoryAttentionConfig:
-    if not isinstance(values, MemoryAttentionConfig):
-        if published.is_component(values):
-            values = published.memory_attention_config(values, variant or "interlayer")
-        values = MemoryAttentionConfig.from_dict({**values, **({"variant": variant} if variant else {})})
-    return values.replace(variant=variant) if variant else values
+def _memory(values: MemoryConfig | Mapping[str, Any], variant: MemoryAttentionVariant | None) -> MemoryConfig:
+    if isinstance(values, MemoryConfig):
+        return values.replace(variant=variant) if variant else values
+    if published.is_component(values):
+        values = published.memory_attention_config(values, variant or "interlayer")
+    values = {**values, **({"variant": variant} if variant else {})}
+    kind = values.pop("kind", MemoryAttentionConfig.kind)
+    require(kind in MemoryConfig.kinds, f"kind of memory must be one of {', '.join(MemoryConfig.kinds)}, got {kind!r}.")
+    return MemoryConfig.kinds[kind].from_dict(values)
 
 
 def _check_fit(
     decoder: RxTComponentConfig,
     encoder: RxTComponentConfig | None,
-    memory: MemoryAttentionConfig,
+    memory: MemoryConfig,
     tokens: RxTAlphaTokenizerConfig,
 ) -> None:
     """Raise `ConfigError` unless the components share the memory's shape and the vocabulary."""
@@ -245,7 +252,7 @@ def _check_fit(
         "vocab_size": ("decoder", "encoder"),
     }
     for name, owners in shared.items():
-        values = {owner: getattr(components[owner], name) for owner in owners if owner in components}
+        values = {owner: getattr(components[owner], name) for owner in owners if hasattr(components.get(owner), name)}
         if len(set(values.values())) > 1:
             found = ", ".join(f"{value} in the {owner}" for owner, value in values.items())
             raise ConfigError(f"{name} must be the same everywhere, got {found}.")

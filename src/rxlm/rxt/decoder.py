@@ -4,15 +4,15 @@ Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from rxlm.memory.slots.state import MemoryState
-from rxlm.nn.attention import KeyValues, segment_mask
+from rxlm.memory import MemoryReading, MemoryState
+from rxlm.nn.attention import segment_mask
 from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.linear import Linear
 from rxlm.nn.moe import Routing
@@ -21,18 +21,6 @@ from rxlm.nn.rope import segment_positions, token_positions
 from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initialise, new_embedding
-
-
-@dataclass(frozen=True)
-class MemoryReading:
-    """A memory projected to the keys and values of each layer that reads it: made once a turn, read every token."""
-
-    layers: tuple[KeyValues, ...]
-
-    @property
-    def batch_size(self) -> int:
-        """Conversations B."""
-        return self.layers[0].keys.shape[0]
 
 
 class RxTDecoder(HubModule):
@@ -94,7 +82,7 @@ class RxTDecoder(HubModule):
         the reading says. With a cache the tokens follow those it holds, and no mask is due.
         """
         check_shape(ids, mask, self.config, segments)
-        reading = self.read_memory(memory) if isinstance(memory, MemoryState) else memory
+        reading = self._checked(memory.read()) if isinstance(memory, MemoryState) else memory
         if reading is not None and reading.layers and reading.batch_size != ids.shape[0]:
             raise ValueError(
                 f"The memory holds {reading.batch_size} conversations and the token ids {ids.shape[0]} rows."
@@ -140,24 +128,22 @@ class RxTDecoder(HubModule):
             positions, attention_mask = self._documents(mask, segments)
         return {"rotation": self.rope(positions), "mask": attention_mask, "causal": causal}
 
-    def read_memory(self, memory: MemoryState, slot_mask: Tensor | None = None) -> MemoryReading:
-        """Project the memory once for a turn.
+    def read_memory(self, memory: MemoryState) -> MemoryReading:
+        """Return the keys and values that the layers attend to, made once for all tokens of a turn."""
+        return self._checked(memory.read()).project(self.memory_layers)
 
-        `slot_mask` hides slots where it is False, from all tokens, (B, S), or from each of T, (B, T, S).
-        """
-        readers = self.memory_layers
-        if readers and (memory.num_layers, memory.slots.shape[3]) != (len(readers), self.config.dim):
-            raise ValueError(
-                f"The memory has {memory.num_layers} layers of dim {memory.slots.shape[3]}; "
-                f"this decoder reads {len(readers)} of dim {self.config.dim}."
-            )
-        if not readers:
+    def _checked(self, reading: MemoryReading) -> MemoryReading:
+        """Return what a memory gives the layers to read; ValueError where it is the memory of another model."""
+        count = len(self.memory_layers)
+        if not count:
             return MemoryReading(())
-        # Unbound at once: the gradient of a single layer's slice would be as large as the whole memory.
-        slots = memory.slots.unbind(0)
-        return MemoryReading(
-            tuple(layer.read_memory(own, slot_mask) for layer, own in zip(readers, slots, strict=True))
-        )
+        widths = {layer.source.shape[-1] for layer in reading.layers if isinstance(layer, KeyValueSource)}
+        if len(reading.layers) != count or widths - {self.config.dim}:
+            raise ValueError(
+                f"The memory has {len(reading.layers)} layers of dim {', '.join(map(str, widths))}; "
+                f"this decoder reads {count} of dim {self.config.dim}."
+            )
+        return reading
 
     def _documents(self, mask: Tensor | None, segments: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the tokens' positions (B, T) and the mask of causal attention within documents (B, 1, T, T)."""

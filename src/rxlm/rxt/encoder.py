@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rxlm.config import require
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.nn.attention import padding_mask, segment_mask
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
@@ -60,9 +60,9 @@ class RxTEncoder(HubModule):
         rotation, key_mask = self._layout(ids, None if mask is None else mask.bool(), segments)
         x = embed(self.embedding, ids)
         states = []
-        readers = memory if self.config.reads_memory else None
+        sources = memory.read().layers if self.config.reads_memory and memory is not None else None
         for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):
-            reading = None if readers is None else layer.read_memory(readers.slots[index])
+            reading = None if sources is None else sources[index]
             x = layer(x, rotation=rotation, memory=reading, mask=key_mask, routing=routing)
             states.append(x)
         return torch.stack(states)

@@ -1,10 +1,10 @@
-"""The memory attention network as a component that is saved and loaded on its own."""
+"""The networks that write the memory, as components of a model."""
 
 from collections.abc import Mapping
 from typing import Any, Self
 
+from rxlm.memory import MemoryAttentionConfig, MemoryConfig, MemoryWriter
 from rxlm.memory.slots.attention import MemoryAttention
-from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.rxt.hub import HubModule
 
 
@@ -22,3 +22,12 @@ class RxTMemoryAttention(MemoryAttention, HubModule):
     def from_config_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a network from what `config_dict` returned."""
         return cls(**values)
+
+
+SAVED_ALONE: dict[type[MemoryConfig], type[MemoryWriter]] = {MemoryAttentionConfig: RxTMemoryAttention}
+"""The components that can be saved and loaded on their own, by the configuration that they are built from."""
+
+
+def build_memory_writer(config: MemoryConfig) -> MemoryWriter:
+    """Return the network that a configuration describes, as a component where it can be one."""
+    return SAVED_ALONE.get(type(config), type(config).build)(config)  # type: ignore[arg-type, call-arg]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rxlm.config import ConfigError, require
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState, SlotState
 from rxlm.rxt.hub import CheckpointError, CheckpointFiles
 
 Values = Mapping[str, Any]
@@ -212,7 +212,7 @@ def saved_memory(folder: str) -> MemoryState:
     weights = CheckpointFiles(folder).weights()
     for name in ("decoder.model.stm.memory", "memory_attention.model.stm.memory"):
         if name in weights:
-            return MemoryState(weights[name])
+            return SlotState(weights[name])
     raise CheckpointError(f"{folder} holds no memory state.")
 
 

@@ -1,14 +1,9 @@
-"""Methods of a model that take or return text, by way of the tokenizer attached to it.
-
-Shapes: B conversations, T tokens.
-"""
+"""Text and token ids of a model: what its tokenizer, and the form of its interactions, make of either."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import SupportsIndex
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.stream_decoder import StreamDecoder
@@ -25,7 +20,6 @@ from rxlm.data.tokenizer import (
     TOOL_USE,
 )
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
-from rxlm.rxt.core import RxTModel
 
 TOKEN_NAMES = {
     "pad_token_id": PAD,
@@ -40,112 +34,62 @@ TOKEN_NAMES = {
 }
 
 
-class TextModel(RxTModel):
-    """A model with a tokenizer: ids from queries and interactions, and text from ids."""
+class TextCodec:
+    """Token ids of queries and interactions, and text of token ids: a tokenizer with the form that a model expects.
 
-    tokenizer: PreTrainedTokenizerFast | None = None
-    _text_stream: StreamDecoder | None = None
+    Args:
+        tokenizer: ValueError unless its vocabulary and special tokens are the model's.
+        tokens: the model's special tokens.
+        vocab_size: the model's vocabulary V.
+    """
 
-    def set_tokenizer(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Attach a tokenizer, after a check that its vocabulary and special tokens are the model's."""
-        check_tokenizer(tokenizer, self.tokenizer_config, self.decoder.config.vocab_size)
-        self.tokenizer = tokenizer
-        self.start_text()
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, vocab_size: int) -> None:
+        check_tokenizer(tokenizer, tokens, vocab_size)
+        self.tokenizer, self.tokens, self.vocab_size = tokenizer, tokens, vocab_size
+        self._stream: StreamDecoder | None = None
 
-    def tokenize_query(self, query: str, max_seq_len: int | None = None) -> dict[str, Tensor]:
-        """Return `input_ids` and `attention_mask`, (1, T), of `[BOS][Q]query`; `interact` adds [A] itself.
+    def query(self, query: str, limit: int) -> list[int]:
+        """Return `[BOS][Q]query`; ValueError where it leaves no room for [A] and an answer within `limit` tokens."""
+        ids = query_ids(self.tokenizer, self.tokens, query)
+        most = limit - len(self.tokens.before_answer) - 1
+        if len(ids) > most:
+            raise ValueError(
+                f"The query takes {len(ids)} tokens; with [A] and an answer of at least one token "
+                f"it may take {most} (max_seq_len {limit})."
+            )
+        return ids
 
-        A query that leaves no room for [A] and an answer within `max_seq_len` is refused.
-        """
-        return self.tokenize_batch([query], max_seq_len)
-
-    def tokenize_batch(self, queries: Sequence[str], max_seq_len: int | None = None) -> dict[str, Tensor]:
-        """Return `input_ids` and `attention_mask`, (B, T), of many queries, padded at the end."""
-        if isinstance(queries, str) or not queries:
-            raise ValueError(f"queries must be a list of at least one text, got {queries!r}.")
-        tokenizer, limit = self.needed_tokenizer(), self.length_limit(max_seq_len)
-        rows = [query_prompt(tokenizer, self.tokenizer_config, query, limit) for query in queries]
-        return self._padded(rows)
-
-    def tokenize_full_interaction(
-        self, query: str, answer: str, max_seq_len: int | None = None, *, thought: str | None = None
-    ) -> dict[str, Tensor]:
-        """Return `input_ids` and `attention_mask`, (1, T), of a finished interaction, as `init_stm_state` reads it."""
-        tokenizer, limit = self.needed_tokenizer(), self.length_limit(max_seq_len)
-        row = interaction_ids(tokenizer, self.tokenizer_config, query, answer, thought)
-        if len(row) > limit:
-            raise ValueError(f"The interaction takes {len(row)} tokens; the limit is {limit}.")
-        return self._padded([row])
+    def interaction(self, query: str, answer: str, thought: str | None, limit: int) -> list[int]:
+        """Return the tokens of a finished interaction; ValueError where it takes more than `limit`."""
+        ids = interaction_ids(self.tokenizer, self.tokens, query, answer, thought)
+        if len(ids) > limit:
+            raise ValueError(f"The interaction takes {len(ids)} tokens; the limit is {limit}.")
+        return ids
 
     def start_text(self) -> None:
-        """Let `stringify_token` begin a new text: what the last one held back is dropped."""
-        self._text_stream = None
+        """Let `next_text` begin a new text: what the last one held back is dropped."""
+        self._stream = None
 
-    def stringify_token(self, token_id: SupportsIndex, *, skip_special_tokens: bool = False) -> str:
-        """Return the text that this token adds to a stream of tokens.
-
-        Characters of several tokens are held back until they are whole, so that the pieces put together are the
-        text. A turn of `interact` starts a new stream.
-        """
+    def next_text(self, token_id: SupportsIndex, *, skip_special_tokens: bool = False) -> str:
+        """Return the text that a token adds to a stream of tokens; half characters are held back until whole."""
         number = operator.index(token_id)
-        if not 0 <= number < self.decoder.config.vocab_size:
-            raise ValueError(f"Token id {number} is outside of the vocabulary of {self.decoder.config.vocab_size}.")
-        tokenizer = self.needed_tokenizer()
-        if skip_special_tokens and number in tokenizer.all_special_ids:
+        if not 0 <= number < self.vocab_size:
+            raise ValueError(f"Token id {number} is outside of the vocabulary of {self.vocab_size}.")
+        if skip_special_tokens and number in self.tokenizer.all_special_ids:
             return ""
-        if self._text_stream is None:
-            self._text_stream = StreamDecoder(tokenizer)
-        return self._text_stream.push(number)
+        if self._stream is None:
+            self._stream = StreamDecoder(self.tokenizer)
+        return self._stream.push(number)
 
-    def stringify_batch(
-        self, token_ids: Tensor | Iterable[Iterable[int]], *, skip_special_tokens: bool = True
-    ) -> list[str]:
-        """Return the text of each row of token ids, as `batch_interactions` returns them; padding is left out."""
-        tokenizer = self.needed_tokenizer()
-        rows = token_ids.tolist() if isinstance(token_ids, Tensor) else [list(row) for row in token_ids]
-        pad = self.tokenizer_config.pad_token_id
-        return [
-            str(
-                tokenizer.decode(
-                    [token for token in row if token != pad],
-                    skip_special_tokens=skip_special_tokens,
-                    clean_up_tokenization_spaces=False,
-                )
+    def text(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of token ids; padding is left out."""
+        return str(
+            self.tokenizer.decode(
+                [token for token in ids if token != self.tokens.pad_token_id],
+                skip_special_tokens=skip_special_tokens,
+                clean_up_tokenization_spaces=False,
             )
-            for row in rows
-        ]
-
-    def needed_tokenizer(self) -> PreTrainedTokenizerFast:
-        """Return the tokenizer, or raise ValueError where none is attached."""
-        if self.tokenizer is None:
-            raise ValueError(
-                "The model has no tokenizer: pass one to from_pretrained(..., tokenizer=...) or to set_tokenizer()."
-            )
-        return self.tokenizer
-
-    def _padded(self, rows: list[list[int]]) -> dict[str, Tensor]:
-        width = max(len(row) for row in rows)
-        pad = self.tokenizer_config.pad_token_id
-        ids = [row + [pad] * (width - len(row)) for row in rows]
-        mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-        return {
-            "input_ids": torch.tensor(ids, device=self.device),
-            "attention_mask": torch.tensor(mask, device=self.device),
-        }
-
-
-def query_prompt(
-    tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, query: str, limit: int
-) -> list[int]:
-    """Return `[BOS][Q]query`; ValueError where it leaves no room for [A] and an answer within `limit` tokens."""
-    ids = query_ids(tokenizer, tokens, query)
-    most = limit - len(tokens.before_answer) - 1
-    if len(ids) > most:
-        raise ValueError(
-            f"The query takes {len(ids)} tokens; with [A] and an answer of at least one token "
-            f"it may take {most} (max_seq_len {limit})."
         )
-    return ids
 
 
 def token_ids_of(tokenizer: PreTrainedTokenizerFast) -> RxTAlphaTokenizerConfig:

@@ -1,13 +1,12 @@
-"""Text of one answer while it is generated, with the thought and the answer told apart."""
+"""Text of one answer while it is generated: the thought and the answer told apart, and stop texts found."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
-from rxlm.rxt.generation import Column
 
 
 class Piece(NamedTuple):
@@ -18,42 +17,64 @@ class Piece(NamedTuple):
 
 
 class AnswerWriter:
-    """Turns the columns of a single row into pieces of text, without special tokens.
+    """Turns the tokens of one answer into pieces of text, without special tokens.
 
-    An answer that begins with [T], by the prompt's end or its own first token, is a thought up to [A].
-    `columns` are those that belong to the answer; `answer` and `thought` (None where there was none) grow with them.
+    An answer that begins with [T], by the prompt's end or its own first token, is a thought up to [A]. `answer` and
+    `thought` (None where there was none) grow with the tokens.
+
+    Args:
+        tokenizer: the model's.
+        tokens: its special tokens.
+        appended: the tokens that the prompt ends with.
+        stop: texts at which the answer ends; what may be the beginning of one is held back until it is known.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, tokens: RxTAlphaTokenizerConfig, appended: Sequence[int]
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        tokens: RxTAlphaTokenizerConfig,
+        appended: Sequence[int],
+        stop: Sequence[str] = (),
     ) -> None:
-        self.columns: list[Column] = []
         self.answer = ""
         self.thought: str | None = None
+        self.stop = tuple(stop)
+        self.is_stopped = False
+        self.kept_tokens: int | None = None
+        """Tokens that the answer keeps where a stop text ended it: as many as its text needs."""
         self._tokens = tokens
         self._decoder = StreamDecoder(tokenizer, skip_special_tokens=True)
         self._is_open = False
         self._is_thinking = False
+        self._pieces: list[Piece] = []
+        self._held = ""
+        self._ends: list[int] = []
+        """Characters of the answer that are there after each token."""
         if appended:
             self._open(appended[0])
 
-    def push(self, column: Column) -> Iterator[Piece]:
-        """Take the next token and hand out the pieces that it completes."""
-        if not bool(column.active[0]):
-            return
-        self.columns.append(column)
-        token = int(column.tokens[0])
+    def push(self, token: int) -> None:
+        """Take the next token."""
         if not self._is_open:
             self._open(token)
         elif self._is_thinking and token == self._tokens.answer_token_id:
-            yield from self.flush()
+            self._add(self._decoder.flush())
             self._is_thinking = False
         else:
-            yield from self._add(self._decoder.push(token))
+            self._add(self._decoder.push(token))
+        self._ends.append(len(self.answer) + len(self._held))
 
-    def flush(self) -> Iterator[Piece]:
-        """Hand out what was held back as half a character."""
-        yield from self._add(self._decoder.flush())
+    def take(self) -> list[Piece]:
+        """Return the pieces that were completed since the last call."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def flush(self) -> None:
+        """Complete the text: what was held back as half a character or half a stop text belongs to it."""
+        if not self.is_stopped:
+            self._add(self._decoder.flush())
+            self._say(self._held)
+            self._held = ""
 
     def _open(self, token: int) -> None:
         self._is_open = True
@@ -61,11 +82,32 @@ class AnswerWriter:
         if self._is_thinking:
             self.thought = ""
 
-    def _add(self, text: str) -> Iterator[Piece]:
+    def _add(self, text: str) -> None:
         if not text:
             return
         if self._is_thinking:
             self.thought = (self.thought or "") + text
-        else:
+            self._pieces.append(Piece(text, True))
+            return
+        text = self._held + text
+        found = [place for place in map(text.find, self.stop) if place >= 0]
+        if found:
+            self._say(text[: min(found)])
+            self.is_stopped, self._held = True, ""
+            needed = (count for count, end in enumerate(self._ends) if end >= len(self.answer))
+            self.kept_tokens = next((count + 1 for count in needed), len(self._ends) + 1) if self.answer else 0
+            return
+        held = max((_overlap(text, stop) for stop in self.stop), default=0)
+        self._held = text[len(text) - held :]
+        self._say(text[: len(text) - held])
+
+    def _say(self, text: str) -> None:
+        if text:
             self.answer += text
-        yield Piece(text, self._is_thinking)
+            self._pieces.append(Piece(text, False))
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return how many characters at the end of `text` may be the beginning of `stop`."""
+    most = min(len(text), len(stop) - 1)
+    return next((count for count in range(most, 0, -1) if stop.startswith(text[-count:])), 0)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from rxlm.config import Config, config, require, require_choice, require_int
 from rxlm.data.batches import TurnBatch
 from rxlm.data.packing import PackedBatch
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryReading
+from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.training.cross_entropy import TokenLoss, token_loss
@@ -144,8 +145,8 @@ class JointLanguageModelling(TrainModule):
         masked = self.mlm_head(hidden, self.model.encoder.embedding, truth).loss / totals["masked"]
 
         memory = encoded.detach()
-        memory = MemoryState(memory + settings.noise * torch.randn_like(memory))
-        reading = self.model.decoder.read_memory(memory, batch.slot_mask)
+        memory = memory + settings.noise * torch.randn_like(memory)
+        reading = MemoryReading(tuple(KeyValueSource(own, mask=batch.slot_mask) for own in memory.unbind(0)))
         hidden = self.model.decoder.hidden_states(batch.ids, reading, segments=segments, routing=routing)
         loss, correct = answer_loss(self.model, hidden, batch.ids, batch.targets)
         answer = loss / totals["answer"]

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.memory import MemoryReading
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.by_length import by_length
-from rxlm.training.direct_reading import Readings
 from rxlm.training.optimizer import MEMORY_READERS
 from rxlm.training.turns import Kept, Turns
 
@@ -76,14 +76,14 @@ def with_kept_turns(turns: Turns, share: float, generator: torch.Generator, *, f
     return replace(turns, kept=Kept(chosen, ids, mask))
 
 
-def keeping_loss(model: RxTModel, language_model: RxTDecoder, kept: Kept, readings: Readings) -> Tensor:
+def keeping_loss(model: RxTModel, language_model: RxTDecoder, kept: Kept, reading: MemoryReading) -> Tensor:
     """Return the summed divergence, in nats, over all tokens of the kept turns but their first."""
     loss = torch.zeros((), device=kept.ids.device)
     for rows, width in by_length(kept.mask, model.decoder.config.dim) if len(kept.turns) else ():
         ids, wanted = kept.ids[rows, :width], kept.mask[rows, 1:width]
         with torch.no_grad():
             own = language_model.hidden_states(ids, None)[:, :-1][wanted]
-        read = model.decoder.hidden_states(ids, readings.of(kept.turns[rows]))[:, :-1][wanted]
+        read = model.decoder.hidden_states(ids, reading.select(kept.turns[rows]))[:, :-1][wanted]
         step = max(1, LOGITS_AT_ONCE // model.decoder.config.vocab_size)
         for first in range(0, len(own), step):
             with torch.no_grad():

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rxlm.config import Config, config, require
 from rxlm.data.batches import DialogueBatch, StreamBatch
+from rxlm.memory import MemoryAttentionConfig, MemoryState, SlotState
 from rxlm.rxt.core import RxTModel
-from rxlm.training.diagnosis import MemoryWatch
 from rxlm.training.module import Counts, Losses, TrainModule, part_of
 from rxlm.training.turns import Turns
 
@@ -53,10 +53,11 @@ class MemoryAttentionPretraining(TrainModule):
     """Walk a dialogue; at each turn pull the new state towards a mean of the old state and the encoded turn."""
 
     def __init__(self, model: RxTModel, settings: MemoryAttentionTrainingConfig) -> None:
-        if model.memory_writer.config.write == "copy":
+        memory = model.memory_writer.config
+        if not isinstance(memory, MemoryAttentionConfig) or memory.write == "copy":
             raise ValueError(
-                "Stage 3 pulls slots towards a mean of old and new, and this model's slots copy (write='copy'): leave "
-                "the stage out."
+                "Stage 3 pulls slots towards a mean of old and new, and this model's memory is "
+                f"{memory.kind!r}, or slots that copy (write='copy'): leave the stage out."
             )
         super().__init__(model)
         self.settings = settings
@@ -76,7 +77,7 @@ class MemoryAttentionPretraining(TrainModule):
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
         """Return the mean negative cosine similarity."""
-        memory = self.model.init_memory(batch.batch_size).slots
+        memory = self._slots(self.model.init_memory(batch.batch_size))
         with torch.no_grad():
             encoded = self.model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1))
         encoded = encoded.unflatten(1, (batch.num_turns, batch.batch_size))
@@ -84,7 +85,7 @@ class MemoryAttentionPretraining(TrainModule):
         for turn in range(batch.num_turns):
             mask = batch.mask[turn]
             seen = encoded[:, turn] + self.settings.noise * torch.randn_like(encoded[:, turn])
-            new = self.model.fold(memory, seen, batch.ids[turn], mask)
+            new = self._slots(self.model.write(SlotState(memory), batch.ids[turn], mask, seen))
             target = self._target(memory.detach(), encoded[:, turn], mask, turn)
             per_row = F.cosine_similarity(new, target, dim=-1).mean(dim=(0, 2))  # (B,)
             similarity = similarity + (per_row * mask.any(dim=1)).sum()
@@ -95,9 +96,13 @@ class MemoryAttentionPretraining(TrainModule):
     def diagnose(self, batch: Turns) -> dict[str, float]:
         """Measure how far gates open and memory moves."""
         part = batch.first(part_of(batch.batch_size))
-        with MemoryWatch(self.model.memory_writer) as watch:
+        with self.model.memory_writer.watch() as watch:
             self(part, self.counts(part))
         return watch.figures()
+
+    def _slots(self, memory: MemoryState) -> Tensor:
+        assert isinstance(memory, SlotState)
+        return memory.slots
 
     def _target(self, memory: Tensor, encoded: Tensor, mask: Tensor, turn: int) -> Tensor:
         weight = self.settings.weight(turn)

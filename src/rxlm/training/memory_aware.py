@@ -5,7 +5,6 @@ Shapes: N turns, B dialogues, T tokens of a turn, L memory layers, S slots, D mo
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor
 
 from rxlm.config import Config, config, require, require_int
 from rxlm.data.batches import DialogueBatch, StreamBatch
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
-from rxlm.training.diagnosis import MemoryWatch
-from rxlm.training.direct_reading import Memories, Readings, encoded_turns_as_memory
+from rxlm.training.encoded_turns import read_encoded_turns
 from rxlm.training.keeping import (
     keeping_loss,
     last_layers,
@@ -29,7 +27,6 @@ from rxlm.training.keeping import (
 )
 from rxlm.training.memory_chain import decoding_groups, encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
-from rxlm.training.recall import draw_recalls, recall_targets
 from rxlm.training.turns import Turns
 
 
@@ -40,10 +37,8 @@ class MemoryAwareConfig(Config):
     Fields:
         unroll: memory updates that a gradient flows through; the memory is detached every so many turns.
         unfreeze_memory_at, unfreeze_encoder_at: steps at which memory attention, and the encoder, begin to learn.
-        recall: weight of the loss of telling earlier turns from memory (see `rxlm.training.recall`); 0 leaves it out.
-        recall_share: share of the turns at which an earlier one is told.
-        read_encoded_until: step up to which turns are answered from the encoded turns before them instead of from slots
-            (see `rxlm.training.direct_reading`).
+        read_encoded_until: step up to which turns are answered from the encoded turns before them instead of from the
+            memory (see `rxlm.training.encoded_turns`).
         pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the
             reading and writing of the memory learn. learned_share: share of its layers that learn, too, the last ones.
         answer_share: share of the turns that ask nothing whose answers are predicted; questions always are. Less than 1
@@ -61,8 +56,6 @@ class MemoryAwareConfig(Config):
     unroll: int = 8
     unfreeze_memory_at: int = 0
     unfreeze_encoder_at: int = 0
-    recall: float = 0.0
-    recall_share: float = 0.5
     read_encoded_until: int = 0
     pretrained: bool = False
     learned_share: float = 0.0
@@ -74,9 +67,9 @@ class MemoryAwareConfig(Config):
 
     def __post_init__(self) -> None:
         require_int(self, "unroll")
-        for name in ("recall", "keep", "load_balancing"):
+        for name in ("keep", "load_balancing"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
-        for name in ("recall_share", "answer_share", "wording_share", "keep_share"):
+        for name in ("answer_share", "wording_share", "keep_share"):
             value = getattr(self, name)
             require(0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
         for name in ("keep", "learned_share"):
@@ -125,44 +118,32 @@ class MemoryAware(TrainModule):
         self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
     def prepare(self, batch: DialogueBatch | StreamBatch, generator: torch.Generator) -> Turns:
-        """Lay the turns of a batch out in one tensor, and draw those that are told from memory."""
+        """Lay the turns of a batch out in one tensor, and draw what of them is predicted."""
         turns = super().prepare(Turns.of(batch), generator)
         turns = with_some_answers(turns, self.settings.answer_share, generator)
         turns = with_some_words(turns, self.settings.wording_share, generator)
         if self.settings.keep:
             share, changes = self.settings.keep_share, bool(self._language_model)
             turns = with_kept_turns(turns, share, generator, first_turns=changes)
-        if not self.settings.recall:
-            return turns
-        return replace(turns, recalls=draw_recalls(turns, self.settings.recall_share, generator))
+        return turns
 
     def counts(self, batch: Turns) -> Counts:
-        """Count the answer tokens, and those of recalled turns."""
+        """Count the answer tokens, and those of turns that keep to the language model."""
         counts = {"answer": float(batch.answer_mask.sum())}
         if batch.kept is not None:
             counts["kept"] = float(batch.kept.mask[:, 1:].sum())
-        if batch.recalls is not None:
-            counts["recalled"] = float(recall_targets(batch.mask.flatten(0, 1)[batch.recalls.sources]).sum())
         return counts
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
-        """Return the mean cross-entropy of the tokens that are predicted, and of recalled turns."""
-        readings = Readings(self.model.decoder, self._memories(batch))
+        """Return the mean cross-entropy of the tokens that are predicted."""
+        reading = self._reading(batch)
         ids, mask, targets = (rows.flatten(0, 1) for rows in (batch.ids, batch.mask, batch.answer_mask))
         routing = Routing(mask=mask)
-        turns = torch.arange(len(ids), device=ids.device)
-        loss, correct = self._token_losses(ids, mask, targets, readings, turns, routing)
+        loss, correct = self._token_losses(ids, mask, targets, reading, routing)
         total = loss / totals["answer"]
         figures = {"answer_loss": total.detach(), "token_accuracy": correct / totals["answer"]}
-        if batch.recalls is not None and len(batch.recalls.sources):
-            readers, sources = batch.recalls
-            told = mask[sources]
-            recalled, _ = self._token_losses(ids[sources], told, recall_targets(told), readings, readers)
-            recalled = recalled / totals["recalled"]
-            figures["recall_loss"] = recalled.detach()
-            total = total + self.settings.recall * recalled
         if batch.kept is not None:
-            kept = keeping_loss(self.model, self.language_model, batch.kept, readings) / totals["kept"]
+            kept = keeping_loss(self.model, self.language_model, batch.kept, reading) / totals["kept"]
             figures["keeping_loss"] = kept.detach()
             total = total + self.settings.keep * kept
         balance = routing.loss()
@@ -177,24 +158,23 @@ class MemoryAware(TrainModule):
         ids: Tensor,
         mask: Tensor,
         targets: Tensor,
-        readings: Readings,
-        readers: Tensor,
-        routing: Routing | None = None,
+        reading: MemoryReading,
+        routing: Routing,
     ) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of the tokens at `targets` of rows (R, T), read with the memory of turns `readers`."""
+        """Return the summed loss of the tokens at `targets` of all turns, (N * B, T), and how many are right."""
         loss, correct = torch.zeros((), device=ids.device), torch.zeros((), device=ids.device)
         if not self.model.decoder.config.num_experts:  # whose load is balanced over all tokens
             wanted = targets.any(dim=1).nonzero()[:, 0]
-            ids, mask, targets, readers = ids[wanted], mask[wanted], targets[wanted], readers[wanted]
+            ids, mask, targets, reading = ids[wanted], mask[wanted], targets[wanted], reading.select(wanted)
         for rows, width in decoding_groups(self.model, mask):
             part = ids[rows, :width]
-            hidden = self.model.decoder.hidden_states(part, readings.of(readers[rows]), routing=routing)
+            hidden = self.model.decoder.hidden_states(part, reading.select(rows), routing=routing)
             sums = answer_loss(self.model, hidden, part, targets[rows, :width])
             loss, correct = loss + sums[0], correct + sums[1]
         return loss, correct
 
     def memories(self, batch: Turns, carried: MemoryState | None = None) -> MemoryState:
-        """Return the memory that each turn is answered from, (L, N * B, S, D); in training, keep the one after them.
+        """Return the memory that each turn is answered from, N * B rows; in training, keep the one after them.
 
         `carried` is what rows of streams go on from.
         """
@@ -205,29 +185,29 @@ class MemoryAware(TrainModule):
             self.carried = after.detach()
         return before
 
-    def _memories(self, batch: Turns) -> Memories:
-        """Return what each turn is answered from in training."""
+    def _reading(self, batch: Turns) -> MemoryReading:
+        """Return what each turn attends to in training, N * B rows."""
         if not self.reads_encoded:
-            return Memories.one_a_turn(self.memories(batch, self.carried).slots)
-        initial = self.model.init_memory(batch.batch_size).slots
+            return self.memories(batch, self.carried).read()
+        initial = self.model.init_memory(batch.batch_size)
         earlier, mask = batch.ids[:-1], batch.mask[:-1]
         written = self.model.written(earlier.flatten(0, 1), mask.flatten(0, 1)).view_as(mask)
-        return encoded_turns_as_memory(batch, initial, encode_turns(self.model, batch, with_last=False), written)
+        return read_encoded_turns(batch, initial, encode_turns(self.model, batch, with_last=False), written)
 
     def diagnose(self, batch: Turns) -> dict[str, float]:
-        """Measure the loss with an empty memory, and how far gates open and memory moves."""
+        """Measure the loss with an empty memory, and how the memory moves."""
         count = part_of(batch.batch_size)
         part = batch.first(count)
-        with MemoryWatch(self.model.memory_writer) as watch:
+        with self.model.memory_writer.watch() as watch:
             self.memories(part, None if self.carried is None else self.carried.select(range(count)))
         ids, targets = part.ids.flatten(0, 1), part.answer_mask.flatten(0, 1)
         return empty_memory_loss(self.model, ids, targets) | watch.figures()
 
     def carried_state(self) -> dict[str, Any]:
         """Return the memory that streams go on from."""
-        return {} if self.carried is None else {"memory": self.carried.slots}
+        return {} if self.carried is None else {"memory": self.carried.state_dict()}
 
     def load_carried_state(self, state: Mapping[str, Any]) -> None:
         """Go on from that memory."""
-        slots: Tensor | None = state.get("memory")
-        self.carried = None if slots is None else MemoryState(slots.to(self.device))
+        memory = state.get("memory")
+        self.carried = None if memory is None else MemoryState.from_state_dict(memory).to(self.device)

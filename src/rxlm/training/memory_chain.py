@@ -6,10 +6,9 @@ encoded in one batch and decoded in one batch, and only the chain of updates run
 Shapes: N turns, B dialogues, T tokens of a turn, L memory layers, S slots, D model dimension.
 """
 
-import torch
 from torch import Tensor
 
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.rxt.core import RxTModel
 from rxlm.training.by_length import RowGroup, all_rows, by_length, encode_by_length
 from rxlm.training.turns import Turns
@@ -25,33 +24,32 @@ def encode_turns(model: RxTModel, turns: Turns, *, with_last: bool = True) -> Te
 def memory_chain(
     model: RxTModel, turns: Turns, encoded: Tensor, *, unroll: int, carried: MemoryState | None = None
 ) -> tuple[MemoryState, MemoryState]:
-    """Fold turn after turn into the memory.
+    """Write turn after turn to the memory.
 
     Args:
         model: the model.
         turns: the batch; where `turns.fresh` is True a conversation begins, from the initial memory.
-        encoded: what `encode_turns` returned; without the last turn that one is not folded in.
+        encoded: what `encode_turns` returned; without the last turn that one is not written.
         unroll: updates that a gradient flows through; the memory is detached every so many turns.
         carried: the memory that rows go on from where their first turn is not fresh.
 
-    Returns: the memory before each turn, (L, N * B, S, D), and the one after the last, (L, B, S, D).
+    Returns: the memory before each turn, of N * B rows, and the one after the last, of B.
     """
-    initial = model.init_memory(turns.batch_size).slots
-    slots = initial
+    memory = initial = model.init_memory(turns.batch_size)
     if turns.fresh is not None and carried is not None and carried.batch_size == turns.batch_size:
-        slots = carried.slots
+        memory = carried
     before = []
     each = encoded.unbind(1)
     for turn in range(turns.num_turns):
         if turns.fresh is not None:
-            slots = torch.where(turns.fresh[turn, :, None, None], initial, slots)
-        before.append(slots)
+            memory = initial.where(turns.fresh[turn], memory)
+        before.append(memory)
         if turn == len(each):
             break
         if turn and turn % unroll == 0:
-            slots = slots.detach()
-        slots = model.fold(slots, each[turn], turns.ids[turn], turns.mask[turn])
-    return MemoryState(torch.stack(before, dim=1).flatten(1, 2)), MemoryState(slots)
+            memory = memory.detach()
+        memory = model.write(memory, turns.ids[turn], turns.mask[turn], each[turn])
+    return MemoryState.join(before), memory
 
 
 def decoding_groups(model: RxTModel, mask: Tensor) -> list[RowGroup]:

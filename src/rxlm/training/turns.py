@@ -1,6 +1,6 @@
 """The turns of a batch of dialogues in one tensor.
 
-Shapes: N turns, B dialogues, T tokens of the longest turn, K recalled turns.
+Shapes: N turns, B dialogues, T tokens of the longest turn, K turns that keep to a language model.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,6 @@ from torch import Tensor
 
 from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.data.records import Interaction
-
-
-class Recalls(NamedTuple):
-    """Turns to be told from memory, as numbers n * B + b of turn n of dialogue b.
-
-    Fields:
-        readers: from whose memory, the one before that turn, (K,).
-        sources: which turn is told, (K,): an earlier one of the same conversation.
-    """
-
-    readers: Tensor
-    sources: Tensor
 
 
 class Kept(NamedTuple):
@@ -50,7 +38,7 @@ class Turns:
         asks: True at turns that ask for something told before, (N, B); None where it is not known.
         value_mask: as in `TurnBatch`, (N, B, T).
         is_reference: False at turns whose answer was said and is no reference, (N, B); None where it is not known.
-        recalls: turns to be told from memory, if any are. kept: turns that keep to the language model, if any do.
+        kept: turns that keep to the language model, if any do.
     """
 
     ids: Tensor
@@ -60,7 +48,6 @@ class Turns:
     asks: Tensor | None = None
     is_reference: Tensor | None = None
     value_mask: Tensor | None = None
-    recalls: Recalls | None = None
     kept: Kept | None = None
 
     @classmethod
@@ -112,7 +99,7 @@ class Turns:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return turns with their tensors changed, without what was drawn for a step."""
-        changed: dict[str, Any] = {"recalls": None, "kept": None}
+        changed: dict[str, Any] = {"kept": None}
         for name in ("ids", "mask", "answer_mask", "fresh", "asks", "is_reference", "value_mask"):
             value = getattr(self, name)
             changed[name] = None if value is None else change(value)

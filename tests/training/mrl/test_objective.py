@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mrl_runs import rollout, settings, talker
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState, SlotState
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.objective import clipped_objective, memory_movement, reference_divergence, value_objective
@@ -144,13 +144,13 @@ def test_the_divergence_from_the_reference_is_never_below_0() -> None:
 
 def test_memory_that_does_not_move_costs_nothing() -> None:
     slots = torch.randn(2, 3, 4, 5)
-    before = MemoryState(torch.stack([slots] * 3, dim=1).flatten(1, 2))
+    before = SlotState(torch.stack([slots] * 3, dim=1).flatten(1, 2))
     present = torch.ones(3, 3, dtype=torch.bool)
     for kind in ("mse", "cosine"):
-        assert float(memory_movement(before, MemoryState(slots), present, kind)) == pytest.approx(0, abs=1e-5)
-        assert float(memory_movement(before, MemoryState(slots + 1), present, kind)) > 0.01
+        assert float(memory_movement(before, SlotState(slots), present, kind)) == pytest.approx(0, abs=1e-5)
+        assert float(memory_movement(before, SlotState(slots + 1), present, kind)) > 0.01
         absent = present & torch.tensor([[True], [True], [False]])
-        assert float(memory_movement(before, MemoryState(slots + 1), absent, kind)) == pytest.approx(0, abs=1e-5)
+        assert float(memory_movement(before, SlotState(slots + 1), absent, kind)) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(

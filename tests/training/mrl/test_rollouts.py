@@ -8,7 +8,7 @@ import torch
 
 from mrl_runs import BOOK, REWARDS, encoder, player, rollout, settings, talker
 from rxlm.data.records import Dialogue
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import SlotState
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.rewards import Reward, RewardError, Rewards
 from rxlm.training.mrl.rollout import Rollout, join
@@ -100,7 +100,7 @@ def test_episodes_that_go_on_begin_with_the_memory_that_was_left() -> None:
     going_on, _ = player(network, chosen).play(BOOK[2:4], seed=1, carried=after, fresh=fresh)
 
     assert going_on.start is not None
-    assert torch.equal(going_on.start[:, 1], after.slots[:, 1])
+    assert torch.equal(going_on.start.select(1).slots[:, 0], after.slots[:, 1])
     module = MemoryReinforcement(network, chosen)
     with torch.no_grad():
         _, before, _ = module._states(network, going_on)
@@ -147,7 +147,7 @@ def test_a_failing_reward_stops_the_play_by_its_name() -> None:
 def test_the_memory_of_the_model_is_left_alone() -> None:
     network = talker()
     network.train()
-    memory = MemoryState(network.init_memory(2).slots.clone())
+    memory = SlotState(network.init_memory(2).slots.clone())
     player(network, settings()).play(BOOK[:2], seed=0, carried=memory, fresh=torch.tensor([False, False]))
     assert network.training
     assert torch.equal(memory.slots, network.init_memory(2, seed=0).slots) or memory.slots.shape[1] == 2

@@ -7,10 +7,14 @@ state only, so that the layers are independent of each other.
 import torch
 from torch import Tensor, nn
 
+from rxlm.memory.protocol import FinishedTurn, MemoryWriter
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.memory.slots.copying import CopyAttention
 from rxlm.memory.slots.gate import ResidualGate, make_gate
 from rxlm.memory.slots.norm import make_memory_norm
+from rxlm.memory.slots.operations import write_flops
+from rxlm.memory.slots.state import SlotState
+from rxlm.memory.slots.watch import SlotWatch
 from rxlm.nn.attention import Attention, padding_mask
 from rxlm.nn.rope import RotaryEmbedding, Rotation, token_positions
 from rxlm.seeds import Seed, row_generators
@@ -77,12 +81,15 @@ class MemoryAttentionLayer(nn.Module):
         return self.consolidation_gate(slots, self.consolidation_attention(own, source).type_as(slots))
 
 
-class MemoryAttention(nn.Module):
+class MemoryAttention(MemoryWriter):
     """The whole memory's update: new slots (L, B, S, D) from old slots and the encoded interaction."""
+
+    config: MemoryAttentionConfig
 
     def __init__(self, config: MemoryAttentionConfig) -> None:
         super().__init__()
         self.config = config
+        self.leaves_out_form = config.write == "copy"  # what is copied is a single token, and these say nothing
         self.layers = nn.ModuleList(MemoryAttentionLayer(config) for _ in range(config.num_layers))
         self.mean_norm = _norm(config) if "interlayer" in config.variant else None
         self.rope = None
@@ -111,6 +118,28 @@ class MemoryAttention(nn.Module):
         updated = torch.stack([layer(own, mean, seen, mask, rotation) for layer, own, mean, seen in each])
         return updated if mask is None else torch.where(mask.any(dim=1)[:, None, None], updated, slots)
 
+    def write(self, memory: SlotState, turn: FinishedTurn) -> SlotState:
+        """Return the memory after finished turns."""
+        assert turn.encoded is not None
+        return SlotState(self(memory.slots, turn.encoded, turn.mask))
+
+    def watch(self) -> SlotWatch:
+        """Return what measures how far gates open and slots move while it is entered."""
+        return SlotWatch(self)
+
+    @property
+    def num_places(self) -> int:
+        """Slots S of a layer."""
+        return self.config.num_slots
+
+    def num_bytes(self, element_size: int) -> int:
+        """Return the bytes of one conversation's memory, L x S x D values."""
+        return self.config.num_layers * self.config.num_slots * self.config.dim * element_size
+
+    def flops(self, num_tokens: int) -> int:
+        """Return the floating-point operations of one update by a turn of `num_tokens` tokens."""
+        return write_flops(self, num_tokens)
+
     def _means(self, slots: Tensor) -> list[Tensor | None]:
         """Normalised mean of the slots over all layers, or over each layer's group; None a layer without either."""
         num_layers = len(self.layers)
@@ -120,8 +149,8 @@ class MemoryAttention(nn.Module):
         means = [self.mean_norm(group.mean(0)) for group in slots.chunk(groups)]
         return [means[index * groups // num_layers] for index in range(num_layers)]
 
-    def initial_slots(self, batch_size: int, seed: Seed = None) -> Tensor:
-        """Return the slots (L, B, S, D) that new conversations start from.
+    def first_memory(self, batch_size: int, seed: Seed = None) -> SlotState:
+        """Return the slots that new conversations start from.
 
         Args:
             batch_size: number of conversations B.
@@ -132,11 +161,11 @@ class MemoryAttention(nn.Module):
         shape = (config.num_layers, config.num_slots, config.dim)
         if self.initial is not None:
             # A copy, not a view: an optimizer changes the parameter in place, and a state is a value.
-            return self.initial[:, None].repeat(1, batch_size, 1, 1)
+            return SlotState(self.initial[:, None].repeat(1, batch_size, 1, 1))
         if config.initial_memory == "zeros":
-            return reference.new_zeros(shape)[:, None].repeat(1, batch_size, 1, 1)
+            return SlotState(reference.new_zeros(shape)[:, None].repeat(1, batch_size, 1, 1))
         rows = [torch.randn(shape, generator=generator) for generator in row_generators(batch_size, seed)]
-        return (torch.stack(rows, dim=1) * config.initial_scale).to(reference)
+        return SlotState((torch.stack(rows, dim=1) * config.initial_scale).to(reference))
 
 
 def _norm(config: MemoryAttentionConfig) -> nn.Module:

@@ -1,9 +1,8 @@
 """Configuration of the memory and of the network that updates it."""
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from rxlm.config import (
-    Config,
     ConfigError,
     config,
     require,
@@ -12,6 +11,7 @@ from rxlm.config import (
     require_int,
     require_number,
 )
+from rxlm.memory.protocol import MemoryConfig, MemoryWriter
 from rxlm.memory.slots.gate import (
     GATE_ACTIVATIONS,
     GATES,
@@ -32,7 +32,7 @@ WriteKind = Literal["attention", "copy"]
 
 
 @config
-class MemoryAttentionConfig(Config):
+class MemoryAttentionConfig(MemoryConfig):
     """Shape and kind of a memory attention network.
 
     Fields, with shapes' letters as everywhere (L layers, S slots, D dim):
@@ -60,6 +60,7 @@ class MemoryAttentionConfig(Config):
         attention_backend: see `nn.Attention`.
     """
 
+    kind: ClassVar[str] = "slots"
     num_layers: int = 12
     dim: int = 512
     num_slots: int = 1024
@@ -111,6 +112,12 @@ class MemoryAttentionConfig(Config):
             self._check_heads()
         require(self.norm_per_dim_scale or self.norm == "mixed-positional",
                 f"norm_per_dim_scale=False is for norm='mixed-positional', got norm={self.norm!r}.")  # fmt: skip
+
+    def build(self) -> MemoryWriter:
+        """Return the network that updates the slots."""
+        from rxlm.memory.slots.attention import MemoryAttention  # which is made from this configuration
+
+        return MemoryAttention(self)
 
     @property
     def attends(self) -> bool:

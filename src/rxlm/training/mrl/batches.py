@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from rxlm.data.records import Dialogue
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.seeds import derived_seed
 from rxlm.training import distributed
 from rxlm.training.mrl.config import MRLConfig
@@ -72,7 +72,7 @@ class RolloutBatches:
             fresh = torch.rand(len(repeated), generator=generator) >= settings.carry_probability
             if self.carried is None or self.carried.batch_size != len(repeated):
                 self.carried = self.player.model.init_memory(len(repeated)).detach()
-            fresh = fresh.to(self.carried.slots.device)
+            fresh = fresh.to(self.carried.device)
         rollout, memory = self.player.play(repeated, seed=self._seed(), carried=self.carried, fresh=fresh)
         self.carried = memory if settings.carry_probability else None
         self.played += 1
@@ -106,7 +106,7 @@ class RolloutBatches:
             "played": self.played,
             "uses": self.uses,
             "rollout": self.rollout.state_dict() if pending and self.rollout is not None else None,
-            "carried": None if self.carried is None else self.carried.slots,
+            "carried": None if self.carried is None else self.carried.state_dict(),
             "good": [rollout.state_dict() for rollout in self.good],
         }
 
@@ -116,7 +116,7 @@ class RolloutBatches:
         self.played, self.uses = state["played"], state["uses"]
         self.rollout = None if state["rollout"] is None else Rollout.from_state_dict(state["rollout"])
         carried = state["carried"]
-        self.carried = None if carried is None else MemoryState(carried).to(self.player.model.device)
+        self.carried = None if carried is None else MemoryState.from_state_dict(carried).to(self.player.model.device)
         self.good = [Rollout.from_state_dict(each) for each in state["good"]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.cross_entropy import token_loss
@@ -195,16 +195,15 @@ class MemoryReinforcement(TrainModule):
     def _states(self, model: RxTModel, rollout: Rollout) -> tuple[AnswerStates, MemoryState, MemoryState]:
         """Return a model's states before the tokens of answers, the memories before each turn, and the last one."""
         turns = rollout.memory_turns
-        carried = None if rollout.start is None else MemoryState(rollout.start)
         encoded = encode_turns(model, turns)
-        before, after = memory_chain(model, turns, encoded, unroll=self.settings.unroll, carried=carried)
+        before, after = memory_chain(model, turns, encoded, unroll=self.settings.unroll, carried=rollout.start)
         return answer_states(model, rollout.turns, before), before, after
 
     def _states_a_turn_before(self, rollout: Rollout, before: MemoryState) -> AnswerStates:
         """Return the states of all turns but the first, each from the memory of the turn before it."""
         turns, size = rollout.turns, rollout.batch_size
         later = Turns(turns.ids[1:], turns.mask[1:], turns.answer_mask[1:])
-        return answer_states(self.model, later, MemoryState(before.slots[:, :-size]))
+        return answer_states(self.model, later, before.select(range(before.batch_size - size)))
 
     def _told_loss(self, rollout: Rollout, before: MemoryState) -> Tensor:
         """Return the summed cross-entropy of the answers that were told, each from the memory before its turn."""

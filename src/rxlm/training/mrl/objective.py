@@ -8,11 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import MemoryState
+from rxlm.memory.protocol import Change
 from rxlm.rxt.core import RxTModel
-from rxlm.training.direct_reading import Memories, Readings
 from rxlm.training.memory_chain import decoding_groups
-from rxlm.training.mrl.config import MemoryChange
 from rxlm.training.turns import Turns
 
 
@@ -35,14 +34,14 @@ class AnswerStates(NamedTuple):
 
 
 def answer_states(model: RxTModel, turns: Turns, memories: MemoryState) -> AnswerStates:
-    """Decode the turns that have an answer, each with its memory (L, N * B, S, D); `turns.answer_mask` says which."""
+    """Decode the turns that have an answer, each with its memory (N * B rows); `turns.answer_mask` says which."""
     ids, mask, wanted = (part.flatten(0, 1) for part in (turns.ids, turns.mask, turns.answer_mask))
     present = wanted.any(dim=1).nonzero()[:, 0]
-    readings = Readings(model.decoder, Memories.one_a_turn(memories.slots))
+    reading = memories.read()
     parts, places = [], []
     for group, width in decoding_groups(model, mask[present]):
         rows = present[group]
-        hidden = model.decoder.hidden_states(ids[rows, :width], readings.of(rows))
+        hidden = model.decoder.hidden_states(ids[rows, :width], reading.select(rows))
         chosen = wanted[rows, :width]
         parts.append(hidden[:, :-1][chosen[:, 1:]])
         places.append((rows[:, None] * ids.shape[1] + torch.arange(width, device=ids.device))[chosen])
@@ -101,22 +100,19 @@ def turn_divergence(scores: Tensor, earlier: Tensor) -> Tensor:
     return (scores.exp() * (scores - earlier)).sum()
 
 
-def memory_movement(before: MemoryState, after: MemoryState, present: Tensor, kind: MemoryChange) -> Tensor:
+def memory_movement(before: MemoryState, after: MemoryState, present: Tensor, kind: Change) -> Tensor:
     """Return what the updates of all turns cost, summed over the turns and episodes that have one.
 
     "mse": sqrt(t + 1) times the mean squared change of the slots by turn t, from 0. "cosine": 1 less the cosine
     similarity of the slots before and after.
 
     Args:
-        before: the memory before each turn, (L, N * B, S, D). after: the one after the last, (L, B, S, D).
+        before: the memory before each turn, of N * B rows. after: the one after the last, of B.
         present: True at the turns that an episode has, (N, B).
     """
     num_turns, size = present.shape
-    states = torch.cat((before.slots.unflatten(1, (num_turns, size)), after.slots[:, None]), dim=1)
-    old, new = states[:, :-1], states[:, 1:]
-    if kind == "cosine":
-        change = 1 - torch.cosine_similarity(old.flatten(3), new.flatten(3), dim=-1).mean(0)
-    else:
-        weights = torch.arange(1, num_turns + 1, device=old.device).sqrt()[:, None]
-        change = weights * (new - old).square().mean(dim=(0, 3, 4))
+    following = MemoryState.join([before.select(range(size, num_turns * size)), after])
+    change = following.change(before, kind).view(num_turns, size)
+    if kind == "mse":
+        change = torch.arange(1, num_turns + 1, device=change.device).sqrt()[:, None] * change
     return (change * present).sum()

@@ -5,17 +5,19 @@ Shapes: N turns, B episodes, T tokens of a turn.
 
 import time
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rxlm.data.padding import padded
 from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.templates import query_ids
 from rxlm.data.turn_tokenizer import TurnTokenizer
-from rxlm.memory.slots.state import MemoryState
-from rxlm.rxt.generation import Prompt, SamplingConfig
+from rxlm.memory import MemoryState
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.sampling import SamplingConfig
+from rxlm.rxt.turn_engine import Opening, Query, TurnEngine, write_turns
 from rxlm.seeds import derived_seed
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.rewards import Rewards, Scores, TurnAnswers
@@ -89,7 +91,7 @@ class EpisodePlayer:
         memory = self.model.init_memory(len(dialogues))
         start = None
         if carried is not None and fresh is not None:
-            start = memory = MemoryState(torch.where(fresh[:, None, None], memory.slots, carried.slots))
+            start = memory = memory.where(fresh, carried)
         history: list[list[tuple[str, str]]] = [[] for _ in dialogues]
         turns = []
         for number in range(max(map(len, dialogues))):
@@ -128,7 +130,7 @@ class EpisodePlayer:
             for row, answer in zip(asked, answers, strict=True):
                 played[row] = answer
         remembered = references if self.settings.memory_from == "reference" else played
-        after = self.model.update_memory(memory, *self._padded(remembered))
+        after = write_turns(self.model, memory, [said.ids for said in remembered])
         self.seconds["generation"] += time.perf_counter() - started
         started = time.perf_counter()
         scores = self._score(number, present, asked, played, history) if asked else None
@@ -146,24 +148,23 @@ class EpisodePlayer:
 
     def _answer(self, queries: list[str], memory: MemoryState, seeds: list[int]) -> list[_Said]:
         """Sample an answer to each query."""
-        pad, end = self.tokens.pad_token_id, self.tokens.eos_token_id
-        # However long answers may be, a query keeps half of what the model reads.
-        room = min(self.settings.max_answer_tokens, self.turn_tokenizer.max_tokens // 2)
-        batch = self.turn_tokenizer.query_batch(queries, room=room)
-        prompt = Prompt.of(batch.ids, batch.mask, pad).append(self.tokens.before_answer, pad)
-        prompt = Prompt(prompt.ids.to(self.model.device), prompt.lengths)
-        columns = self.model.generate(prompt, memory, sampling=self.sampling, with_log_probs=True, seed=seeds)
-        taken = list(islice(columns, self.settings.max_answer_tokens))
-        found = [column.log_probs for column in taken if column.log_probs is not None]
-        parts = ([column.tokens for column in taken], [column.active for column in taken], found)
-        tokens, active, log_probs = (torch.stack(part, dim=1).tolist() for part in parts)
-        counts = [sum(row) for row in active]
-        texts = self.model.stringify_batch(
-            [[token for token in row[:count] if token != end] for row, count in zip(tokens, counts, strict=True)]
-        )
-        starts = [row[:length] for row, length in zip(prompt.ids.tolist(), prompt.lengths, strict=True)]
-        rows = zip(starts, tokens, log_probs, counts, texts, strict=True)
-        return [_Said([*start, *row[:count]], count, log[:count], text) for start, row, log, count, text in rows]
+        longest, limit = self.settings.max_answer_tokens, self.turn_tokenizer.max_tokens
+        engine = TurnEngine(self.model, len(queries), max_seq_len=limit, with_log_probs=True)
+        opening, tokenizer = Opening(appended=self.tokens.before_answer), self.turn_tokenizer.tokenizer
+        asked = [
+            Query(query_ids(tokenizer, self.tokens, query), opening, self.sampling, seed, max_answer_tokens=longest)
+            for query, seed in zip(queries, seeds, strict=True)
+        ]
+        turns = [engine.prepare(query, "cut") for query in asked]
+        engine.begin(turns, memory)
+        log_probs = torch.stack([column.log_probs for column in engine.run() if column.log_probs is not None], dim=1)
+        rows = log_probs.tolist()
+        engine.leave(turns)
+        texts = self.model.stringify_batch([engine.said(turn) for turn in turns])
+        return [
+            _Said(turn.ids, len(turn.answer), rows[turn.row][: len(turn.answer)], text)
+            for turn, text in zip(turns, texts, strict=True)
+        ]
 
     def _score(
         self,
@@ -191,14 +192,6 @@ class EpisodePlayer:
                 history=[history[row] for row in asked],
             )
         )
-
-    def _padded(self, rows: Sequence[_Said], width: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return ids and mask (B, T) of one turn of all episodes."""
-        width = width or max(1, *(len(row.ids) for row in rows))
-        pad = self.tokens.pad_token_id
-        ids = torch.tensor([[*row.ids, *[pad] * (width - len(row.ids))] for row in rows], device=self.model.device)
-        lengths = torch.tensor([len(row.ids) for row in rows], device=self.model.device)
-        return ids, torch.arange(width, device=self.model.device) < lengths[:, None]
 
     def _rollout(
         self, turns: list[_Turn], words: tuple[tuple[Words, ...], ...], start: MemoryState | None, fresh: Tensor | None
@@ -228,7 +221,7 @@ class EpisodePlayer:
             by_name={name: values.to(device) for name, values in by_name.items()},
             drift=torch.stack([turn.drift for turn in turns]),
             remembered=self._turns([turn.remembered for turn in turns]) if from_reference else None,
-            start=None if start is None else start.slots,
+            start=start,
             fresh=fresh,
             groups=self.settings.group_size,
             words=words,
@@ -238,7 +231,8 @@ class EpisodePlayer:
     def _turns(self, turns: Sequence[Sequence[_Said]]) -> Turns:
         """Stack turns of all episodes; the tokens that the policy chose are the answers."""
         width = max(len(said.ids) for turn in turns for said in turn)
-        parts = [self._padded(turn, width) for turn in turns]
+        pad, device = self.tokens.pad_token_id, self.model.device
+        parts = [padded([said.ids for said in turn], pad, width=width, device=device) for turn in turns]
         ids, mask = (torch.stack([part[number] for part in parts]) for number in (0, 1))
         chosen = torch.tensor([[said.chosen for said in turn] for turn in turns], device=ids.device)
         first = mask.sum(2) - chosen

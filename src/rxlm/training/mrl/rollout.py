@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rxlm.memory import MemoryState
 from rxlm.training.turns import Turns
 
 
@@ -35,8 +36,7 @@ class Rollout:
         rewards: (N, B); earns: True at turns that earned one.
         by_name: each reward by its name, NaN where it does not apply, (N, B).
         remembered: the turns as the memory took them in, where these are others (`memory_from="reference"`).
-        start: the memory that episodes went on from, (L, B, S, D), where `fresh` is False, (B,); None where all began
-            anew.
+        start: the memory that episodes went on from where `fresh` is False, (B,); None where all began anew.
         values, advantages, returns: what the critic expected, what the update makes of it, and what the critic
             should have said, (N, B); None before they were computed. reference_log_probs: of the chosen tokens, under
             the reference policy, (N, B, T).
@@ -56,7 +56,7 @@ class Rollout:
     by_name: Mapping[str, Tensor]
     drift: Tensor
     remembered: Turns | None = None
-    start: Tensor | None = None
+    start: MemoryState | None = None
     fresh: Tensor | None = None
     values: Tensor | None = None
     advantages: Tensor | None = None
@@ -107,13 +107,16 @@ class Rollout:
         moved = {name: value.to(device) for name, value in self._tensors().items()}
         by_name = {name: value.to(device) for name, value in self.by_name.items()}
         remembered = None if self.remembered is None else self.remembered.to(device)
-        return replace(self, **moved, by_name=by_name, remembered=remembered)
+        start = None if self.start is None else self.start.to(device)
+        return replace(self, **moved, by_name=by_name, remembered=remembered, start=start)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values and tensors for a checkpoint; `words` and `seconds` are left out."""
         turns = self.remembered
         remembered = None if turns is None else {"ids": turns.ids, "mask": turns.mask, "answered": turns.answer_mask}
-        return {**self._tensors(), "by_name": dict(self.by_name), "remembered": remembered, "groups": self.groups}
+        start = None if self.start is None else self.start.state_dict()
+        others = {"by_name": dict(self.by_name), "remembered": remembered, "start": start, "groups": self.groups}
+        return {**self._tensors(), **others}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
@@ -121,7 +124,8 @@ class Rollout:
         values = dict(state)
         turns = values.pop("remembered")
         remembered = None if turns is None else Turns(turns["ids"], turns["mask"], turns["answered"])
-        return cls(**values, remembered=remembered)
+        start = values.pop("start", None)
+        return cls(**values, remembered=remembered, start=None if start is None else MemoryState.from_state_dict(start))
 
     def rows(self, rows: Sequence[int]) -> Self:
         """Return some episodes."""
@@ -133,7 +137,8 @@ class Rollout:
         )
         by_name = {name: value[:, index] for name, value in self.by_name.items()}
         words = tuple(self.words[row] for row in rows) if self.words else ()
-        return replace(self, **taken, by_name=by_name, remembered=remembered, words=words)
+        start = None if self.start is None else self.start.select(rows)
+        return replace(self, **taken, by_name=by_name, remembered=remembered, start=start, words=words)
 
     def _tensors(self) -> dict[str, Tensor]:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -153,7 +158,7 @@ def join(rollouts: Sequence[Rollout]) -> Rollout:
         wanted = [0, width - value.shape[2]] if value.dim() == 3 else []
         return F.pad(value, [*wanted, 0, 0, 0, turns - value.shape[0]], value=fill)
 
-    names = set(first._tensors()) - {"start", "fresh"}
+    names = set(first._tensors()) - {"fresh"}
     joined: dict[str, Any] = {
         name: torch.cat([padded(getattr(each, name)) for each in rollouts], dim=1) for name in names
     }
@@ -172,6 +177,6 @@ def join(rollouts: Sequence[Rollout]) -> Rollout:
 
         remembered = Turns(of("ids"), of("mask"), of("answer_mask"))
     if first.start is not None:
-        joined["start"] = torch.cat([each.start for each in rollouts if each.start is not None], dim=1)
+        joined["start"] = MemoryState.join([each.start for each in rollouts if each.start is not None])
         joined["fresh"] = torch.cat([each.fresh for each in rollouts if each.fresh is not None])
     return replace(first, **joined, by_name=by_name, remembered=remembered)

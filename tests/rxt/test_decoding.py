@@ -1,4 +1,6 @@
-"""The decode loop: which tokens a sampler keeps, how likely it draws them, what seeds and prompts do."""
+"""The decode loop: which tokens sampling keeps, how likely it draws them, what seeds and prompts do."""
+
+from itertools import islice
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from helpers import VOCAB, assert_close, shared_model, some_ids, some_memory
+from helpers import VOCAB, answers, assert_close, shared_model, some_ids, some_memory, whole_turns
 from rxlm.config import ConfigError
-from rxlm.rxt.generation import Column, Prompt, Sampler, SamplingConfig, generate
-from rxlm.rxt.interaction import answers
+from rxlm.rxt.decoding import generate
+from rxlm.rxt.prompt import Prompt
+from rxlm.rxt.sampling import SamplingConfig, choose_tokens, penalise_repetition
 
 DRAWS = 4000
 UNIFORM = (torch.arange(DRAWS) + 0.5) / DRAWS
@@ -33,16 +36,9 @@ samplings = st.builds(
 )
 
 
-def sampler(sampling: SamplingConfig, vocab_size: int, prompt: list[int] | None = None, rows: int = 1) -> Sampler:
-    ids = torch.tensor([prompt or [0]]).expand(rows, -1)
-    return Sampler(sampling, Prompt(ids, [ids.shape[1]] * rows), vocab_size, 1, seed=0)
-
-
 def frequencies(sampling: SamplingConfig, logits: Tensor) -> Tensor:
     """Share of each token in evenly spread draws from logits (V,)."""
-    chooser = sampler(sampling, len(logits), rows=DRAWS)
-    chooser.noise = UNIFORM[None]
-    drawn = chooser(logits.expand(DRAWS, -1), 0)
+    drawn = choose_tokens(logits.expand(DRAWS, -1), sampling, UNIFORM)
     return torch.bincount(drawn, minlength=len(logits)) / DRAWS
 
 
@@ -105,23 +101,21 @@ def test_the_kept_tokens_are_those_that_transformers_keeps(values, sampling):
     penalty=st.sampled_from([0.7, 1.2, 2.0]),
 )
 def test_the_repetition_penalty_is_that_of_transformers(values, prompt, penalty):
-    """Seen through what it does to probabilities: evenly spread draws from the penalised logits."""
     logits = torch.tensor(values)
-    chooser = sampler(SamplingConfig(repetition_penalty=penalty), 8, prompt, rows=DRAWS)
-    chooser.noise = UNIFORM[None]
-    drawn = torch.bincount(chooser(logits.expand(DRAWS, -1), 0), minlength=8) / DRAWS
+    seen = torch.zeros(1, 8, dtype=torch.bool)
+    seen[0, prompt] = True
     penalised = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([prompt]), logits[None].clone())
-    torch.testing.assert_close(drawn, penalised[0].softmax(-1), atol=1.1 / DRAWS, rtol=0)
+    torch.testing.assert_close(penalise_repetition(logits[None], seen, penalty), penalised)
 
 
-def test_the_repetition_penalty_counts_the_answer_so_far_but_no_padding():
+def test_the_repetition_penalty_counts_the_answer_so_far_but_no_padding(monkeypatch):
     """Greedy with a strong penalty and equal logits: no token comes twice, and token 0, the padding, counts as new."""
+    model = shared_model("mha-simple-content")
+    monkeypatch.setattr(model.decoder.head, "forward", lambda hidden: torch.ones(len(hidden), VOCAB))
     prompt = Prompt(torch.tensor([[3, 0, 0], [1, 2, 3]]), [1, 3])
-    chooser = Sampler(SamplingConfig(temperature=0, repetition_penalty=9.0), prompt, 6, 5, seed=None)
-    logits = torch.ones(2, 6)
-    chosen = [chooser(logits, step).tolist() for step in range(3)]
-    assert [row[0] for row in chosen] == [0, 1, 2]
-    assert [row[1] for row in chosen] == [0, 4, 5]
+    sampling = SamplingConfig(temperature=0, repetition_penalty=9.0)
+    columns = list(islice(model.generate(prompt, some_memory(model, [0, 1]), sampling=sampling, ignore_eos=True), 3))
+    assert answers(columns) == [[0, 1, 2], [0, 4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +151,8 @@ def test_just_enough_tokens_are_kept(sampling, kept):
 @given(values=some_logits)
 def test_temperature_zero_takes_the_likeliest_token(values):
     logits = torch.tensor(values)
-    chooser = sampler(SamplingConfig(temperature=0, top_k=3, top_p=0.1), len(values))
-    assert chooser(logits[None], 0).item() == logits.argmax()
+    sampling = SamplingConfig(temperature=0, top_k=3, top_p=0.1)
+    assert choose_tokens(logits[None], sampling).item() == logits.argmax()
 
 
 @given(values=some_logits)
@@ -173,10 +167,8 @@ def test_the_ends_of_the_uniform_distribution_draw_kept_tokens(values, noise):
     """A generator may return 0, and the largest number below 1: neither may draw what was filtered out."""
     logits = torch.tensor([*values, -torch.inf, -torch.inf])
     for sampling in (SamplingConfig(), SamplingConfig(top_p=0.6), SamplingConfig(min_p=0.4), SamplingConfig(top_k=2)):
-        chooser = sampler(sampling, len(logits))
-        chooser.noise = torch.tensor([[noise]])
         for each in (logits, logits.flip(0)):
-            token = chooser(each[None], 0).item()
+            token = choose_tokens(each[None], sampling, torch.tensor([noise])).item()
             assert 0 <= token < len(logits)
             kept = naive_probabilities(sampling, each)
             assume_no_ties(sampling, each[each.isfinite()])
@@ -265,29 +257,11 @@ def test_a_prompt_collects_the_real_tokens_of_each_row_at_its_start():
     assert prompt.ids.tolist() == [[1, 8, 7], [2, 7, 7], [3, 4, 5]]
 
 
-def test_appended_tokens_follow_the_last_real_one():
-    rows = Prompt(torch.tensor([[1, 8, 7], [2, 7, 7], [3, 4, 5]]), [2, 1, 3])
-    prompt = rows.append((6, 9), pad_token_id=7)
-    assert prompt.lengths == [4, 3, 5]
-    assert prompt.ids.tolist() == [[1, 8, 6, 9, 7], [2, 6, 9, 7, 7], [3, 4, 5, 6, 9]]
-    assert rows.append((), pad_token_id=7) == rows
-
-
-def test_a_completed_prompt_is_the_whole_interaction_without_gaps():
-    prompt = Prompt(torch.tensor([[1, 8, 7], [3, 4, 5]]), [2, 3])
-    columns = [
-        Column(torch.tensor([10, 20]), torch.tensor([True, True])),
-        Column(torch.tensor([11, 7]), torch.tensor([True, False])),
-        Column(torch.tensor([7, 7]), torch.tensor([False, False])),
-    ]
-    ids, mask = prompt.complete(columns, pad_token_id=7)
-    assert ids.tolist() == [[1, 8, 10, 11], [3, 4, 5, 20]]
-    assert mask.tolist() == [[True] * 4, [True] * 4]
-    assert answers(columns) == [[10, 11], [20]]
-    assert answers(columns, end_tokens=[11]) == [[10], [20]]
-    ids, mask = prompt.complete([], pad_token_id=7)
-    assert ids.tolist() == prompt.ids.tolist()
-    assert mask.tolist() == [[True, True, False], [True, True, True]]
+def test_a_prompt_of_rows_gives_the_rows_back():
+    rows = [[1, 8], [2], [3, 4, 5]]
+    prompt = Prompt.of_rows(rows, 7, torch.device("cpu"))
+    assert prompt.ids.tolist() == [[1, 8, 7], [2, 7, 7], [3, 4, 5]]
+    assert prompt.rows() == rows
 
 
 def test_a_mask_of_another_shape_than_the_ids_is_refused():
@@ -379,6 +353,6 @@ def test_what_was_generated_can_be_trained_on():
     prompt = Prompt(some_ids(2, 5), [5, 5])
     columns = list(model.generate(prompt, some_memory(model, [0, 1]), max_seq_len=9, ignore_eos=True, seed=0))
     assert not any(column.tokens.is_inference() or column.active.is_inference() for column in columns)
-    ids, mask = prompt.complete(columns, 0)
+    ids, mask = whole_turns(prompt, columns, 0)
     loss = model.decode(ids, some_memory(model, [0, 1]), mask).square().mean()
     assert torch.autograd.grad(loss, model.decoder.embedding.weight)[0].any()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rxlm.memory.slots.attention import MemoryAttention
 from rxlm.memory.slots.copying import CopyAttention
 from rxlm.memory.slots.gate import ResidualGate, SumGate
 
@@ -19,14 +18,14 @@ GATES = {"gate": "write_gate", "consolidation_gate": "consolidation_gate"}
 """The gates of a memory layer that are measured: the name of the figure, and of the module."""
 
 
-class MemoryWatch:
-    """Measures every update of the memory while it is entered; rows without a token, which keep theirs, do not count.
+class SlotWatch:
+    """Measures every update of slots while it is entered; rows without a token, which keep theirs, do not count.
 
     Args:
-        writer: the network that updates the memory.
+        writer: the `MemoryAttention` that makes the updates.
     """
 
-    def __init__(self, writer: MemoryAttention) -> None:
+    def __init__(self, writer: nn.Module) -> None:
         self.writer = writer
         self.measured: dict[str, list[Tensor]] = {}
         self.present: list[Tensor] = []
@@ -34,7 +33,7 @@ class MemoryWatch:
 
     def __enter__(self) -> Self:
         self.hooks.append(self.writer.register_forward_hook(self._measure_update))
-        for number, layer in enumerate(self.writer.layers):
+        for number, layer in enumerate(cast(nn.ModuleList, self.writer.layers)):
             for figure, name in GATES.items():
                 gate = getattr(layer, name, None)
                 if isinstance(gate, ResidualGate) and not isinstance(gate, SumGate):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rxlm.config import ConfigError
-from rxlm.memory.slots.state import MemoryState
+from rxlm.memory import SlotState
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.trainer import Trainer
@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_each_turn_alone_with_its_own_conversation_before_it
                 parts.append(network.encode(earlier)[:, :, taken_up])
             length = int(batch.mask[turn, row].sum())
             ids = batch.ids[turn, row, :length][None]
-            log = network.decode(ids, MemoryState(torch.cat(parts, dim=2))).log_softmax(-1)[0]
+            log = network.decode(ids, SlotState(torch.cat(parts, dim=2))).log_softmax(-1)[0]
             wanted = batch.answer_mask[turn, row, :length].nonzero().flatten().tolist()
             total -= float(sum(log[place - 1, ids[0, place]] for place in wanted))
 

@@ -1,0 +1,173 @@
+"""One current memory, of one conversation or of a batch of them: the convenience on top of memory as a value.
+
+Shapes: B conversations, T tokens.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from rxlm.memory import MemoryReading, MemoryState
+from rxlm.rxt.core import RxTModel
+from rxlm.rxt.layers import check_tokens
+from rxlm.rxt.prompt import Prompt
+from rxlm.rxt.sampling import SamplingConfig
+from rxlm.rxt.turn_engine import Opening, Query, RunningTurn, TurnEngine
+from rxlm.seeds import Seed, check_seed, row_seeds
+
+MEMORY_UPDATE_STARTS = -1
+MEMORY_UPDATE_DONE = -2
+
+
+class CurrentMemory:
+    """Threads one memory through a model's pure functions: the published models' way of conversing.
+
+    Args:
+        model: the model; its weights may change, move or be replaced between turns.
+    """
+
+    def __init__(self, model: RxTModel) -> None:
+        self.model = model
+        self.batch_size: int | None = None
+        """Conversations in batch mode; None for one conversation."""
+        self._memory: MemoryState | None = None
+        self._reading: MemoryReading | None = None
+        self._read_with: list[tuple[int, int]] | None = None
+
+    # --- the memory ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def start_from(self, ids: Tensor, mask: Tensor | None) -> None:
+        """Start anew, from a memory that has read the given interaction, (1, T) or a row a conversation."""
+        fresh = self.model.init_memory(self.batch_size or 1)
+        if ids.shape[0] == 1:
+            ids = ids.expand(fresh.batch_size, -1)
+            mask = None if mask is None else mask.expand(fresh.batch_size, -1)
+        mask = None if mask is None else mask.to(self.model.device)
+        self.set(self.model.update_memory(fresh, ids.to(self.model.device), mask))
+
+    @torch.no_grad()
+    def reset(self, seed: Seed = None) -> None:
+        """Forget everything: start again from the initial memory."""
+        self.set(self.model.init_memory(self.batch_size or 1, seed))
+
+    @torch.no_grad()
+    def load(self, state: MemoryState | Tensor) -> None:
+        """Go on from a memory, or from the one tensor that a memory of this model is; ValueError for another form."""
+        present = self.get()
+        memory = state if isinstance(state, MemoryState) else type(present).from_tensors({"memory": state})
+        if (memory.form, memory.batch_size) != (present.form, present.batch_size):
+            raise ValueError(
+                f"The memory has form {memory.form} and holds {memory.batch_size} conversations; this model, in its "
+                f"present mode, has {present.form} and holds {present.batch_size} (see set_batch_mode)."
+            )
+        self.set(memory.detach().clone().to(self.model.device, self.model.dtype))
+
+    @torch.no_grad()
+    def get(self) -> MemoryState:
+        """Return the memory, where the weights are, and read with the weights of now."""
+        model = self.model
+        if self._memory is None:
+            self.reset()
+        elif self._memory.device != model.device or self._memory.dtype != model.dtype:
+            self.set(self._memory.to(model.device, model.dtype))
+        elif self._read_with != reading_weights(model):
+            self.set(self._memory)
+        assert self._memory is not None
+        return self._memory
+
+    def set(self, memory: MemoryState) -> None:
+        """Go on from `memory`; it is projected for the decoder now, so that the next turn starts at once."""
+        self._memory, self._reading = memory, self.model.read_memory(memory)
+        self._read_with = reading_weights(self.model)
+
+    # --- turns ---------------------------------------------------------------------------------------------------
+
+    def answer(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        max_seq_len: int | None,
+        opening: Opening,
+        sampling: SamplingConfig,
+        seed: Seed,
+        ignore_eos: bool,
+    ) -> Iterator[int]:
+        """Answer one query, (1, T), token by token, and update the memory; errors are raised before any work."""
+        turn = self._begin(ids, mask, max_seq_len, opening, sampling, seed, ignore_eos)
+        return self._stream(*turn)
+
+    def answer_batch(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        max_seq_len: int | None,
+        opening: Opening,
+        sampling: SamplingConfig,
+        seed: Seed,
+        ignore_eos: bool,
+    ) -> list[list[int]]:
+        """Answer a batch of queries, (B, T), and update all memories; return the answers' tokens, without [EOS]."""
+        engine, turns, memory = self._begin(ids, mask, max_seq_len, opening, sampling, seed, ignore_eos)
+        assert self._reading is not None
+        engine.begin(turns, self._reading)
+        for _ in engine.run():
+            pass
+        self._finish(engine, turns, memory)
+        return [engine.said(turn) for turn in turns]
+
+    def _begin(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        max_seq_len: int | None,
+        opening: Opening,
+        sampling: SamplingConfig,
+        seed: Seed,
+        ignore_eos: bool,
+    ) -> tuple[TurnEngine, list[RunningTurn], MemoryState]:
+        """Check a turn's arguments and prepare it."""
+        model, memory = self.model, self.get()
+        if ids.dim() != 2 or ids.shape[0] != memory.batch_size:
+            raise ValueError(f"Queries have shape ({memory.batch_size}, T) here, got {tuple(ids.shape)}.")
+        check_tokens(ids, None, model.decoder.config)
+        check_seed(memory.batch_size, seed)
+        rows = Prompt.of(ids, mask, model.tokenizer_config.pad_token_id).rows()
+        engine = TurnEngine(model, len(rows), max_seq_len=max_seq_len)
+        seeds = [None] * len(rows) if seed is None else row_seeds(len(rows), seed)
+        return (
+            engine,
+            [
+                engine.prepare(Query(row, opening, sampling, own, ignore_eos=ignore_eos))
+                for row, own in zip(rows, seeds, strict=True)
+            ],
+            memory,
+        )
+
+    def _stream(self, engine: TurnEngine, turns: list[RunningTurn], memory: MemoryState) -> Iterator[int]:
+        assert self._reading is not None
+        (turn,) = turns
+        if turn.query.opening.shown:
+            yield from turn.query.opening.appended
+        engine.begin(turns, self._reading)
+        ends = () if turn.query.ignore_eos else (self.model.tokenizer_config.eos_token_id,)
+        for column in engine.run():
+            token = int(column.tokens[0])
+            if token not in ends and bool(column.active[0]):
+                yield token
+        yield MEMORY_UPDATE_STARTS
+        self._finish(engine, turns, memory)
+        yield MEMORY_UPDATE_DONE
+
+    @torch.no_grad()
+    def _finish(self, engine: TurnEngine, turns: list[RunningTurn], memory: MemoryState) -> None:
+        if self.get() is not memory:
+            raise ValueError("The memory was replaced while this turn was answered: the turn is not remembered.")
+        self.set(engine.finish(turns, memory))
+
+
+def reading_weights(model: RxTModel) -> list[tuple[int, int]]:
+    """Return what tells whether the weights that project a memory are still the same: training changes them."""
+    weights = [weight for layer in model.decoder.memory_layers for weight in layer.parameters()]
+    return [(id(weight), 0 if weight.is_inference() else weight._version) for weight in weights]

@@ -1,0 +1,87 @@
+"""How the next token is chosen from the logits, as pure functions.
+
+Shapes: R rows, V vocabulary.
+"""
+
+import torch
+from torch import Tensor
+
+from rxlm.config import Config, config, require, require_int, require_number
+
+
+@config
+class SamplingConfig(Config):
+    """How the next token is chosen from the logits.
+
+    Fields:
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: keep the k likeliest tokens. top_p: keep the fewest of the likeliest tokens that together reach this
+            probability (Holtzman et al., 2019). min_p: keep tokens of at least this share of the likeliest one's
+            probability (Nguyen et al., 2024). None keeps all; together they apply in this order.
+        repetition_penalty: divides positive, multiplies negative logits of tokens that stand in the prompt or the
+            answer so far (Keskar et al., 2019); 1 is none.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_int(self, "top_k")
+        require_number(self, "temperature", "top_p", "min_p", "repetition_penalty")
+        require(self.temperature >= 0, f"temperature must not be negative, got {self.temperature}.")
+        require(
+            self.repetition_penalty > 0,
+            f"repetition_penalty must be positive, got {self.repetition_penalty}.",
+        )
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            require(value is None or 0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
+
+
+GREEDY = SamplingConfig(temperature=0.0)
+"""Takes the likeliest token."""
+
+
+def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Return logits (R, V), lower at the tokens that a row has `seen`, True in (R, V)."""
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def choose_tokens(logits: Tensor, sampling: SamplingConfig, noise: Tensor | None = None) -> Tensor:
+    """Return the next tokens (R,).
+
+    Args:
+        logits: (R, V).
+        sampling: which tokens are kept, and the temperature; the repetition penalty is `penalise_repetition`'s.
+        noise: uniform in [0, 1), (R,): where the cumulative distribution of the kept tokens is inverted. None is
+            allowed at temperature 0.
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    assert noise is not None
+    choices = None
+    if sampling.top_k is not None:
+        logits, choices = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)
+    elif sampling.top_p is not None:
+        logits, choices = logits.sort(dim=-1, descending=True, stable=True)
+    probabilities = (logits.float() / sampling.temperature).softmax(-1)
+    if sampling.top_p is not None:
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
+    if sampling.min_p is not None:
+        floor = sampling.min_p * probabilities.amax(-1, keepdim=True)
+        probabilities = probabilities.masked_fill(probabilities < floor, 0.0)
+    cumulative = probabilities.cumsum(-1)
+    # The last tokens can have probability 0: stay below the total, or the search would run past the kept ones.
+    target = noise[:, None] * cumulative[:, -1:] * (1 - 2**-20)
+    drawn = torch.searchsorted(cumulative, target, right=True)
+    return (drawn if choices is None else choices.gather(1, drawn))[:, 0]
+
+
+def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    """Return the log-probabilities (R,) of tokens (R,) under the whole distribution of logits (R, V)."""
+    scores = (logits.float() / (temperature or 1.0)).log_softmax(-1)
+    return scores.gather(1, tokens[:, None])[:, 0]
