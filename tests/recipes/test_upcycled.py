@@ -288,7 +288,7 @@ def test_two_processes_begin_a_run_together_and_finish_it(llama: Path, tmp_path:
     ("changes", "message"),
     [
         ({"mix": {"services_share": 0.9}}, "no more together"),
-        ({"mix": {"general_share": 1.5}}, "general_share must be from 0 to 1, got 1.5"),
+        ({"mix": {"general_share": 1.5}}, "general_share must be between 0 and 1, got 1.5"),
         ({"settings": {"pretrained": False, "keep": 0.0}}, "pretrained must be true"),
         ({"encoder": "none"}, "encoder must be one of"),
     ],

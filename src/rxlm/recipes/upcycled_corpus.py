@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rxlm.config import Config, config, require, require_int
+from rxlm.config import Config, config, require, require_int, require_share
 from rxlm.data.fact_config import FactsConfig, Split
 from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
@@ -97,10 +97,7 @@ class UpcycledMix(Config):
             "UpcycledMix: services_share, tales_share, pages_share and replies_share must be from 0 to 1, and no more "
             f"together, got {', '.join(map(str, shares))}.",
         )
-        require(
-            0 <= self.general_share <= 1,
-            f"UpcycledMix.general_share must be from 0 to 1, got {self.general_share!r}.",
-        )
+        require_share(self, "general_share")
         require(
             len(self.test_turns) == len(self.test_dialogues),
             f"UpcycledMix.test_turns has {len(self.test_turns)} numbers and test_dialogues "

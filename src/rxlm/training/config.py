@@ -3,7 +3,7 @@
 import math
 from typing import Literal, get_args
 
-from rxlm.config import Config, config, require, require_choice, require_int
+from rxlm.config import Config, config, require, require_choice, require_int, require_share
 
 Schedule = Literal["cosine", "wsd", "constant"]
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -48,9 +48,7 @@ class OptimizerConfig(Config):
             value = getattr(self, name)
             require(value > 0, f"OptimizerConfig.{name} must be positive, got {value}.")
         require(self.weight_decay >= 0, f"OptimizerConfig.weight_decay must not be negative, got {self.weight_decay}.")
-        for name in ("final_share", "decay_share"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"OptimizerConfig.{name} must be between 0 and 1, got {value}.")
+        require_share(self, "final_share", "decay_share")
         limit = self.max_grad_norm
         require(limit is None or limit > 0, f"OptimizerConfig.max_grad_norm must be positive or None, got {limit}.")
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rxlm.config import Config, config, require
+from rxlm.config import Config, config, require, require_share
 from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.memory import MemoryAttentionConfig, MemoryState, SlotState
 from rxlm.rxt.core import RxTModel
@@ -39,9 +39,7 @@ class MemoryAttentionTrainingConfig(Config):
     noise: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("first_weight", "later_weight", "weight_step", "weight_noise"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} must be between 0 and 1, got {value}.")
+        require_share(self, "first_weight", "later_weight", "weight_step", "weight_noise")
         require(self.noise >= 0, f"noise must not be negative, got {self.noise}.")
 
     def weight(self, turn: int) -> float:
