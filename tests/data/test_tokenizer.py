@@ -1,20 +1,15 @@
-"""Tokenizers: training, loading, plain-text encoding and streaming."""
+"""Tokenizers: training, loading and plain-text encoding."""
 
 import importlib
 import json
 import logging
-import time
-from itertools import chain
 
 import huggingface_hub
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.tokenizer import (
     SPECIAL_TOKENS,
     encode_text,
@@ -24,76 +19,17 @@ from rxlm.data.tokenizer import (
     special_token_id,
     train_tokenizer,
 )
+from tokenizer_kinds import CORPUS, TOKENIZERS, decode
 
-CORPUS = [
-    "One day, a little girl named Lily found a needle in her room.\n",
-    "She knew it was difficult to play with it because it was sharp.\n",
-    "[Q] What did Lily find? [A] A needle.\n",
-    "Müller trank Kaffee ☕ und aß 日本 Kuchen 👩‍👩‍👧.\n",
-] * 5
 SMALLEST = len(SPECIAL_TOKENS) + 256
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 any_text = st.text() | st.text(alphabet="aé日本☕👩‍ \n[QA]PD�", max_size=40)
 
 
-def build_trained() -> PreTrainedTokenizerFast:
-    return train_tokenizer(CORPUS, 340)
-
-
-def build_with_odd_added_tokens() -> PreTrainedTokenizerFast:
-    """Added tokens that are not in the byte-level alphabet, or look like it but are not bytes."""
-    tokenizer = train_tokenizer(CORPUS, 300)
-    tokenizer.add_tokens(["<tool call>", "日本", "é", "Ġ"])
-    tokenizer.add_tokens([AddedToken("<end of turn>", special=True)])
-    return tokenizer
-
-
-def build_sentencepiece_like(*, metaspace: bool) -> PreTrainedTokenizerFast:
-    """A Llama-like vocabulary: ▁ for a space, <0xNN> for what the vocabulary lacks."""
-    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    pieces += ["▁", *"abcdehilo日!", "▁a", "▁▁", "he", "▁he", "ll", "▁日"]
-    merges = [("▁", "a"), ("▁", "▁"), ("h", "e"), ("▁", "he"), ("l", "l"), ("▁", "日")]
-    vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    backend = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    if metaspace:
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-        backend.decoder = decoders.Sequence(
-            [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first", split=False)]
-        )
-    else:
-        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        backend.decoder = decoders.Sequence(
-            [
-                decoders.Replace("▁", " "),
-                decoders.ByteFallback(),
-                decoders.Fuse(),
-                decoders.Strip(" ", 1, 0),
-            ]
-        )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
-
-
-TOKENIZERS = {
-    "trained": build_trained(),
-    "odd added tokens": build_with_odd_added_tokens(),
-    "llama": build_sentencepiece_like(metaspace=False),
-    "metaspace": build_sentencepiece_like(metaspace=True),
-}
-
-
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
     return TOKENIZERS["trained"]
-
-
-def stream(tokenizer, ids, *, skip_special_tokens=False) -> list[str]:
-    decoder = StreamDecoder(tokenizer, skip_special_tokens=skip_special_tokens)
-    return [decoder.push(token_id) for token_id in ids] + [decoder.flush()]
-
-
-def decode(tokenizer, ids, *, skip_special_tokens=False) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
 
 
 # Training
@@ -386,98 +322,6 @@ def test_cached_hub_tokenizer_loads_when_the_hub_cannot_be_reached(tokenizer, hu
 def test_id_that_is_neither_cached_nor_a_folder_is_named(hub_cache, repo_id):
     with pytest.raises(FileNotFoundError, match=rf"no tokenizer at '{repo_id}'.*local folder.*id of a Hug"):
         load_tokenizer_from_hf_hub(repo_id, cache_dir=hub_cache, local_files_only=True)
-
-
-# Streams
-
-
-@pytest.mark.parametrize("skip_special_tokens", [False, True])
-@pytest.mark.parametrize("name", TOKENIZERS)
-@given(data=st.data())
-@settings(max_examples=150, deadline=None)
-def test_streamed_ids_give_the_text_of_a_whole_decode(name, skip_special_tokens, data):
-    tokenizer = TOKENIZERS[name]
-    in_vocabulary = st.integers(0, len(tokenizer) - 1)
-    added = st.sampled_from(sorted(tokenizer.added_tokens_decoder))
-    byte_tokens = st.integers(len(SPECIAL_TOKENS), SMALLEST - 1)
-    unknown = st.integers(len(tokenizer), len(tokenizer) + 9)
-    encoded = any_text.map(lambda text: encode_text(tokenizer, text))
-    ids = data.draw(
-        st.lists(in_vocabulary | added | byte_tokens | unknown)
-        | st.lists(encoded | added.map(lambda token_id: [token_id])).map(lambda parts: [*chain.from_iterable(parts)])
-    )
-    pieces = stream(tokenizer, ids, skip_special_tokens=skip_special_tokens)
-    assert "".join(pieces) == decode(tokenizer, ids, skip_special_tokens=skip_special_tokens)
-
-
-@pytest.mark.parametrize("name", TOKENIZERS)
-@given(text=st.text(alphabet="aé日本☕👩‍🦉 ", max_size=20))
-@settings(deadline=None)
-def test_no_piece_holds_half_a_character(name, text):
-    tokenizer = TOKENIZERS[name]
-    pieces = stream(tokenizer, encode_text(tokenizer, text))
-    assert not any("�" in piece for piece in pieces)
-
-
-def test_text_is_released_as_soon_as_its_token_completes_it(tokenizer):
-    ids = encode_text(tokenizer, "Lily ☕!")
-    decoder = StreamDecoder(tokenizer)
-    for end in range(1, len(ids) + 1):
-        piece = decoder.push(ids[end - 1])
-        whole = decode(tokenizer, ids[:end])
-        assert whole.endswith("�") or whole.endswith(piece)
-        assert (piece == "") == whole.endswith("�")
-    assert decoder.flush() == ""
-
-
-def test_token_that_ends_one_character_and_begins_the_next_is_split(tokenizer):
-    backend = Tokenizer(models.BPE({"Ã": 0, "©Ã": 1, "©": 2}, []))
-    backend.decoder = decoders.ByteLevel()
-    pieces = stream(PreTrainedTokenizerFast(tokenizer_object=backend), [0, 1, 2])
-    assert pieces == ["", "é", "é", ""]
-
-
-def test_character_cut_by_a_special_token_is_replaced_and_the_token_kept(tokenizer):
-    first_byte = encode_text(tokenizer, "é")[0]
-    assert stream(tokenizer, [first_byte, special_token_id(tokenizer, "[A]")]) == ["", "�[A]", ""]
-
-
-def test_cut_off_character_comes_with_the_flush_and_the_decoder_starts_anew(tokenizer):
-    ids = encode_text(tokenizer, "é")
-    decoder = StreamDecoder(tokenizer)
-    assert decoder.push(ids[0]) + decoder.flush() == "�"
-    assert decoder.push(ids[0]) + decoder.push(ids[1]) == "é"
-
-
-@pytest.mark.parametrize("name", TOKENIZERS)
-def test_first_token_of_the_next_text_is_decoded_as_a_first_one(name):
-    tokenizer = TOKENIZERS[name]
-    ids = encode_text(tokenizer, "a he")
-    decoder = StreamDecoder(tokenizer)
-    for _ in range(2):
-        assert "".join(map(decoder.push, ids)) + decoder.flush() == decode(tokenizer, ids)
-
-
-def test_ids_may_be_tensor_elements(tokenizer):
-    ids = torch.tensor(tokenizer("Lily[A]")["input_ids"])
-    assert "".join(stream(tokenizer, ids, skip_special_tokens=True)) == "Lily"
-
-
-@pytest.mark.parametrize(("name", "token"), [("trained", "Ã"), ("llama", "<0xC3>"), ("llama", "▁he")])
-def test_long_streams_take_time_in_proportion(name, token):
-    tokenizer = TOKENIZERS[name]
-    ids = [tokenizer.convert_tokens_to_ids(token)] * 20_000
-    start = time.perf_counter()
-    pieces = stream(tokenizer, ids)
-    assert time.perf_counter() - start < 5
-    assert "".join(pieces) == decode(tokenizer, ids)
-
-
-def test_tokenizer_whose_tokens_depend_on_more_than_a_neighbour_is_refused(tokenizer):
-    backend = Tokenizer(models.BPE({"a": 0}, []))
-    backend.decoder = decoders.CTC()
-    with pytest.raises(ValueError, match="decoder, CTC, cannot decode tokens one by one"):
-        StreamDecoder(PreTrainedTokenizerFast(tokenizer_object=backend))
 
 
 def test_names_of_the_papers_import():
