@@ -135,13 +135,6 @@ def test_a_value_behind_the_cut_of_a_long_answer_is_not_marked(tokenizer, tokens
         assert not (batch.value_mask & ~batch.answer_mask).any()
 
 
-def test_queries_leave_room_for_an_answer(turn_tokenizer, tokens):
-    batch = turn_tokenizer.query_batch(["Who am I?", "I live in Paris. " * 20], room=10)
-    assert batch.ids.shape[1] == turn_tokenizer.max_tokens - 11
-    assert batch.ids[:, :2].tolist() == [[tokens.bos_token_id, tokens.query_token_id]] * 2
-    assert not batch.answer_mask.any()
-
-
 def test_too_few_tokens_for_a_text_are_refused(tokenizer, tokens):
     with pytest.raises(ValueError, match="max_tokens=4 must be at least 5"):
         TurnTokenizer(tokenizer, tokens, max_tokens=4)

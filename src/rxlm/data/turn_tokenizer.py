@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.batches import DialogueBatch, TurnBatch
 from rxlm.data.padding import padded
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.data.templates import FittedTurn, InteractionTokens, fit_query, fit_turn
+from rxlm.data.templates import FittedTurn, InteractionTokens, fit_turn
 from rxlm.data.tokenizer import encode_text
 
 _logger = logging.getLogger(__name__)
@@ -92,19 +92,9 @@ class TurnTokenizer:
         values = tuple(len(opened) + place for place in self._value_places(interaction) if place < end)
         return TokenizedTurn(ids, first, len(opened) + end, values)
 
-    def encode_query(self, query: str, *, room: int = 0) -> tuple[int, ...]:
-        """Return `[BOS][Q]query`, cut so that [A] and `room` more tokens fit in `max_tokens` (`fit_query`)."""
-        fitting, _ = fit_query(self._encode(query), self.max_tokens - self._num_special + 1 - room)
-        return (*self.tokens.before_query, *fitting)
-
     def interaction_batch(self, interactions: Sequence[Interaction]) -> TurnBatch:
         """Return a batch of interactions, (B, T)."""
         return self._lay_out([self.encode(interaction) for interaction in interactions])
-
-    def query_batch(self, queries: Sequence[str], *, room: int = 0) -> TurnBatch:
-        """Return `[BOS][Q]query` of each query, as a batch (B, T) without answers."""
-        encoded = [self.encode_query(query, room=room) for query in queries]
-        return self._lay_out([TokenizedTurn(ids, len(ids), len(ids)) for ids in encoded])
 
     def dialogue_batch(self, dialogues: Sequence[Dialogue]) -> DialogueBatch:
         """Return a batch of dialogues; shorter dialogues have turns of padding at the end."""

@@ -8,6 +8,7 @@ import torch
 
 from mrl_runs import BOOK, REWARDS, encoder, player, rollout, settings, talker
 from rxlm.data.records import Dialogue
+from rxlm.data.templates import query_ids
 from rxlm.memory import SlotState
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.rewards import Reward, RewardError, Rewards
@@ -168,7 +169,7 @@ def test_a_query_is_whole_however_long_an_answer_may_be() -> None:
     encode = encoder(network)
     for row, dialogue in enumerate(BOOK[:2]):
         for number, turn in enumerate(dialogue.turns):
-            query = list(encode.encode_query(turn.query))
+            query = query_ids(encode.tokenizer, encode.tokens, turn.query)
             assert played.ids[number, row, : len(query)].tolist() == query
 
 
