@@ -29,7 +29,7 @@ class Config:
         return {name: _plain(value) for name, value in _shallow(self).items()}
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed, validated anew."""
+        """Return a copy with some fields changed, and validate it."""
         return type(self)(**{**_shallow(self), **changes})
 
 

@@ -154,7 +154,7 @@ class TestRun:
         Run(later, tmp_path)
 
         assert json.loads((tmp_path / "recipe.json").read_text()) == json.loads(json.dumps(later.to_dict()))
-        with pytest.raises(ConfigError, match=r"language differ\. .* or remove 1-language and the stages behind it"):
+        with pytest.raises(ConfigError, match=r"language differ\. .* or remove 1-language and the stages after it"):
             Run(later.replace(language=None, slots=recipe.slots), tmp_path)
 
     def test_a_run_up_to_a_stage_stops_there_and_goes_on_later(self, folder: Path, tmp_path: Path) -> None:
@@ -219,5 +219,5 @@ class TestRun:
         assert RxTAlpha.from_pretrained(path).state_dict().keys() == before.keys()
         assert run.is_finished("mrl")
 
-        with pytest.raises(ConfigError, match=r"mrl_settings differ\. .* or remove 5-mrl and the stages behind it"):
+        with pytest.raises(ConfigError, match=r"mrl_settings differ\. .* or remove 5-mrl and the stages after it"):
             Run(recipe.replace(mrl_settings=recipe.mrl_settings.replace(critic_warmup=2)), path)

@@ -18,7 +18,7 @@ B = TypeVar("B")
 
 
 class ShuffledBatches(Generic[R, B]):
-    """An endless iterator over batches of a dataset, shuffled anew in every epoch.
+    """An endless iterator over batches of a dataset, shuffled again in every epoch.
 
     The epochs' permutations follow each other without a gap, so that every batch is full and the position is one
     number, the records seen so far by all processes. `load_state_dict` continues from there, also with another batch

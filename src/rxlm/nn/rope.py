@@ -67,7 +67,7 @@ class RotaryEmbedding(nn.Module):
         return self
 
     def reset(self) -> None:
-        """Compute the frequencies anew, on the device where they are."""
+        """Compute the frequencies again, on the device where they are."""
         self.inverse_frequencies = self._frequencies(self.inverse_frequencies.device)
 
 

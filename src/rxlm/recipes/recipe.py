@@ -35,7 +35,7 @@ class Recipe(Config):
         slots: stage 3, with its settings.
         dialogues: stage 4, with its settings; its number of steps is that of its phases.
         phases: the curriculum of stage 4.
-        streams: the second part of stage 4 (None leaves it out), which starts its schedule of learning rates anew: once
+        streams: the second part of stage 4 (None leaves it out), with a schedule of learning rates of its own: once
             recall is firm, streams teach to hold on to it; stream_phases: its curriculum.
         mrl: stage 5, memory reinforcement learning (None leaves it out), with its settings; it is trained only where it
             is asked for by name. mrl_phases: its curriculum; rewards: what answers earn, as pairs of a name and a

@@ -235,7 +235,7 @@ class TrainingRun(ABC, Generic[M]):
         readers = [name for name in STAGES if not fixed.isdisjoint(self.stage_fields.get(name, ()))]
         if fixed.difference(*(self.stage_fields[name] for name in readers)):
             return ""  # some of them are of the whole run
-        return f", or remove {STAGES[readers[0]]} and the stages behind it from this one, to train them anew"
+        return f", or remove {STAGES[readers[0]]} and the stages after it from this one, to train them again"
 
 
 class ReactiveRun(TrainingRun[RxTAlpha]):

@@ -1,4 +1,4 @@
-"""The form of an interaction from the chat template of a pretrained language model's tokenizer."""
+"""The form of an interaction, read from the chat template of a pretrained language model's tokenizer."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.templates import interaction_ids
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 
-_QUERY, _ANSWER = "What is told", "What is answered"  # found again in what the template makes of them
+_QUERY, _ANSWER = "What is told", "What is answered"  # looked for in what the template writes
 
 
 class ChatTemplateError(ValueError):
-    """A tokenizer from which no form of an interaction can be made; the message says what it lacks."""
+    """A tokenizer whose chat template gives no form of an interaction; the message says what is missing."""
 
 
 class _Written(NamedTuple):
@@ -20,7 +20,7 @@ class _Written(NamedTuple):
     before_first: str
     between: str
     before_answer: str
-    behind: str
+    after_answer: str
 
 
 def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = None) -> RxTAlphaTokenizerConfig:
@@ -41,16 +41,16 @@ def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = No
     if system is not None:
         opening = written.before_first
     else:
-        if not written.between.startswith(written.behind):
+        if not written.between.startswith(written.after_answer):
             raise ChatTemplateError(
-                f"The chat template ends its turns in two ways: {written.behind!r} and {written.between!r}."
+                f"The chat template ends its turns in two ways: {written.after_answer!r} and {written.between!r}."
             )
-        opening = written.between[len(written.behind) :]
+        opening = written.between[len(written.after_answer) :]
         begin = tokenizer.bos_token
         if begin and written.before_first.startswith(str(begin)) and not opening.startswith(str(begin)):
             opening = f"{begin}{opening}"
     query_prefix, answer_prefix = _ids(tokenizer, opening), _ids(tokenizer, written.before_answer)
-    end = _end_token(tokenizer, written.behind)
+    end = _end_token(tokenizer, written.after_answer)
     if not query_prefix or not answer_prefix:
         raise ChatTemplateError("The chat template has no tokens before the user's or the assistant's message.")
     used = {*query_prefix, *answer_prefix, end}
@@ -73,10 +73,10 @@ def _written(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written
     try:
         asked = _render(tokenizer, [*head, ask, reply, ask], opens_answer=True)
         told = _render(tokenizer, [*head, ask, reply])
-    except Exception as error:  # templates are programs: they raise whatever they like
+    except Exception as error:  # templates are programs and may raise anything
         raise ChatTemplateError(f"The chat template cannot write a conversation: {error}") from error
     if asked.count(_QUERY) != 2 or asked.count(_ANSWER) != 1 or told.count(_ANSWER) != 1:
-        raise ChatTemplateError("The chat template does not write each message once, as it stands.")
+        raise ChatTemplateError("The chat template does not write each message once and unchanged.")
     before_first, rest, before_answer = asked.split(_QUERY)
     return _Written(before_first, rest.split(_ANSWER)[1], before_answer, told.split(_ANSWER)[1])
 
@@ -89,15 +89,15 @@ def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _end_token(tokenizer: PreTrainedTokenizerFast, behind: str) -> int:
-    ids = _ids(tokenizer, behind)
+def _end_token(tokenizer: PreTrainedTokenizerFast, text: str) -> int:
+    ids = _ids(tokenizer, text)
     if not ids or (ids[0] not in tokenizer.all_special_ids and ids[0] not in tokenizer.added_tokens_decoder):
-        raise ChatTemplateError(f"The chat template does not end an answer with a special token, but with {behind!r}.")
+        raise ChatTemplateError(f"The chat template does not end an answer with a special token, but with {text!r}.")
     return ids[0]
 
 
 def _padding(tokenizer: PreTrainedTokenizerFast, used: set[int]) -> int:
-    """Return a token that stands for padding and is no other's: the tokenizer's own, or a special one without a use."""
+    """Return a token for padding that nothing else uses: the tokenizer's own, or a special one without a use."""
     own = (tokenizer.pad_token_id, tokenizer.unk_token_id)
     free = [number for number in (*own, *sorted(tokenizer.added_tokens_decoder)) if number is not None]
     for number in free:
@@ -107,11 +107,11 @@ def _padding(tokenizer: PreTrainedTokenizerFast, used: set[int]) -> int:
 
 
 def _check(tokenizer: PreTrainedTokenizerFast, form: RxTAlphaTokenizerConfig, opening: str, written: _Written) -> None:
-    """Raise where texts and what stands around them do not become the same tokens apart as together."""
-    whole = _ids(tokenizer, opening + _QUERY + written.before_answer + _ANSWER + written.behind)
+    """Raise where texts and the tokens around them, encoded separately, differ from the whole turn encoded at once."""
+    whole = _ids(tokenizer, opening + _QUERY + written.before_answer + _ANSWER + written.after_answer)
     parts = interaction_ids(tokenizer, form, _QUERY, _ANSWER)
     if list(whole[: len(parts)]) != parts:
         raise ChatTemplateError(
-            "The tokens of a turn are others when its texts are encoded apart from what the chat template writes "
+            "The tokens of a turn change when its texts are encoded separately from what the chat template writes "
             "around them; such tokenizers are not supported."
         )

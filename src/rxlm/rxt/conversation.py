@@ -138,7 +138,7 @@ class Conversation:
         fit: Fit = "refuse",
         on_thought: Callable[[str], None] | None = None,
     ) -> Iterator[str]:
-        """Answer the last query anew, with options as in `send`.
+        """Give another answer to the last query, with options as in `send`.
 
         The old answer is replaced once the new one is complete; until then it stays.
         """
@@ -310,7 +310,7 @@ class Conversation:
         return write_turns(self.model, memory, [turn.ids])
 
     def _present_reading(self, memory: MemoryState) -> MemoryReading:
-        """Return the reading that was made after the last turn; made anew where training has changed the weights."""
+        """Return the reading that was made after the last turn; made again where training has changed the weights."""
         if self._read_with != reading_weights(self.model):
             self._keep(len(self._turns), memory)
         return self._reading

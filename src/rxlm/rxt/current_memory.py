@@ -39,7 +39,7 @@ class CurrentMemory:
 
     @torch.no_grad()
     def start_from(self, ids: Tensor, mask: Tensor | None) -> None:
-        """Start anew, from a memory that has read the given interaction, (1, T) or a row a conversation."""
+        """Start again, from a memory that has read the given interaction, (1, T) or a row a conversation."""
         fresh = self.model.init_memory(self.batch_size or 1)
         if ids.shape[0] == 1:
             ids = ids.expand(fresh.batch_size, -1)

@@ -1,4 +1,4 @@
-"""What was said (and thought) in a finished interaction, apart from the tokens that give every interaction its form.
+"""Which tokens of a finished interaction are query, thought and answer, and which only give it its form.
 
 Shapes: B interactions, T tokens.
 """
@@ -17,7 +17,7 @@ def said_mask(ids: Tensor, mask: Tensor | None, form: RxTAlphaTokenizerConfig) -
     Args:
         ids: finished interactions, (B, T).
         mask: True at tokens that are not padding, (B, T); None where all are real.
-        form: what stands before query and answer, and the special tokens.
+        form: the tokens before query and answer, and the special tokens.
     """
     special = [value for name, value in form.to_dict().items() if name.endswith("_token_id") and value is not None]
     said = ~torch.isin(ids, ids.new_tensor(special))
@@ -29,9 +29,9 @@ def said_mask(ids: Tensor, mask: Tensor | None, form: RxTAlphaTokenizerConfig) -
 
 
 def _first_occurrence(ids: Tensor, tokens: Sequence[int], begin: Tensor) -> tuple[Tensor, Tensor]:
-    """Return True at the first place in each row of `ids`, at `begin` (B, 1) or behind, where it has `tokens` in a row.
+    """Return True at the first occurrence of `tokens` in each row of `ids`, from `begin` (B, 1) on.
 
-    Returns: the mask, (B, T), and the place behind the occurrence, (B, 1), `begin` where there is none.
+    Returns: the mask, (B, T), and the place after the occurrence, (B, 1), `begin` where there is none.
     """
     count, places = len(tokens), torch.arange(ids.shape[1], device=ids.device)
     if count > ids.shape[1]:

@@ -44,7 +44,7 @@ def by_length(mask: Tensor, dim: int) -> list[RowGroup]:
 
 
 def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Return the encoded data (L, R, T, D) of rows, encoded group by group; zeros at padding behind a group's width."""
+    """Return the encoded data (L, R, T, D) of rows, encoded group by group; zeros at padding after a group's width."""
     groups = by_length(mask, dim)
     if len(groups) == 1:
         return encode(ids, mask)

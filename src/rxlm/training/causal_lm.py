@@ -80,7 +80,7 @@ class CausalLanguageModelling(StageModule):
         """Return the mean cross-entropy."""
         config = self.model.config
         routing = Routing(mask=batch.mask) if config.num_experts else None
-        mask = None  # padding at the end is behind all that a causal model sees
+        mask = None  # padding at the end comes after all that a causal model sees
         if batch.segments is not None and batch.positions is not None:
             window = config.sliding_window
             mask = segment_mask(batch.segments, batch.positions, causal=True, sliding_window=window)

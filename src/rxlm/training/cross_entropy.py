@@ -1,7 +1,7 @@
 """Cross-entropy of a linear head over a large vocabulary, a few rows at a time.
 
 Logits are by far the largest tensors of a training step, and all that is wanted of them is a number and a gradient.
-Here no more than `CHUNK` of them exist at once: the gradients of a chunk are computed right behind its logits, with the
+Here no more than `CHUNK` of them exist at once: the gradients of a chunk are computed right after its logits, with the
 same three products that a forward and a backward pass would take.
 
 Shapes: N tokens, D model dimension, V vocabulary.

@@ -2,7 +2,7 @@
 
 An attention that writes mixes what it has read of all tokens, and a gate lets some of the mixture in. Where exact
 values are to be told again, that blurs them. Here a slot's own state stands among the tokens that it may attend to, and
-no projection stands behind: one softmax decides between keeping and copying, and a slot that has copied holds the
+no projection follows: one softmax decides between keeping and copying, and a slot that has copied holds the
 normalised state of a token, which a decoder that encodes for itself can read as it reads the tokens before.
 
 Shapes: B conversations, S slots, T tokens, D model dimension.

@@ -22,7 +22,7 @@ def generalised(
 ) -> tuple[Tensor, Tensor]:
     """Return generalised advantages and returns over the turns of episodes (Schulman et al., 2016, eq. 16).
 
-    A_t = sum_k (discount * gae_lambda)^k d_(t+k), with d_t = r_t + discount * V_(t+1) - V_t, and V = 0 behind the end.
+    A_t = sum_k (discount * gae_lambda)^k d_(t+k), with d_t = r_t + discount * V_(t+1) - V_t, and V = 0 after the end.
 
     Args:
         rewards, values: (N, B); 0 at turns that earn nothing.

@@ -37,7 +37,7 @@ class MRLConfig(Config):
         memory_from: whether the memory takes in what was "generated", or the "reference" answer.
         warmup_turns: first turns of an episode that are told to the model with their reference answers, and earn
             nothing.
-        plays: "all" turns behind these, or "questions" only: the others are told, too. For dialogues in which little is
+        plays: "all" turns after these, or "questions" only: the others are told, too. For dialogues in which little is
             asked and the model makes small talk well enough, that is quicker and has less noise.
         carry_probability: of an episode to go on from the memory that the one before left in its row.
         unroll: memory updates that a gradient flows through.

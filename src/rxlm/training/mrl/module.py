@@ -37,7 +37,7 @@ from rxlm.training.turns import Turns
 class MemoryReinforcement(TrainModule):
     """IMPO, PPO and GRPO: one update, with more or fewer terms (see `MRLConfig`).
 
-    Memories are computed anew from the turns of a rollout, with gradients: what was written into the memory is judged
+    Memories are computed again from the turns of a rollout, with gradients: what was written into the memory is judged
     by the answers that were read from it.
 
     Args:

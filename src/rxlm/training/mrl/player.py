@@ -80,7 +80,7 @@ class EpisodePlayer:
         Args:
             dialogues: their queries are asked, their answers are the references; B.
             seed: of the answers.
-            carried, fresh: memories to go on from, and True at the rows that begin anew all the same, (B,).
+            carried, fresh: memories to go on from, and True at the rows that begin with a new one all the same, (B,).
 
         Raises:
             RewardError: where a reward fails; it says which.

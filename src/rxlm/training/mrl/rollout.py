@@ -36,7 +36,7 @@ class Rollout:
         rewards: (N, B); earns: True at turns that earned one.
         by_name: each reward by its name, NaN where it does not apply, (N, B).
         remembered: the turns as the memory took them in, where these are others (`memory_from="reference"`).
-        start: the memory that episodes went on from where `fresh` is False, (B,); None where all began anew.
+        start: the memory that episodes went on from where `fresh` is False, (B,); None where all began new.
         values, advantages, returns: what the critic expected, what the update makes of it, and what the critic
             should have said, (N, B); None before they were computed. reference_log_probs: of the chosen tokens, under
             the reference policy, (N, B, T).

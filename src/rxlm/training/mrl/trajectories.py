@@ -64,7 +64,7 @@ class TrajectoryLog:
 
 
 def append_whole(path: Path, lines: bytes) -> None:
-    """Append whole lines to a file by one write, behind a line of its own that an earlier process left torn."""
+    """Append whole lines to a file by one write, after a torn line that an earlier process left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
