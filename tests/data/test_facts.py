@@ -14,41 +14,16 @@ from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.records import Dialogue
 from rxlm.data.scoring import Grade, grade, wrong_answers
 from rxlm.data.small_talk import chatter
+from told_facts import pairs_held, readings, told_facts
 
 
 def generator(**changes):
     return FactGenerator(FactsConfig(**changes))
 
 
-def readings(variety, role):
-    """All that can be said in one role, with what it means: {(query, answer): {(kind, value, old value)}}."""
-    found = {}
-    for kind in fact_kinds(variety):
-        for wording in getattr(kind, role):
-            for value in kind.values:
-                olds = kind.values if "{o}" in wording.query or "{b}" in wording.query else ("",)
-                for old in olds:
-                    found.setdefault(wording.fill(value, old), set()).add((kind.name, value))
-    return found
-
-
 @pytest.fixture(scope="module")
 def small():
-    return {role: readings("small", role) for role in ("tell", "update", "ask")}
-
-
-def told_facts(dialogue, readings_of):
-    """Read a dialogue as a person would: after each turn, {kind: (value, turn it was told)}, and what was told."""
-    facts, history = {}, []
-    for number, turn in enumerate(dialogue.turns):
-        said = (turn.query, turn.answer)
-        if turn.question is None:
-            for role in ("tell", "update"):
-                for kind, value in readings_of[role].get(said, ()):
-                    assert (kind in facts) == (role == "update"), said
-                    facts[kind] = (value, number)
-        history.append(dict(facts))
-    return history
+    return readings("small")
 
 
 configs = st.builds(
@@ -122,15 +97,6 @@ KNOWN_DIALOGUE = [
     "Do you know what my job is?",
     "Do you know where my home is?",
 ]
-
-
-def pairs_held(dialogue, readings_of):
-    """The pairs of facts that a dialogue holds at some time."""
-    pairs = set()
-    for facts in told_facts(dialogue, readings_of):
-        held = sorted((kind, value) for kind, (value, _) in facts.items())
-        pairs |= {(first, second) for number, first in enumerate(held) for second in held[number + 1 :]}
-    return pairs
 
 
 def test_test_dialogues_hold_combinations_that_training_never_holds(small):

@@ -1,9 +1,16 @@
 """Recipes made small enough for tests: few steps, narrow models, short phases."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import pytest
+
+from rxlm.data.records import Dialogue
+from rxlm.mrq_bench.retention import Control
 from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.recipe import Recipe
+from rxlm.rxt.models import RxTAlpha
 
 R = TypeVar("R", bound=Recipe)
 
@@ -29,3 +36,17 @@ def quick(recipe: R, **changes: Any) -> R:
         stream_phases=recipe.stream_phases and (DialoguePhase(steps=3, num_turns=2, streams=True),),
         **changes,
     )
+
+
+def note_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> list[Dialogue]:
+    """Return a list that takes up the dialogues that tests of recall ask; nothing is answered."""
+    asked: list[Dialogue] = []
+
+    def by_distance(
+        test: RecallTest, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
+    ) -> Mapping[str, tuple[float, int]]:
+        asked.extend(dialogues)
+        return {"1-4": (0.0, 1)}
+
+    monkeypatch.setattr(RecallTest, "by_distance", by_distance)
+    return asked

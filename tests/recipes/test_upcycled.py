@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import reading_is_closed, upcycle
 from rxlm.training.config import TrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
+from small_recipes import note_what_is_asked
 
 FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
 LATER = {
@@ -159,24 +161,29 @@ def test_what_an_earlier_run_has_taught_is_kept(llama: Path, folder: Path, tmp_p
     assert reading_is_closed(upcycle(llama))
 
 
-def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path) -> None:
-    run = UpcycledRun(quick(llama), tmp_path)
-    make = run.maker(run.recipe.dialogues)
+def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, dialogues = UpcycledRun(quick(llama), tmp_path), note_what_is_asked(monkeypatch)
+    model = run.new_model().eval()
+    assert run.evaluate(model)["recall"] == 0
+    evaluated = len(dialogues)
+    run.measure(model)
+    make, told = run.maker(run.recipe.dialogues), set()
     batches = run.told.dialogues(make, DialoguePhase(steps=1, num_turns=9))
-    told = set()
+    streams = run.told.dialogues(make, DialoguePhase(steps=1, num_turns=9, streams=True))
     for _ in range(20):
-        for dialogue in next(batches).dialogues:
-            told.update(value for turn in dialogue.turns if turn.question for value in turn.question.expected)
-    asked = {
-        value
-        for dialogue in run.told.held_out()
-        for turn in dialogue.turns
-        if turn.question
-        for value in turn.question.expected
-    }
-    assert asked
-    assert all(map(is_test_value, asked))
-    assert not told & asked
+        told |= values_asked(turn for dialogue in next(batches).dialogues for turn in dialogue.turns)
+        told |= values_asked(turn for row in next(streams).interactions for turn in row)
+
+    for part in (dialogues[:evaluated], dialogues[evaluated:], run.told.held_out()):
+        asked = values_asked(turn for dialogue in part for turn in dialogue.turns)
+        assert asked
+        assert all(map(is_test_value, asked))
+        assert not told & asked
+
+
+def values_asked(turns: Iterable[Interaction]) -> set[str]:
+    """Return the values that the questions of some turns expect."""
+    return {value for turn in turns if turn.question for value in turn.question.expected}
 
 
 def corpus(**mix: Any) -> UpcycledCorpus:
