@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from plots import plot_speeds
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
-from rxlm.nn.attention import Attention, head_counts
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.heads import head_counts
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 
 BASE = "mha"
@@ -104,8 +105,9 @@ class Layer(nn.Module):
 
     def __init__(self, settings: Settings, variant: str, window: int | None) -> None:
         super().__init__()
-        counts = head_counts(variant, settings.num_heads)
-        self.attention = Attention(settings.dim, settings.num_heads, *counts, sliding_window=window)
+        counts = head_counts(variant, settings.num_heads)._asdict()
+        config = AttentionConfig(num_heads=settings.num_heads, **counts, sliding_window=window)
+        self.attention = config.build(settings.dim)
         self.rope = RotaryEmbedding(settings.dim // settings.num_heads)
 
     def forward(self, x: Tensor) -> Tensor:

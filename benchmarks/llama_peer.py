@@ -53,7 +53,7 @@ class LlamaPeer:
 
     def __init__(self, model: RxTAlpha, turn_tokens: int, query_tokens: int, max_turns: int) -> None:
         config = model.decoder.config
-        dim, layers, heads = config.dim, len(model.decoder.layers), config.num_heads
+        dim, layers, heads = config.dim, len(model.decoder.layers), config.attention.num_heads
         kv_heads = config.attention_heads[1]
         self.turn_tokens, self.query_tokens, self.vocab_size = turn_tokens, query_tokens, config.vocab_size
         head = dim * config.vocab_size

@@ -4,8 +4,8 @@ import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any, Self, TypeVar, dataclass_transform, get_args, get_type_hints
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_args, get_type_hints
 
 C = TypeVar("C", bound=type[Any])
 
@@ -15,7 +15,13 @@ class ConfigError(ValueError):
 
 
 class Config:
-    """Base of every configuration: conversion from and to plain JSON values."""
+    """Base of every configuration: conversion from and to plain JSON values.
+
+    `flat_names` are further names for fields of the configurations within it, {name: ("part.field", ...)}: wherever
+    fields are given they can be, and set the field of each part that there is.
+    """
+
+    flat_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -32,22 +38,39 @@ class Config:
         """Return a copy with some fields changed, and validate it."""
         return type(self)(**{**_shallow(self), **changes})
 
+    @classmethod
+    def nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return fields in which values given under flat names are in the parts that they are of."""
+        result = {name: value for name, value in values.items() if name not in cls.flat_names}
+        changes: dict[str, dict[str, Any]] = {}
+        for name in [name for name in cls.flat_names if name in values]:
+            places = [path.split(".") for path in cls.flat_names[name]]
+            there = [place for place in places if result.get(place[0], _default(cls, place[0])) is not None]
+            absent = " and ".join(part for part, _ in places)
+            require(bool(there), f"{cls.__name__} takes no {name}={values[name]!r}: {absent} is None.")
+            for part, field in there:
+                changes.setdefault(part, {})[field] = values[name]
+        for part, fields in changes.items():
+            result[part] = result.get(part, _default(cls, part)).replace(**fields)
+        return result
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def config(cls: C) -> C:
     """Make `cls` a frozen, keyword-only dataclass whose constructor explains unknown field names."""
     made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     names = [field.name for field in dataclasses.fields(made)]
+    allowed = [*names, *made.flat_names]
     generated = made.__init__
 
     def initialise(self: Any, **values: Any) -> None:
         for name in values:
-            if name not in names:
-                close = difflib.get_close_matches(name, names, n=1)
+            if name not in allowed:
+                close = difflib.get_close_matches(name, allowed, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ConfigError(f"{cls.__name__} has no field {name!r}.{hint} Fields: {', '.join(names)}.")
         # JSON knows lists only; a frozen configuration holds tuples.
-        generated(self, **{name: _tuples(v) for name, v in values.items()})
+        generated(self, **{name: _tuples(v) for name, v in made.nest(values).items()})
 
     functools.update_wrapper(initialise, generated)  # keeps the signature for help() and editors
     made.__init__ = initialise
@@ -104,6 +127,14 @@ def require_bool(config: Any, *names: str) -> None:
         require(isinstance(value, bool), f"{_label(config, name)} must be true or false, got {value!r}.")
 
 
+def require_config(config: Any, name: str, *kinds: type[Config] | None) -> None:
+    """Check that the named field is a configuration of one of the kinds, or None where that is one of them."""
+    value = getattr(config, name)
+    allowed = " or ".join("None" if kind is None else kind.__name__ for kind in kinds)
+    valid = any(value is None if kind is None else isinstance(value, kind) for kind in kinds)
+    require(valid, f"{_label(config, name)} must be {allowed}, got {value!r}.")
+
+
 def _label(config: Any, name: str) -> str:
     return f"{type(config).__name__}.{name}"
 
@@ -117,15 +148,27 @@ def _shallow(config: Any) -> dict[str, Any]:
 
 
 def _nested(hint: Any, value: Any) -> Any:
-    """Build the configurations that a field's type says are in it, alone, optional, or in a tuple."""
-    kind = next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Config)), None)
-    if kind is None:
+    """Build the configurations that a field's type says are in it: alone, optional, one of several, or in a tuple."""
+    kinds = list(_configurations(hint))
+    if not kinds:
         return value
     if isinstance(value, Mapping):
-        return kind.from_dict(value)
+        return max(kinds, key=lambda kind: len(value.keys() & kind.__dataclass_fields__.keys())).from_dict(value)
     if isinstance(value, (list, tuple)):
-        return tuple(_nested(kind, item) for item in value)
+        return tuple(_nested(hint, item) for item in value)
     return value
+
+
+def _configurations(hint: Any) -> Iterator[Any]:
+    """Yield the configurations that a type names."""
+    if isinstance(hint, type) and issubclass(hint, Config):
+        yield hint
+    for part in get_args(hint):
+        yield from _configurations(part)
+
+
+def _default(cls: Any, name: str) -> Any:
+    return cls.__dataclass_fields__[name].default
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from language_models import SHAPE, language_model, tokens
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
-from rxlm.nn.attention import ATTENTION_VARIANTS, head_counts, segment_mask
+from rxlm.nn.attention import segment_mask
+from rxlm.nn.heads import ATTENTION_VARIANTS, head_counts
 
 KINDS: list[dict[str, Any]] = [
     {"attention": "mha"},
@@ -278,7 +279,7 @@ def test_hidden_states_and_the_last_logits() -> None:
         ({"num_attention_heads": 6}, "num_heads must be a multiple of 4, got 6"),
         ({"head_dim": 7}, "head_dim must be even for rotary embedding, got 7"),
         ({"hidden_act": "swish"}, "hidden_act must be one of silu, gelu"),
-        ({"sliding_window": 0}, "sliding_window must be at least 1, or None, got 0"),
+        ({"sliding_window": 0}, "sliding_window must be a whole number of at least 1, got 0"),
         ({"num_experts": 2, "num_experts_per_tok": 3}, "between 1 and num_experts=2, got 3"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "has the type 'yarn'"),
     ],

@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import assert_close, randomise
-from rxlm.nn.attention import (
-    ATTENTION_VARIANTS,
-    Attention,
-    KeyValues,
-    check_head_counts,
-    head_counts,
-    padding_mask,
-    segment_mask,
-)
+from rxlm.nn.attention import Attention, AttentionConfig, KeyValues, padding_mask, segment_mask
 from rxlm.nn.feed_forward import ACTIVATIONS
+from rxlm.nn.heads import ATTENTION_VARIANTS, HeadCounts, check_head_counts, head_counts
 from rxlm.nn.rope import RotaryEmbedding, rotate, segment_positions
 
 DIM, HEADS = 16, 4
@@ -65,7 +58,7 @@ def rms(x: Tensor) -> Tensor:
 
 
 def make(counts: tuple[int, int] = (4, 2), **options: object) -> Attention:
-    return randomise(Attention(DIM, HEADS, *counts, **options).double())
+    return randomise(AttentionConfig(num_heads=HEADS, **HeadCounts(*counts)._asdict(), **options).build(DIM).double())
 
 
 def inputs(queries: int, keys: int | None = None) -> tuple[Tensor, Tensor]:
@@ -140,7 +133,7 @@ def test_queries_and_keys_are_normalised_then_rotated(counts):
 @pytest.mark.parametrize("activation", ["sigmoid", "silu", "identity"])
 @torch.no_grad()
 def test_a_gate_multiplies_the_heads_before_the_output_projection(counts, activation):
-    attention, (x, y) = make(counts, gate_activation=activation), inputs(3, 4)
+    attention, (x, y) = make(counts, gate=activation), inputs(3, 4)
     assert attention.gate_activation is ACTIVATIONS[activation]
     assert_close(attention(x, y), naive_attention(attention, x, y, torch.ones(3, 4).bool()))
 
@@ -200,7 +193,7 @@ def test_each_query_may_have_keys_of_its_own():
 )
 def test_every_named_variant_has_counts_that_an_attention_can_have(num_heads, variant):
     counts = head_counts(variant, num_heads)
-    check_head_counts(num_heads * 4, num_heads, *counts)
+    check_head_counts(num_heads, *counts)
 
 
 def test_the_variants_of_16_heads_are_those_of_the_paper():
@@ -218,23 +211,25 @@ def test_fewer_query_heads_make_fewer_operations():
 
 
 def make_of(variant: str) -> Attention:
-    return Attention(64, 16, *head_counts(variant, 16))
+    return AttentionConfig(**head_counts(variant, 16)._asdict()).build(64)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((15, 4), "dim must be a multiple of num_heads, got dim=15 and num_heads=4"),
-        ((16, 4, 5), "num_query_heads must be between 1 and num_heads=4, got 5"),
-        ((16, 4, 0), "num_query_heads must be between 1"),
-        ((16, 4, 4, 8), "num_kv_heads must be between 1 and num_heads=4, got 8"),
-        ((16, 4, 4, 3), "must divide the other, got num_query_heads=4 and num_kv_heads=3"),
-        ((16, 4, 3, 2), "must divide the other"),
+        ((15,), "dim must be a multiple of num_heads, got dim=15 and num_heads=4"),
+        ((16, 5), "num_query_heads must be between 1 and num_heads=4, got 5"),
+        ((16, 0), "num_query_heads must be a whole number of at least 1, got 0"),
+        ((16, 4, 8), "num_kv_heads must be between 1 and num_heads=4, got 8"),
+        ((16, 4, 3), "must divide the other, got num_query_heads=4 and num_kv_heads=3"),
+        ((16, 3, 2), "must divide the other"),
     ],
 )
 def test_impossible_head_counts_are_explained(arguments, message):
+    dim, *counts = arguments
+    fields = dict(zip(("num_query_heads", "num_kv_heads"), counts, strict=False))
     with pytest.raises(ValueError, match=message):
-        Attention(*arguments)
+        AttentionConfig(num_heads=4, **fields).build(dim)
 
 
 @pytest.mark.parametrize(("variant", "heads"), [("sqa", 6), ("gqa", 2), ("flash", 8)])

@@ -11,24 +11,26 @@ from rxlm.config import ConfigError
 from rxlm.memory.slots.config import VARIANTS, MemoryAttentionConfig
 from rxlm.memory.slots.gate import GATES, PER_SLOT_GATES, STATUS_GATES
 from rxlm.memory.slots.norm import MEMORY_NORMS
-from rxlm.nn.attention import ATTENTION_VARIANTS, head_counts
-from rxlm.nn.feed_forward import ACTIVATIONS
-from rxlm.nn.moe import EXPERT_BIASES
-from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.feed_forward import ACTIVATIONS, FeedForwardConfig
+from rxlm.nn.heads import ATTENTION_VARIANTS, head_counts
+from rxlm.nn.moe import EXPERT_BIASES, ExpertsConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.sampling import SamplingConfig
 
 activations = st.sampled_from(sorted(ACTIVATIONS))
 
 
 @st.composite
-def component_configs(draw: st.DrawFn) -> RxTComponentConfig:
+def component_configs(draw: st.DrawFn) -> DecoderConfig | EncoderConfig:
     heads = draw(st.sampled_from([4, 8, 16]))
     attention = head_counts(draw(st.sampled_from(ATTENTION_VARIANTS)), heads)
     memory = head_counts(draw(st.sampled_from(ATTENTION_VARIANTS)), heads)
     experts = draw(st.integers(0, 8))
     kinds = ["dense", "moe"] if experts else ["dense"]
     stateless = st.lists(st.sampled_from(kinds), max_size=3).map(tuple)
-    return RxTComponentConfig(
+    kind, layers = draw(st.sampled_from([(DecoderConfig, stateless), (EncoderConfig, st.just(()))]))
+    fields = RxTComponentConfig(
         num_layers=draw(st.integers(1, 48)),
         dim=heads * draw(st.sampled_from([2, 8, 64])),
         vocab_size=draw(st.integers(1, 10**6)),
@@ -44,12 +46,13 @@ def component_configs(draw: st.DrawFn) -> RxTComponentConfig:
         experts_per_token=draw(st.integers(1, max(experts, 1))),
         num_shared_experts=draw(st.integers(0, 4)),
         expert_bias=draw(st.sampled_from(EXPERT_BIASES)),
-        stateless_layers=draw(stateless),
-        final_stateless_layers=draw(stateless),
+        stateless_layers=draw(layers),
+        final_stateless_layers=draw(layers),
         ff_activation=draw(activations),
         final_norm=draw(st.sampled_from([None, "rms", "layer"])),
         rope_base=draw(st.floats(1.0, 1e7)),
     )
+    return kind.of(fields)
 
 
 @st.composite
@@ -107,9 +110,9 @@ def test_a_replaced_field_is_the_only_change_and_is_checked(config):
 
 
 def test_lists_become_tuples_for_a_frozen_configuration_has_no_lists():
-    config = RxTComponentConfig(num_experts=2, stateless_layers=["dense", "moe"])
-    assert config.stateless_layers == ("dense", "moe")
-    assert config.to_dict()["stateless_layers"] == ["dense", "moe"]
+    config = DecoderConfig(stateless_layers=[FeedForwardConfig(), ExpertsConfig(num_experts=2)])
+    assert config.stateless_layers == (FeedForwardConfig(), ExpertsConfig(num_experts=2))
+    assert [layer["ff_dim"] for layer in config.to_dict()["stateless_layers"]] == [1536, 1536]
     hash(config)
 
 
@@ -121,8 +124,9 @@ def test_a_configuration_cannot_be_changed_in_place():
 @pytest.mark.parametrize(
     ("kind", "field", "suggestion"),
     [
-        (RxTComponentConfig, "num_layer", "num_layers"),
-        (RxTComponentConfig, "numheads", "num_heads"),
+        (DecoderConfig, "num_layer", "num_layers"),
+        (EncoderConfig, "numheads", "num_heads"),
+        (AttentionConfig, "num_query_head", "num_query_heads"),
         (MemoryAttentionConfig, "num_slot", "num_slots"),
         (SamplingConfig, "temprature", "temperature"),
         (RxTAlphaTokenizerConfig, "eos_token", "eos_token_id"),
@@ -137,7 +141,7 @@ def test_an_unknown_field_is_refused_with_a_suggestion(kind, field, suggestion):
 
 def test_an_unknown_field_like_no_other_is_refused_with_all_that_there_are():
     with pytest.raises(ConfigError, match=r"'zzz'\. Fields: .*num_layers.*rope_base"):
-        RxTComponentConfig(zzz=1)
+        DecoderConfig(zzz=1)
 
 
 WRONG = [
@@ -159,7 +163,7 @@ WRONG = [
     (RxTComponentConfig, {"norm": "batch"}),
     (RxTComponentConfig, {"final_norm": "batch"}),
     (RxTComponentConfig, {"attention_backend": "fast"}),
-    (RxTComponentConfig, {"expert_bias": "both"}),
+    (RxTComponentConfig, {"num_experts": 2, "expert_bias": "both"}),
     (RxTComponentConfig, {"rope_base": 0.0}),
     (RxTComponentConfig, {"rope_base": "1e4"}),
     (RxTComponentConfig, {"dim": 30}),
@@ -210,5 +214,8 @@ def test_a_field_that_needs_another_one_says_which():
 
 @pytest.mark.parametrize("values", [None, [1], "dim", 3])
 def test_what_is_no_dict_is_refused(values):
-    with pytest.raises(ConfigError, match="RxTComponentConfig is made of a dict of its fields"):
-        RxTComponentConfig.from_dict(values)
+    for kind in (RxTComponentConfig, DecoderConfig, MemoryAttentionConfig):
+        with pytest.raises(ConfigError, match=f"{kind.__name__} is made of a dict of its fields"):
+            kind.from_dict(values)
+    with pytest.raises(ConfigError, match="EncoderConfig is made of a dict of its fields"):
+        EncoderConfig.of(values)

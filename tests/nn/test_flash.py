@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from helpers import ARCHITECTURES, MAX_SEQ_LEN, Architecture, assert_close, build, configuration, randomise, some_ids
 from rxlm.nn import attention as attention_module
 from rxlm.nn import flash
-from rxlm.nn.attention import Attention
+from rxlm.nn.attention import Attention, AttentionConfig
 from rxlm.nn.flash import flash_unavailable
+from rxlm.nn.heads import HeadCounts
 from rxlm.rxt.models import RxTAlpha
 
 
@@ -54,6 +55,12 @@ def installed_flash(monkeypatch):
     flash._package.cache_clear()
 
 
+def attention(*counts: int, **options: object) -> Attention:
+    """Return attention with 4 heads of 4, or so many of them for queries, and for keys and values."""
+    heads = HeadCounts(*counts)._asdict() if counts else {}
+    return AttentionConfig(num_heads=4, **heads, **options).build(16)
+
+
 @pytest.fixture
 def working_flash(installed_flash, monkeypatch):
     """flash-attn is installed and can run here."""
@@ -62,10 +69,10 @@ def working_flash(installed_flash, monkeypatch):
 
 def test_without_the_package_flash_is_refused_and_auto_computes_anyway(no_flash):
     with pytest.raises(ValueError, match="'flash' cannot be honoured: the package flash-attn is not installed"):
-        Attention(16, 4, backend="flash")
+        attention(backend="flash")
     x = torch.randn(1, 3, 16)
-    auto = Attention(16, 4, backend="auto")
-    plain = Attention(16, 4)
+    auto = attention(backend="auto")
+    plain = attention()
     plain.load_state_dict(auto.state_dict())
     with torch.no_grad():
         assert torch.equal(auto(x), plain(x))
@@ -74,8 +81,8 @@ def test_without_the_package_flash_is_refused_and_auto_computes_anyway(no_flash)
 def test_on_a_cpu_flash_says_why_it_cannot_run_and_auto_computes_anyway(installed_flash):
     x = torch.randn(1, 3, 16)
     with pytest.raises(ValueError, match=r"'flash' cannot be honoured: .* the model is on cpu"):
-        Attention(16, 4, backend="flash")(x)
-    assert Attention(16, 4, backend="auto")(x).shape == x.shape
+        attention(backend="flash")(x)
+    assert attention(backend="auto")(x).shape == x.shape
     assert stand_in.calls == 0
 
 
@@ -104,8 +111,8 @@ def test_flash_computes_what_pytorchs_attention_computes(counts, causal, length,
         patch.setattr(attention_module, "flash_unavailable", lambda queries=None: None)
         flash._package.cache_clear()
         stand_in.calls = 0
-        fast = randomise(Attention(16, 4, *counts, sliding_window=window, backend="flash").double())
-        plain = Attention(16, 4, *counts, sliding_window=window).double()
+        fast = randomise(attention(*counts, sliding_window=window, backend="flash").double())
+        plain = attention(*counts, sliding_window=window).double()
         plain.load_state_dict(fast.state_dict())
         x = torch.randn(2, length, 16, dtype=torch.float64)
         assert_close(fast(x, causal=causal), plain(x, causal=causal))
@@ -119,10 +126,10 @@ def test_flash_computes_what_pytorchs_attention_computes(counts, causal, length,
 
 @torch.no_grad()
 def test_calls_with_a_mask_take_pytorchs_attention(working_flash):
-    attention, x = Attention(16, 4, backend="flash"), torch.randn(1, 3, 16)
-    attention(x, mask=torch.ones(1, 1, 1, 3, dtype=torch.bool))
+    fast, x = attention(backend="flash"), torch.randn(1, 3, 16)
+    fast(x, mask=torch.ones(1, 1, 1, 3, dtype=torch.bool))
     assert stand_in.calls == 0
-    attention(x)
+    fast(x)
     assert stand_in.calls == 1
 
 

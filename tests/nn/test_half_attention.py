@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rxlm.nn import half_attention
-from rxlm.nn.attention import Attention
+from rxlm.nn.attention import Attention, AttentionConfig
 from rxlm.nn.half_attention import LARGEST, SMALLEST, half_attention_pays
+from rxlm.nn.heads import HeadCounts
 
 ROWS, DIM, HEADS = 2, 32, 4
 
@@ -34,7 +35,7 @@ def test_it_is_attention_up_to_rounding_and_so_are_its_gradients(
 ) -> None:
     torch.manual_seed(1)
     window = 3 if kind == "window" else None
-    attention = Attention(DIM, HEADS, *counts, sliding_window=window)
+    attention = AttentionConfig(num_heads=HEADS, **HeadCounts(*counts)._asdict(), sliding_window=window).build(DIM)
     tokens = 7
     x, y = torch.randn(ROWS, tokens, DIM), torch.randn(ROWS, tokens, DIM)
     mask = None
@@ -44,7 +45,7 @@ def test_it_is_attention_up_to_rounding_and_so_are_its_gradients(
     causal = kind in ("causal", "window")
     results = []
     for wanted in (torch.float64, dtype):
-        own = Attention(DIM, HEADS, *counts, sliding_window=window)
+        own = AttentionConfig(num_heads=HEADS, **HeadCounts(*counts)._asdict(), sliding_window=window).build(DIM)
         own.load_state_dict(attention.state_dict())
         inputs = (x.to(wanted).requires_grad_(), y.to(wanted).requires_grad_())
         results.append(attend(own.to(wanted), *inputs, mask, causal))

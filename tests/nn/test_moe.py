@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import assert_close, randomise
+from rxlm.config import ConfigError
 from rxlm.nn import moe
-from rxlm.nn.feed_forward import ACTIVATIONS, FeedForward
-from rxlm.nn.moe import EXPERT_BIASES, Experts, MixtureOfExperts, Routing
+from rxlm.nn.feed_forward import ACTIVATIONS, FeedForwardConfig
+from rxlm.nn.moe import EXPERT_BIASES, Experts, ExpertsConfig, MixtureOfExperts, Routing
 
 DIM, HIDDEN, EXPERTS = 8, 12, 5
 
@@ -22,7 +23,7 @@ MIXTURES = {
     "global bias": {"bias": "global"},
     "one shared": {"num_shared_experts": 1},
     "one shared, biases": {"num_shared_experts": 1, "bias": "global", "shared_bias": "local", "gated": False},
-    "three shared": {"num_shared_experts": 3, "shared_hidden_dim": 4},
+    "three shared": {"num_shared_experts": 3, "shared_ff_dim": 4},
     "weighted shared": {"num_shared_experts": 2, "weighted_shared": True, "bias": "global", "shared_bias": "global"},
     "weighted, none shared": {"weighted_shared": True},
 }
@@ -31,7 +32,7 @@ every_mixture = pytest.mark.parametrize("name", MIXTURES)
 
 def make(name: str = "plain", **options: object) -> MixtureOfExperts:
     arguments = {"experts_per_token": 2} | MIXTURES[name] | options
-    return randomise(MixtureOfExperts(DIM, HIDDEN, EXPERTS, **arguments).double())
+    return randomise(ExpertsConfig(num_experts=EXPERTS, ff_dim=HIDDEN, **arguments).build(DIM).double())
 
 
 def some_tokens(count: int) -> Tensor:
@@ -209,7 +210,7 @@ def test_without_any_real_token_the_loss_is_a_number():
 def test_routing_is_the_mean_over_layers_and_none_without_expert_layers():
     assert Routing().loss() is None
     routing = Routing()
-    FeedForward(DIM, HIDDEN)(torch.randn(2, DIM), routing)
+    FeedForwardConfig(ff_dim=HIDDEN).build(DIM)(torch.randn(2, DIM), routing)
     assert routing.loss() is None
     layers, x = [make(), make("one choice")], some_tokens(6)
     for layer in layers:
@@ -233,7 +234,7 @@ def test_the_loss_pulls_a_crowded_router_apart():
 
 @pytest.mark.parametrize("k", [0, EXPERTS + 1])
 def test_more_choices_than_experts_are_refused(k):
-    with pytest.raises(ValueError, match=f"between 1 and num_experts={EXPERTS}, got {k}"):
+    with pytest.raises(ConfigError, match=rf"experts_per_token must be .*, got {k}\."):
         make(experts_per_token=k)
 
 
@@ -248,7 +249,8 @@ def test_biases_stand_where_they_are_asked_for():
 @pytest.mark.parametrize("gated", [True, False])
 @torch.no_grad()
 def test_a_dense_feed_forward_is_its_formula(activation, gated):
-    layer = randomise(FeedForward(DIM, HIDDEN, gated=gated, activation=activation, bias=True).double())
+    config = FeedForwardConfig(ff_dim=HIDDEN, gated=gated, activation=activation, bias=True)
+    layer = randomise(config.build(DIM).double())
     x = some_tokens(3)
     hidden = x @ layer.in_proj.weight.T + layer.in_proj.bias
     act = ACTIVATIONS[activation]

@@ -14,7 +14,7 @@ from rxlm.rxt.models import RxTAlpha
 
 R = TypeVar("R", bound=Recipe)
 
-SIZE = {"dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1, "num_slots": 4}
+SIZE = {"dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1}
 FEW = {"steps": 3, "batch_size": 4, "log_every": 1}
 PHASES = (DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=2, streams=True))
 
@@ -24,9 +24,9 @@ def quick(recipe: R, **changes: Any) -> R:
     if hasattr(recipe, "test_turns"):
         changes = {"test_turns": (8,), "test_dialogues": (20,)} | changes
     return recipe.replace(
-        decoder=recipe.decoder.replace(**SIZE),
+        decoder=recipe.decoder.replace(**SIZE, num_slots=4),
         encoder=recipe.encoder.replace(**SIZE),
-        memory_attention=recipe.memory_attention.replace(**SIZE),
+        memory_attention=recipe.memory_attention.replace(**SIZE, num_slots=4),
         language=recipe.language and recipe.language.replace(**FEW),
         interactions=recipe.interactions and recipe.interactions.replace(**FEW),
         slots=recipe.slots and recipe.slots.replace(**FEW),

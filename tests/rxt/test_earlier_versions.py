@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from helpers import ARCHITECTURES, shared_model
-from rxlm.rxt.earlier_versions import first_weight_name, weight_name
-from rxlm.rxt.fingerprint import weights_digest
+from rxlm.config import ConfigError
+from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.feed_forward import FeedForwardConfig
+from rxlm.nn.moe import ExpertsConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTComponentConfig
+from rxlm.rxt.earlier_versions import first_weight_name, translate_configurations, weight_name
+from rxlm.rxt.fingerprint import differences, weights_digest
 from rxlm.rxt.hub import CheckpointError
 from rxlm.rxt.models import RxTAlpha, RxTDecoder, RxTEncoder, RxTMemoryAttention
 
@@ -72,6 +79,60 @@ def test_a_folder_of_a_later_format_is_refused(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 3}))
     with pytest.raises(CheckpointError, match=r"is in format 3; this version of rxlm reads formats up to 2\."):
         RxTAlpha.from_pretrained(tmp_path)
+
+
+FLAT = {
+    "num_layers": 2, "dim": 16, "num_heads": 4, "num_query_heads": 2, "memory_query_heads": 1, "qk_norm": True,
+    "memory_attention_gate": "sigmoid", "attention_bias": True, "ff_dim": 24, "ff_gated": False, "num_experts": 2,
+    "expert_bias": "local", "stateless_layers": ["dense", "moe"], "dense_ff_dim": 8, "reads_memory": None,
+}  # fmt: skip
+
+
+def test_flat_fields_of_a_decoder_are_those_of_its_parts():
+    decoder = DecoderConfig.of(FLAT)
+    attention = AttentionConfig(num_heads=4, num_query_heads=2, out_bias=True)
+    experts = ExpertsConfig(num_experts=2, ff_dim=24, gated=False, bias="local")
+    assert decoder.attention == attention.replace(qk_norm=True)
+    # Key/value heads of the reader that are not given are self-attention's.
+    assert decoder.memory_reader == attention.replace(num_query_heads=1, num_kv_heads=2, gate="sigmoid")
+    assert decoder.feed_forward == experts
+    assert decoder.stateless_layers == (FeedForwardConfig(ff_dim=8, gated=False), experts)
+    assert DecoderConfig.of({**FLAT, "reads_memory": False}).memory_reader is None
+    assert DecoderConfig.of(decoder.to_dict()) == decoder == DecoderConfig.of(RxTComponentConfig(**FLAT))
+
+
+def test_flat_fields_of_an_encoder_leave_out_what_it_lacks():
+    fields = {**FLAT, "stateless_layers": [], "tie_head": True, "num_slots": 7, "final_norm": None}
+    encoder = EncoderConfig.of(fields)
+    assert encoder.memory_reader is None
+    assert EncoderConfig.of({**fields, "reads_memory": True}).memory_reader == DecoderConfig.of(fields).memory_reader
+    assert EncoderConfig.of(encoder.to_dict()) == encoder
+    with pytest.raises(ConfigError, match="it has no stateless ones"):
+        EncoderConfig.of(FLAT)
+
+
+def test_flat_fields_change_every_part_that_they_are_of():
+    decoder = DecoderConfig().replace(num_heads=8, ff_dim=64, memory_kv_heads=2)
+    assert (decoder.attention.num_heads, decoder.memory_heads, decoder.feed_forward.ff_dim) == (8, (8, 2), 64)
+    with pytest.raises(ConfigError, match="EncoderConfig takes no memory_kv_heads=2: memory_reader is None"):
+        EncoderConfig().replace(memory_kv_heads=2)
+    with pytest.raises(ConfigError, match="their widths must be equal, got 32 and 64"):
+        DecoderConfig(memory_reader=AttentionConfig(num_heads=8))
+    memory = MemoryAttentionConfig(num_heads=8, consolidation_kv_heads=2)
+    assert (memory.attention.heads, memory.consolidation_heads) == ((8, 8), (8, 2))
+
+
+def test_a_fingerprint_of_format_1_is_that_of_the_same_model_and_of_no_other():
+    def of_format_1(**changes: int) -> dict[str, Any]:
+        decoder = {**FLAT, "vocab_size": 40, **changes}
+        return {"architecture": "RxTAlpha", "decoder_config": decoder, "weights": "a", "tokenizer": "b"}
+
+    present = {**translate_configurations(of_format_1()), "format_version": 2}
+    assert differences(of_format_1(), present) == []
+    assert differences(of_format_1(vocab_size=41), present) == ["decoder_config.vocab_size is 41 there and 40 here"]
+    assert differences({**of_format_1(), "weights": "c"}, present) == ["the weights differ"]
+    (told,) = differences({**present, "format_version": 3}, present)
+    assert told == "it was saved in format 3, and this version of rxlm reads formats up to 2"
 
 
 def into_format_1(folder: Path) -> None:

@@ -25,7 +25,7 @@ from published_fixtures import published_config
 from rxlm.config import ConfigError
 from rxlm.memory import SlotState
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig, RxTComponentConfig
 from rxlm.rxt.models import (
     RxTAlpha,
     RxTAlphaTokenizerConfig,
@@ -53,7 +53,7 @@ def test_dataclasses_and_plain_dicts_build_the_same_model():
     arguments = configuration(ARCHITECTURES["mqa-moe-grouped-static"])
     plain = {name: json.loads(json.dumps(value.to_dict())) for name, value in arguments.items()}
     assert RxTAlpha(**plain).config_dict() == RxTAlpha(**arguments).config_dict()
-    assert RxTAlpha(**plain).decoder.config == arguments["decoder_config"]
+    assert RxTAlpha(**plain).decoder.config == DecoderConfig.of(arguments["decoder_config"])
 
 
 def test_published_dicts_build_the_same_model_as_ours():

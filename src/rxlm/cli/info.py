@@ -49,10 +49,11 @@ def _costs(model: RxTAlpha) -> Table:
     query, key_value = decoder.attention_heads
     first, last = (decoding_flops(model, position) / 1e6 for position in (0, model.max_seq_len - 1))
     update = update_flops(model, model.max_seq_len)
-    experts = f", {decoder.num_experts} experts, {decoder.experts_per_token} a token" if decoder.num_experts else ""
+    moe = decoder.experts
+    experts = f", {moe.num_experts} experts, {moe.experts_per_token} a token" if moe else ""
     rows = {
         "decoder": f"{len(model.decoder.layers)} layers of {decoder.dim}, "
-        f"{query} query and {key_value} key/value heads of {decoder.num_heads}{experts}",
+        f"{query} query and {key_value} key/value heads of {decoder.attention.num_heads}{experts}",
         "memory": f"{memory.num_layers} layers x {memory.num_slots} slots x {memory.dim}, {memory.variant}, "
         f"{'slots that copy' if memory.write == 'copy' else f'gate {memory.gate}'}, initially {memory.initial_memory}",
         "a conversation keeps": f"{memory_bytes(model):,} bytes ({str(model.dtype).removeprefix('torch.')})",

@@ -5,8 +5,10 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from rxlm.nn.attention import check_head_counts, head_counts
-from rxlm.nn.feed_forward import ACTIVATIONS
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.feed_forward import ACTIVATIONS, FeedForwardConfig
+from rxlm.nn.heads import head_counts
+from rxlm.nn.moe import ExpertsConfig
 
 ROPE_TYPES = ("default", "linear", "llama3")
 MODEL_TYPE = "rxlm_decoder"
@@ -95,19 +97,40 @@ class DecoderLMConfig(PreTrainedConfig):
     def validate_architecture(self) -> None:
         """Check what fields must be to each other; called by the library."""
         own_head_dim = self.head_dim if self.head_dim != self.hidden_size // self.num_attention_heads else None
-        assert self.num_query_heads is not None
-        assert self.num_key_value_heads is not None
-        check_head_counts(
-            self.hidden_size, self.num_attention_heads, self.num_query_heads, self.num_key_value_heads, own_head_dim
-        )
-        if self.head_dim is None or self.head_dim % 2:
-            raise ValueError(f"head_dim must be even for rotary embedding, got {self.head_dim}.")
+        width = self.attention_config.replace(head_dim=own_head_dim).width(self.hidden_size)
+        if width % 2:
+            raise ValueError(f"head_dim must be even for rotary embedding, got {width}.")
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {self.hidden_act!r}.")
-        if self.sliding_window is not None and self.sliding_window < 1:
-            raise ValueError(f"sliding_window must be at least 1, or None, got {self.sliding_window}.")
         if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ValueError(
                 f"num_experts_per_tok must be between 1 and num_experts={self.num_experts}, "
                 f"got {self.num_experts_per_tok}."
             )
+
+    @property
+    def attention_config(self) -> AttentionConfig:
+        """The layers' attention."""
+        return AttentionConfig(
+            num_heads=self.num_attention_heads,
+            num_query_heads=self.num_query_heads,
+            num_kv_heads=self.num_key_value_heads,
+            head_dim=self.head_dim,
+            qk_norm=self.qk_norm,
+            qkv_bias=self.attention_bias,
+            out_bias=self.attention_output_bias,
+            sliding_window=self.sliding_window,
+        )
+
+    @property
+    def feed_forward_config(self) -> FeedForwardConfig | ExpertsConfig:
+        """The layers' feed-forward."""
+        if not self.num_experts:
+            return FeedForwardConfig(ff_dim=self.intermediate_size, activation=self.hidden_act)
+        return ExpertsConfig(
+            num_experts=self.num_experts,
+            experts_per_token=self.num_experts_per_tok,
+            ff_dim=self.intermediate_size,
+            num_shared_experts=self.num_shared_experts,
+            activation=self.hidden_act,
+        )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rxlm.llm.config import DecoderLMConfig
 from rxlm.llm.modeling import DecoderLMForCausalLM
-from rxlm.nn.attention import HeadCounts, head_counts
+from rxlm.nn.heads import HeadCounts, head_counts
 from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 
 Method = Literal["keep", "pool"]

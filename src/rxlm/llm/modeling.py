@@ -17,7 +17,7 @@ from rxlm.llm.config import DecoderLMConfig
 from rxlm.nn.attention import Attention
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.layer import TransformerLayer
-from rxlm.nn.moe import Experts, MixtureOfExperts, Routing
+from rxlm.nn.moe import Experts, Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import RotaryEmbedding
 
@@ -219,30 +219,10 @@ class _LayersOf:
 
 def build_layer(config: DecoderLMConfig) -> TransformerLayer:
     """Return one layer."""
-    attention = Attention(
-        config.hidden_size,
-        config.num_attention_heads,
-        config.num_query_heads,
-        config.num_key_value_heads,
-        head_dim=config.head_dim,
-        qk_norm=config.qk_norm,
-        norm_eps=config.rms_norm_eps,
-        qkv_bias=config.attention_bias,
-        out_bias=config.attention_output_bias,
-        sliding_window=config.sliding_window,
+    dim, eps = config.hidden_size, config.rms_norm_eps
+    return TransformerLayer(
+        dim, config.attention_config.build(dim, eps), config.feed_forward_config.build(dim), norm_eps=eps
     )
-    if config.num_experts:
-        feed_forward: FeedForward | MixtureOfExperts = MixtureOfExperts(
-            config.hidden_size,
-            config.intermediate_size,
-            config.num_experts,
-            config.num_experts_per_tok,
-            num_shared_experts=config.num_shared_experts,
-            activation=config.hidden_act,
-        )
-    else:
-        feed_forward = FeedForward(config.hidden_size, config.intermediate_size, activation=config.hidden_act)
-    return TransformerLayer(config.hidden_size, attention, feed_forward, norm_eps=config.rms_norm_eps)
 
 
 def build_rope(config: DecoderLMConfig) -> RotaryEmbedding:

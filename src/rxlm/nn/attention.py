@@ -1,81 +1,82 @@
-"""Multi-head attention in which the head counts decide the kind: MHA, GQA, MQA and the SQA family.
+"""Multi-head attention in which the head counts decide the kind: MHA, GQA, MQA and the SQA family (see `nn.heads`).
 
-Sparse Query Attention (SQA) keeps fewer query heads than the model has heads, which divides the cost of the
-scores by H / Hq (Filipek, 2025). With H heads, Hq query heads and Hkv key/value heads of d = dim / H:
-Hq query heads share Hkv key/value heads where Hq >= Hkv; in reverse SQA (Hq < Hkv) query head j mod Hq
-serves key/value head j. The output projection reads max(Hq, Hkv) heads.
+With H heads, Hq query heads and Hkv key/value heads of d = dim / H: Hq query heads share Hkv key/value heads where
+Hq >= Hkv; in reverse SQA (Hq < Hkv) query head j mod Hq serves key/value head j. The output projection reads
+max(Hq, Hkv) heads.
 
 Shapes: B batch, T query tokens, S key tokens, D model dimension.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.config import Config, config, require, require_bool, require_choice, require_int
 from rxlm.nn.cache import LayerCache
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.flash import flash_attention, flash_unavailable
 from rxlm.nn.half_attention import half_attention, half_attention_pays
+from rxlm.nn.heads import HeadCounts, check_head_counts
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.rope import Rotation, rotate
 
 AttentionBackend = Literal["sdpa", "flash", "auto"]
 BACKENDS: tuple[AttentionBackend, ...] = get_args(AttentionBackend)
 
-ATTENTION_VARIANTS = ("mha", "gqa", "mqa", "sqa", "ssqa", "xsqa", "xsmqa", "lsqa", "rsqa")
 
+@config
+class AttentionConfig(Config):
+    """Kind of an attention, and what builds it.
 
-class HeadCounts(NamedTuple):
-    """How many query heads and how many key/value heads an attention has."""
-
-    num_query_heads: int
-    num_kv_heads: int
-
-
-def head_counts(variant: str, num_heads: int) -> HeadCounts:
-    """Return the head counts of a named variant, in the proportions of the SQA paper.
-
-    mha: all; gqa: a quarter of the key/value heads; mqa: one. sqa (standard): half the query heads, a quarter
-    of the key/value heads; ssqa (symmetric): half of both; xsqa (extreme): a quarter of both; xsmqa: a quarter
-    of the query heads on one key/value head; lsqa (light): three quarters of the query heads on a quarter of
-    the key/value heads; rsqa (reverse): a quarter of the query heads on half of the key/value heads.
+    Fields:
+        num_heads: heads H of the model.
+        num_query_heads: heads of the queries, H when None.
+        num_kv_heads: heads of keys and values, as many as the queries when None.
+        head_dim: dimension d of a head, dim / num_heads when None.
+        gate: name of an activation: the output of the heads is multiplied by act(gate_proj(x)) before the output
+            projection. None: no gate.
+        qk_norm: RMSNorm over the head dimension on queries and keys, before the rotation.
+        qkv_bias, out_bias: biases of the projections to queries, keys and values, and of the output projection.
+        sliding_window: a query sees only keys less than this many positions away. None: all.
+        backend: "sdpa" (PyTorch's), "flash" (flash-attn; an error where it cannot run) or "auto" (flash-attn
+            where it is installed and can run). Calls with a mask always take SDPA: flash-attn has none.
     """
-    half, quarter = num_heads // 2, num_heads // 4
-    counts = {
-        "mha": (num_heads, num_heads),
-        "gqa": (num_heads, quarter),
-        "mqa": (num_heads, 1),
-        "sqa": (half, quarter),
-        "ssqa": (half, half),
-        "xsqa": (quarter, quarter),
-        "xsmqa": (quarter, 1),
-        "lsqa": (3 * quarter, quarter),
-        "rsqa": (quarter, half),
-    }
-    if variant not in counts:
-        raise ValueError(f"Unknown attention variant {variant!r}; known: {', '.join(ATTENTION_VARIANTS)}.")
-    if variant not in ("mha", "mqa") and num_heads % 4:
-        raise ValueError(f"{variant!r} divides the heads by four: num_heads must be a multiple of 4, got {num_heads}.")
-    return HeadCounts(*counts[variant])
 
+    num_heads: int = 16
+    num_query_heads: int | None = None
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    gate: str | None = None
+    qk_norm: bool = False
+    qkv_bias: bool = False
+    out_bias: bool = False
+    sliding_window: int | None = None
+    backend: AttentionBackend = "sdpa"
 
-def check_head_counts(
-    dim: int, num_heads: int, num_query_heads: int, num_kv_heads: int, head_dim: int | None = None
-) -> None:
-    """Raise ValueError with a reason where no attention has these counts."""
-    if head_dim is None and dim % num_heads:
-        raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}.")
-    for name, count in (("num_query_heads", num_query_heads), ("num_kv_heads", num_kv_heads)):
-        if not 1 <= count <= num_heads:
-            raise ValueError(f"{name} must be between 1 and num_heads={num_heads}, got {count}.")
-    small, large = sorted((num_query_heads, num_kv_heads))
-    if large % small:
-        raise ValueError(
-            f"One of num_query_heads and num_kv_heads must divide the other, "
-            f"got num_query_heads={num_query_heads} and num_kv_heads={num_kv_heads}."
-        )
+    def __post_init__(self) -> None:
+        require_int(self, "num_heads", "num_query_heads", "num_kv_heads", "head_dim", "sliding_window")
+        require_choice(self, "gate", (None, *ACTIVATIONS))
+        require_bool(self, "qk_norm", "qkv_bias", "out_bias")
+        require_choice(self, "backend", BACKENDS)
+        check_head_counts(self.num_heads, *self.heads)
+
+    @property
+    def heads(self) -> HeadCounts:
+        """How many heads queries have, and keys and values."""
+        query = self.num_query_heads or self.num_heads
+        return HeadCounts(query, self.num_kv_heads or query)
+
+    def width(self, dim: int) -> int:
+        """Return the dimension d of a head in a model of dimension `dim`."""
+        divides = self.head_dim is not None or dim % self.num_heads == 0
+        require(divides, f"dim must be a multiple of num_heads, got dim={dim} and num_heads={self.num_heads}.")
+        return self.head_dim or dim // self.num_heads
+
+    def build(self, dim: int, norm_eps: float | None = None) -> "Attention":
+        """Return such an attention for a model of dimension `dim`; `norm_eps` as in `Attention`."""
+        return Attention(dim, self, norm_eps)
 
 
 class Attention(nn.Module):
@@ -83,56 +84,29 @@ class Attention(nn.Module):
 
     Args:
         dim: model dimension D.
-        num_heads: heads H of the model.
-        num_query_heads: heads of the queries, H when None.
-        num_kv_heads: heads of keys and values, as many as the queries when None.
-        head_dim: dimension d of a head, dim / num_heads when None.
-        gate_activation: name of an activation: the output of the heads is multiplied by act(gate_proj(x))
-            before the output projection. None: no gate.
-        qk_norm: RMSNorm over the head dimension on queries and keys, before the rotation; norm_eps: its epsilon,
-            PyTorch's default when None.
-        qkv_bias, out_bias: biases of the projections to queries, keys and values, and of the output projection.
-        sliding_window: a query sees only keys less than this many positions away.
-        backend: "sdpa" (PyTorch's), "flash" (flash-attn; an error where it cannot run) or "auto" (flash-attn
-            where it is installed and can run). Calls with a mask always take SDPA: flash-attn has none.
+        config: everything else.
+        norm_eps: epsilon of the norms on queries and keys, PyTorch's default when None.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        num_query_heads: int | None = None,
-        num_kv_heads: int | None = None,
-        *,
-        head_dim: int | None = None,
-        gate_activation: str | None = None,
-        qk_norm: bool = False,
-        norm_eps: float | None = None,
-        qkv_bias: bool = False,
-        out_bias: bool = False,
-        sliding_window: int | None = None,
-        backend: AttentionBackend = "sdpa",
-    ) -> None:
+    def __init__(self, dim: int, config: AttentionConfig, norm_eps: float | None = None) -> None:
         super().__init__()
-        self.num_query_heads = num_heads if num_query_heads is None else num_query_heads
-        self.num_kv_heads = self.num_query_heads if num_kv_heads is None else num_kv_heads
-        check_head_counts(dim, num_heads, self.num_query_heads, self.num_kv_heads, head_dim)
-        if backend == "flash" and (reason := flash_unavailable()):
+        self.num_query_heads, self.num_kv_heads = config.heads
+        self.head_dim = config.width(dim)
+        if config.backend == "flash" and (reason := flash_unavailable()):
             raise ValueError(f"attention backend 'flash' cannot be honoured: {reason}")
-        self.head_dim = head_dim or dim // num_heads
-        self.sliding_window = sliding_window
-        self.backend = backend
+        self.sliding_window = config.sliding_window
+        self.backend = config.backend
         query_dim = self.num_query_heads * self.head_dim
         kv_dim = self.num_kv_heads * self.head_dim
         out_dim = max(query_dim, kv_dim)
-        self.q_proj = nn.Linear(dim, query_dim, bias=qkv_bias)
-        self.k_proj = nn.Linear(dim, kv_dim, bias=qkv_bias)
-        self.v_proj = nn.Linear(dim, kv_dim, bias=qkv_bias)
-        self.out_proj = nn.Linear(out_dim, dim, bias=out_bias)
-        self.gate_proj = nn.Linear(dim, out_dim, bias=False) if gate_activation else None
-        self.gate_activation = ACTIVATIONS[gate_activation or "identity"]
-        self.q_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
-        self.k_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
+        self.q_proj = nn.Linear(dim, query_dim, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(dim, kv_dim, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(dim, kv_dim, bias=config.qkv_bias)
+        self.out_proj = nn.Linear(out_dim, dim, bias=config.out_bias)
+        self.gate_proj = nn.Linear(dim, out_dim, bias=False) if config.gate else None
+        self.gate_activation = ACTIVATIONS[config.gate or "identity"]
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if config.qk_norm else None
 
     def forward(
         self,
@@ -226,7 +200,7 @@ def _sdpa_that_learns(queries: Tensor, keys: Tensor, values: Tensor, mask: Tenso
     by_products = half and half_attention_pays(queries, keys)
     if by_products and causal and mask is None:
         mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
-    # As low as numbers go where the mask is False: behind the softmax that is 0.
+    # Additive bias: 0 where visible, the lowest number where hidden, which is 0 after the softmax.
     bias = None if mask is None else (mask.to(dtype) - 1) * torch.finfo(dtype).max
     with torch.autocast("cpu", enabled=False):
         if by_products:
@@ -273,7 +247,7 @@ def segment_mask(segments: Tensor, positions: Tensor, *, causal: bool, sliding_w
         segments: which document of its row a token belongs to, (B, T), any number or none of it padding; a mask of
             real tokens makes one document of them, and one of the padding.
         positions: position of each token in its document, (B, T), growing along the row.
-        causal: a query sees no key behind it.
+        causal: a query sees no later key.
         sliding_window: a query sees only keys less than this many positions away; None for all.
 
     Returns: (B, 1, T, T), True where query t may attend to key s. Every query sees itself, so that no row of the

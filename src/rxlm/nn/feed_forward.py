@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.config import Config, config, require_bool, require_choice, require_int
+
 Activation = Callable[[Tensor], Tensor]
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -18,17 +20,39 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+@config
+class FeedForwardConfig(Config):
+    """Kind of a dense feed-forward, and what builds it.
+
+    Fields:
+        ff_dim: hidden dimension. gated: GLU, or plain. activation: one of `ACTIVATIONS`.
+        bias: of both projections.
+    """
+
+    ff_dim: int = 1536
+    gated: bool = True
+    activation: str = "silu"
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        require_int(self, "ff_dim")
+        require_bool(self, "gated", "bias")
+        require_choice(self, "activation", tuple(ACTIVATIONS))
+
+    def build(self, dim: int) -> "FeedForward":
+        """Return such a feed-forward for a model of dimension `dim`."""
+        return FeedForward(dim, self)
+
+
 class FeedForward(nn.Module):
     """`out_proj(a * act(g))` with `[a, g] = in_proj(x)` if gated (Shazeer, 2020), else `out_proj(act(in_proj(x)))`."""
 
-    def __init__(
-        self, dim: int, hidden_dim: int, *, gated: bool = True, activation: str = "silu", bias: bool = False
-    ) -> None:
+    def __init__(self, dim: int, config: FeedForwardConfig) -> None:
         super().__init__()
-        self.gated = gated
-        self.activation = ACTIVATIONS[activation]
-        self.in_proj = nn.Linear(dim, 2 * hidden_dim if gated else hidden_dim, bias=bias)
-        self.out_proj = nn.Linear(hidden_dim, dim, bias=bias)
+        self.gated = config.gated
+        self.activation = ACTIVATIONS[config.activation]
+        self.in_proj = nn.Linear(dim, 2 * config.ff_dim if config.gated else config.ff_dim, bias=config.bias)
+        self.out_proj = nn.Linear(config.ff_dim, dim, bias=config.bias)
 
     def forward(self, x: Tensor, routing: object = None) -> Tensor:
         """Transform `x` (..., dim) to the same shape; `routing` is for expert layers and unused here."""

@@ -5,24 +5,32 @@ expert, k experts a token, G shared experts.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.config import Config, config, require, require_bool, require_choice, require_int
 from rxlm.nn.feed_forward import ACTIVATIONS, activate
 
 ExpertBias = Literal["none", "local", "global"]
 EXPERT_BIASES: tuple[ExpertBias, ...] = ("none", "local", "global")
 
-# On a CPU: from as many token-expert pairs as experts on, up to this many, all experts run in one batched product,
+# How experts run, by device and number of token-expert pairs (tokens times k):
+#
+# | device | from             | to             | method                                                          |
+# |--------|------------------|----------------|-----------------------------------------------------------------|
+# | CPU    | one token        |                | two experts at a time                                           |
+# | CPU    | number of experts| BATCHED_LIMIT  | one batched product, each expert's tokens padded to the longest |
+# |        |                  |                | list, where that is at most PADDING_LIMIT times the work        |
+# | GPU    | 1                | GATHER_LIMIT   | each pair's weights gathered                                    |
+# | GPU    | GATHER_LIMIT     | DENSE_LIMIT    | all experts on all tokens, where there is no grouped kernel for |
+# |        |                  | (tokens)       | their type                                                      |
+# | both   | otherwise        |                | tokens sorted by expert                                         |
 BATCHED_LIMIT = 256
-# unless the longest list of an expert's tokens, to which all are padded, makes that this many times the work.
 PADDING_LIMIT = 2
-# On a GPU: up to this many token-expert pairs each pair's weights are gathered; beyond, tokens are sorted by expert,
 GATHER_LIMIT = 64
-# unless there is no grouped kernel for their type: then all experts run on all tokens, up to this many.
 DENSE_LIMIT = 512
 
 
@@ -108,6 +116,46 @@ class Experts(nn.Module):
         return outputs if first < second else outputs.flip(0)
 
 
+@config
+class ExpertsConfig(Config):
+    """Kind of a feed-forward layer of experts, and what builds it.
+
+    Fields:
+        num_experts, experts_per_token, ff_dim: E, k, and hidden dimension F of an expert.
+        num_shared_experts, shared_ff_dim: G (0 for none) and their hidden dimension, F when None.
+        gated, activation: as in `FeedForwardConfig`.
+        bias: "local" to each expert, "global" (one, added to the mix) or "none"; `shared_bias` likewise.
+        weighted_shared: scale the routed part by k / (k + G) and the shared part by G / (k + G).
+    """
+
+    num_experts: int
+    experts_per_token: int = 1
+    ff_dim: int = 1536
+    num_shared_experts: int = 0
+    shared_ff_dim: int | None = None
+    gated: bool = True
+    activation: str = "silu"
+    bias: ExpertBias = "none"
+    shared_bias: ExpertBias = "none"
+    weighted_shared: bool = False
+
+    def __post_init__(self) -> None:
+        require_int(self, "num_experts", "experts_per_token", "ff_dim", "shared_ff_dim")
+        require_int(self, "num_shared_experts", minimum=0)
+        require_bool(self, "gated", "weighted_shared")
+        require_choice(self, "activation", tuple(ACTIVATIONS))
+        require_choice(self, "bias", EXPERT_BIASES)
+        require_choice(self, "shared_bias", EXPERT_BIASES)
+        require(
+            self.experts_per_token <= self.num_experts,
+            f"experts_per_token must be between 1 and num_experts={self.num_experts}, got {self.experts_per_token}.",
+        )
+
+    def build(self, dim: int) -> "MixtureOfExperts":
+        """Return such a layer for a model of dimension `dim`."""
+        return MixtureOfExperts(dim, self)
+
+
 class MixtureOfExperts(nn.Module):
     """Feed-forward layer in which each token is computed by k of E experts, and by all shared ones.
 
@@ -115,56 +163,26 @@ class MixtureOfExperts(nn.Module):
     the router over all experts, renormalised over the chosen. Several shared experts are mixed by a softmax gate
     of their own. The load-balancing loss is E * sum_e f_e * P_e with f_e the share of choices that fell on expert
     e and P_e its mean probability (Fedus et al., 2021, equation 4).
-
-    Args:
-        dim, hidden_dim, num_experts, experts_per_token: D, F, E, k.
-        num_shared_experts, shared_hidden_dim: G (0 for none) and their hidden dimension, F when None.
-        gated, activation: as in `FeedForward`.
-        bias: "local" to each expert, "global" (one, added to the mix) or "none"; `shared_bias` likewise.
-        weighted_shared: scale the routed part by k / (k + G) and the shared part by G / (k + G).
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int,
-        num_experts: int,
-        experts_per_token: int,
-        *,
-        num_shared_experts: int = 0,
-        shared_hidden_dim: int | None = None,
-        gated: bool = True,
-        activation: str = "silu",
-        bias: ExpertBias = "none",
-        shared_bias: ExpertBias = "none",
-        weighted_shared: bool = False,
-    ) -> None:
+    def __init__(self, dim: int, config: ExpertsConfig) -> None:
         super().__init__()
-        if not 1 <= experts_per_token <= num_experts:
-            raise ValueError(
-                f"experts_per_token must be between 1 and num_experts={num_experts}, got {experts_per_token}."
-            )
-        self.experts_per_token = experts_per_token
-        self.router = nn.Linear(dim, num_experts, bias=False)
-        self.experts = Experts(num_experts, dim, hidden_dim, gated=gated, activation=activation, bias=bias == "local")
-        self.bias = nn.Parameter(torch.zeros(dim)) if bias == "global" else None
+        chosen, shared = config.experts_per_token, config.num_shared_experts
+        kind: dict[str, Any] = {"gated": config.gated, "activation": config.activation}
+        self.experts_per_token = chosen
+        self.router = nn.Linear(dim, config.num_experts, bias=False)
+        self.experts = Experts(config.num_experts, dim, config.ff_dim, **kind, bias=config.bias == "local")
+        self.bias = nn.Parameter(torch.zeros(dim)) if config.bias == "global" else None
         self.shared_experts, self.shared_gate, self.shared_bias = None, None, None
-        if num_shared_experts:
-            self.shared_experts = Experts(
-                num_shared_experts,
-                dim,
-                shared_hidden_dim or hidden_dim,
-                gated=gated,
-                activation=activation,
-                bias=shared_bias == "local",
-            )
-            if num_shared_experts > 1:
-                self.shared_gate = nn.Linear(dim, num_shared_experts, bias=False)
-            if shared_bias == "global":
+        if shared:
+            width = config.shared_ff_dim or config.ff_dim
+            self.shared_experts = Experts(shared, dim, width, **kind, bias=config.shared_bias == "local")
+            if shared > 1:
+                self.shared_gate = nn.Linear(dim, shared, bias=False)
+            if config.shared_bias == "global":
                 self.shared_bias = nn.Parameter(torch.zeros(dim))
-        total = experts_per_token + num_shared_experts
-        self.routed_scale = experts_per_token / total if weighted_shared else 1.0
-        self.shared_scale = num_shared_experts / total if weighted_shared else 1.0
+        self.routed_scale = chosen / (chosen + shared) if config.weighted_shared else 1.0
+        self.shared_scale = shared / (chosen + shared) if config.weighted_shared else 1.0
 
     def forward(self, x: Tensor, routing: Routing | None = None) -> Tensor:
         """Transform `x` (..., D) to the same shape; with `routing`, record the load-balancing loss there."""

@@ -16,7 +16,7 @@ from rxlm.config import Config, config, require, require_choice, require_int
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.mrq_bench.reading import ReadTurn, perplexity, read_with_history
-from rxlm.nn.attention import ATTENTION_VARIANTS
+from rxlm.nn.heads import ATTENTION_VARIANTS
 from rxlm.recipes.babi import babi
 from rxlm.recipes.corpus import Results, ResultTable
 from rxlm.recipes.facts import retention, tiny

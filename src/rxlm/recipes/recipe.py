@@ -6,14 +6,14 @@ does what it says.
 
 import json
 from collections.abc import Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from rxlm.config import Config, ConfigError, config, require, require_int
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.metrics.composite import WEIGHTS
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig
 from rxlm.rxt.presets import preset_config
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.joint import JointConfig
@@ -46,8 +46,8 @@ class Recipe(Config):
     name: str
     vocab_size: int = 1024
     whole_words: bool = False
-    decoder: RxTComponentConfig
-    encoder: RxTComponentConfig
+    decoder: DecoderConfig
+    encoder: EncoderConfig
     memory_attention: MemoryAttentionConfig
     language: TrainingConfig | None = None
     language_settings: JointConfig = JointConfig(targets="all")
@@ -102,11 +102,12 @@ def override(recipe: C, changes: Sequence[str]) -> C:
     for change in changes:
         path, separator, text = change.partition("=")
         require(bool(separator), f"A change of the recipe has the form field=value, got {change!r}.")
-        place: Any = values
+        place, owner = cast(Any, values), cast(Any, recipe)
         *parents, name = path.split(".")
         for parent in parents:
             place = place.get(parent, {}) if isinstance(place, dict) else {}
-        if not isinstance(place, dict) or name not in place:
+            owner = getattr(owner, parent, None)
+        if not isinstance(place, dict) or name not in {*place, *getattr(owner, "flat_names", ())}:
             raise ConfigError(f"The recipe has no field {path!r}; `--dry-run` prints all.")
         try:
             place[name] = json.loads(text)
@@ -141,12 +142,15 @@ def reinforcement(steps: int, num_turns: int, batch_size: int = 128, told_weight
 def model_of_size(preset: str, **shape: Any) -> dict[str, Any]:
     """Return a preset's components as the fields of a recipe, with some of their common fields changed.
 
-    `ff_dim` changes decoder and encoder only; all other names must be fields of all three components.
+    `ff_dim` is not the memory attention's, and `num_slots` not the encoder's; all other names must be of all three.
     """
     values = preset_config(preset)
-    width = {"ff_dim": shape.pop("ff_dim")} if "ff_dim" in shape else {}
     return {
-        "decoder": values["decoder_config"].replace(**shape, **width),
-        "encoder": values["encoder_config"].replace(**shape, **width),
-        "memory_attention": values["memory_attention_config"].replace(**shape),
+        "decoder": values["decoder_config"].replace(**shape),
+        "encoder": values["encoder_config"].replace(**_without(shape, "num_slots")),
+        "memory_attention": values["memory_attention_config"].replace(**_without(shape, "ff_dim")),
     }
+
+
+def _without(shape: dict[str, Any], name: str) -> dict[str, Any]:
+    return {each: value for each, value in shape.items() if each != name}

@@ -1,211 +1,256 @@
 """Configurations of the Reactive Transformer's components."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from rxlm.config import (
     Config,
-    ConfigError,
     config,
     require,
     require_bool,
     require_choice,
+    require_config,
     require_int,
     require_number,
 )
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
-from rxlm.nn.feed_forward import ACTIVATIONS
-from rxlm.nn.moe import EXPERT_BIASES, ExpertBias
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.feed_forward import FeedForwardConfig
+from rxlm.nn.heads import HeadCounts
+from rxlm.nn.moe import ExpertsConfig
 from rxlm.nn.norm import NORMS, NormKind
-
-FeedForwardKind = Literal["dense", "moe"]
-FEED_FORWARDS: tuple[FeedForwardKind, ...] = get_args(FeedForwardKind)
+from rxlm.rxt import published
+from rxlm.rxt.flat_fields import nested_fields
 
 RxTInterlayerMemoryAttentionConfig = MemoryAttentionConfig
 """The name under which the RxT papers and their programs know `MemoryAttentionConfig`."""
 
+FeedForwardKind = FeedForwardConfig | ExpertsConfig
+
 
 @config
-class RxTComponentConfig(Config):
-    """Shape and kind of a decoder or an encoder.
+class ComponentConfig(Config):
+    """What decoders and encoders have in common.
 
     Fields:
         num_layers: layers that belong to a memory layer each. A decoder's read it; an encoder's feed it.
-        memory_layers, depth: numbers of these layers in a stack of `depth` layers, from 0, where stateless ones stand
-            between them; None: they stand together.
         vocab_size, dim, max_seq_len: vocabulary V, model dimension D, longest interaction in tokens.
-        num_slots: memory slots S a layer.
-        num_heads, num_query_heads, num_kv_heads, head_dim: heads of self-attention, see `nn.Attention`; head_dim is
-            dim / num_heads when None.
-        memory_query_heads, memory_kv_heads: heads of memory cross-attention; those of self-attention when None.
-        memory_qk_norm: RMSNorm on queries and keys of memory cross-attention.
-        reads_memory: whether layers have memory cross-attention; None: a decoder's have, an encoder's have not.
-        sliding_window: positions that self-attention sees, None for all.
-        qk_norm: RMSNorm on queries and keys of self-attention.
-        attention_gate, memory_attention_gate: activation of a gate on the attentions' outputs, None for none.
-        attention_bias: bias of the attentions' output projections. qkv_bias: of self-attention's other projections.
-        feed_forward: "dense" or "moe" in the layers with memory; None: "moe" where there are experts.
-        ff_dim, ff_gated, ff_activation, ff_bias: hidden dimension (of each expert), GLU or plain, activation, bias.
-        num_experts, experts_per_token, num_shared_experts, shared_expert_dim, expert_bias, shared_expert_bias,
-            weighted_shared_experts: see `nn.MixtureOfExperts`.
-        stateless_layers, final_stateless_layers: a feed-forward kind for each layer without memory that stands
-            before, or after, the layers with memory (decoders).
-        dense_ff_dim: hidden dimension of dense stateless layers, ff_dim when None.
-        norm: "rms" or "layer". final_norm: the norm before the head, None for none. norm_eps: epsilon of the norms,
-            PyTorch's default when None.
-        head_bias, tie_head: bias of the language-model head; whether it shares the embedding's weight.
+        attention: self-attention of the layers.
+        memory_reader: the cross-attention with which a layer reads the memory. None: it reads none.
+        feed_forward: of the layers: dense, or experts.
+        norm: "rms" or "layer". norm_eps: epsilon of the norms, PyTorch's default when None.
         rope_base: base of the rotary embedding. rope_frequencies: see `RotaryEmbedding`.
-        attention_backend: "sdpa", "flash" or "auto", see `nn.Attention`.
     """
 
+    flat_names: ClassVar = {
+        **{
+            name: (f"attention.{name}", f"memory_reader.{name}")
+            for name in ("num_heads", "num_query_heads", "num_kv_heads", "head_dim")
+        },
+        "sliding_window": ("attention.sliding_window",),
+        "qk_norm": ("attention.qk_norm",),
+        "qkv_bias": ("attention.qkv_bias",),
+        "attention_gate": ("attention.gate",),
+        "attention_bias": ("attention.out_bias", "memory_reader.out_bias"),
+        "attention_backend": ("attention.backend", "memory_reader.backend"),
+        "memory_query_heads": ("memory_reader.num_query_heads",),
+        "memory_kv_heads": ("memory_reader.num_kv_heads",),
+        "memory_qk_norm": ("memory_reader.qk_norm",),
+        "memory_attention_gate": ("memory_reader.gate",),
+        "ff_dim": ("feed_forward.ff_dim",),
+        "ff_gated": ("feed_forward.gated",),
+        "ff_activation": ("feed_forward.activation",),
+        "ff_bias": ("feed_forward.bias",),
+        "num_experts": ("feed_forward.num_experts",),
+        "experts_per_token": ("feed_forward.experts_per_token",),
+        "num_shared_experts": ("feed_forward.num_shared_experts",),
+        "shared_expert_dim": ("feed_forward.shared_ff_dim",),
+        "expert_bias": ("feed_forward.bias",),
+        "shared_expert_bias": ("feed_forward.shared_bias",),
+        "weighted_shared_experts": ("feed_forward.weighted_shared",),
+    }
+
     num_layers: int = 12
-    memory_layers: tuple[int, ...] | None = None
-    depth: int | None = None
     vocab_size: int = 20000
     dim: int = 512
     max_seq_len: int = 1024
-    num_slots: int = 1024
-    num_heads: int = 16
-    num_query_heads: int | None = None
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    memory_query_heads: int | None = None
-    memory_kv_heads: int | None = None
-    memory_qk_norm: bool = False
-    reads_memory: bool | None = None
-    sliding_window: int | None = None
-    qk_norm: bool = False
-    attention_gate: str | None = None
-    memory_attention_gate: str | None = None
-    attention_bias: bool = False
-    qkv_bias: bool = False
-    feed_forward: FeedForwardKind | None = None
-    ff_dim: int = 1536
-    ff_gated: bool = True
-    ff_activation: str = "silu"
-    ff_bias: bool = False
-    num_experts: int = 0
-    experts_per_token: int = 1
-    num_shared_experts: int = 0
-    shared_expert_dim: int | None = None
-    expert_bias: ExpertBias = "none"
-    shared_expert_bias: ExpertBias = "none"
-    weighted_shared_experts: bool = False
-    stateless_layers: tuple[FeedForwardKind, ...] = ()
-    final_stateless_layers: tuple[FeedForwardKind, ...] = ()
-    dense_ff_dim: int | None = None
+    attention: AttentionConfig = AttentionConfig()
+    memory_reader: AttentionConfig | None = None
+    feed_forward: FeedForwardKind = FeedForwardConfig()
     norm: NormKind = "rms"
-    final_norm: NormKind | None = "rms"
     norm_eps: float | None = None
-    head_bias: bool = False
-    tie_head: bool = False
     rope_base: float = 10000.0
     rope_frequencies: tuple[float, ...] | None = None
-    attention_backend: AttentionBackend = "sdpa"
 
     def __post_init__(self) -> None:
-        for name in ("stateless_layers", "final_stateless_layers"):
-            kinds = getattr(self, name)
-            valid = isinstance(kinds, tuple) and all(kind in FEED_FORWARDS for kind in kinds)
-            require(valid, f"RxTComponentConfig.{name} lists 'dense' or 'moe' for each layer, got {kinds!r}.")
-        require_int(self, "num_layers", "vocab_size", "dim", "max_seq_len", "num_slots", "num_heads", "ff_dim")
-        require_int(self, "num_query_heads", "num_kv_heads", "memory_query_heads", "memory_kv_heads")
-        require_int(
-            self, "sliding_window", "shared_expert_dim", "dense_ff_dim", "experts_per_token", "head_dim", "depth"
-        )
-        require_int(self, "num_experts", "num_shared_experts", minimum=0)
-        require_bool(self, "qk_norm", "attention_bias", "ff_gated", "ff_bias", "weighted_shared_experts")
-        require_bool(self, "head_bias", "tie_head", "qkv_bias", "memory_qk_norm")
-        require_choice(self, "reads_memory", (None, True, False))
-        require_choice(self, "feed_forward", (None, *FEED_FORWARDS))
-        require_choice(self, "ff_activation", tuple(ACTIVATIONS))
-        require_choice(self, "attention_gate", (None, *ACTIVATIONS))
-        require_choice(self, "memory_attention_gate", (None, *ACTIVATIONS))
+        require_int(self, "num_layers", "vocab_size", "dim", "max_seq_len")
+        require_config(self, "attention", AttentionConfig)
+        require_config(self, "memory_reader", AttentionConfig, None)
+        require_config(self, "feed_forward", FeedForwardConfig, ExpertsConfig)
         require_choice(self, "norm", NORMS)
-        require_choice(self, "final_norm", (None, *NORMS))
-        require_choice(self, "expert_bias", EXPERT_BIASES)
-        require_choice(self, "shared_expert_bias", EXPERT_BIASES)
-        require_choice(self, "attention_backend", BACKENDS)
         require_number(self, "rope_base", "norm_eps")
-        require(self.rope_base > 0, f"RxTComponentConfig.rope_base must be positive, got {self.rope_base}.")
+        require(self.rope_base > 0, f"{type(self).__name__}.rope_base must be positive, got {self.rope_base}.")
         self._check_heads()
-        self._check_experts()
-        self._check_memory_layers()
+
+    @classmethod
+    def of(cls, values: Self | Mapping[str, Any]) -> Self:
+        """Return the configuration that is given, or described: by its fields, by flat ones, or by published ones."""
+        if isinstance(values, cls):
+            return values
+        require(isinstance(values, Mapping), f"{cls.__name__} is made of a dict of its fields, got {values!r}.")
+        encoder = not issubclass(cls, DecoderConfig)
+        if published.is_component(values):
+            values = published.component_config(values, encoder=encoder)
+        return cls.from_dict(nested_fields(values, encoder=encoder))
 
     @property
     def width_of_head(self) -> int:
         """Dimension d of an attention head."""
-        return self.head_dim or self.dim // self.num_heads
+        return self.attention.width(self.dim)
+
+    @property
+    def attention_heads(self) -> HeadCounts:
+        """Query and key/value heads of self-attention."""
+        return self.attention.heads
+
+    @property
+    def memory_heads(self) -> HeadCounts:
+        """Query and key/value heads of memory cross-attention."""
+        return (self.memory_reader or self.attention).heads
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether the layers that belong to a memory layer read it."""
+        return self.memory_reader is not None
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Positions that self-attention sees, None for all."""
+        return self.attention.sliding_window
 
     @property
     def layer_kinds(self) -> tuple[tuple[FeedForwardKind, bool], ...]:
-        """Feed-forward kind of every layer of the stack, and whether it belongs to a memory layer."""
-        kind = self.memory_layer_kind
-        if self.memory_layers is not None:
-            assert self.depth is not None
-            return tuple((kind, number in self.memory_layers) for number in range(self.depth))
-        before, after = (
-            [(each, False) for each in kinds] for kinds in (self.stateless_layers, self.final_stateless_layers)
-        )
-        return (*before, *[(kind, True)] * self.num_layers, *after)
+        """Feed-forward of every layer of the stack, and whether it belongs to a memory layer."""
+        return ((self.feed_forward, True),) * self.num_layers
 
     @property
-    def attention_heads(self) -> tuple[int, int]:
-        """Query and key/value heads of self-attention."""
-        query = self.num_query_heads or self.num_heads
-        return query, self.num_kv_heads or query
-
-    @property
-    def memory_heads(self) -> tuple[int, int]:
-        """Query and key/value heads of memory cross-attention."""
-        query, kv = self.attention_heads
-        return self.memory_query_heads or query, self.memory_kv_heads or kv
-
-    @property
-    def memory_layer_kind(self) -> FeedForwardKind:
-        """Feed-forward kind of the layers that belong to a memory layer."""
-        return self.feed_forward or ("moe" if self.num_experts else "dense")
+    def experts(self) -> ExpertsConfig | None:
+        """The first layer of experts, None where all are dense."""
+        return next((each for each, _ in self.layer_kinds if isinstance(each, ExpertsConfig)), None)
 
     def _check_heads(self) -> None:
-        for heads in (self.attention_heads, self.memory_heads):
-            try:
-                check_head_counts(self.dim, self.num_heads, *heads, self.head_dim)
-            except ValueError as error:
-                raise ConfigError(f"RxTComponentConfig: {error}") from None
-        width = self.width_of_head
+        width, given = self.width_of_head, self.rope_frequencies
         require(width % 2 == 0, f"head_dim (dim / num_heads) must be even for rotary embedding, got {width}.")
-        given = self.rope_frequencies
         require(
             given is None or len(given) == width // 2,
-            f"RxTComponentConfig.rope_frequencies must hold head_dim / 2 = {width // 2} numbers, "
+            f"{type(self).__name__}.rope_frequencies must hold head_dim / 2 = {width // 2} numbers, "
             f"got {0 if given is None else len(given)}.",
         )
+        if self.memory_reader is None:
+            return
+        reader = self.memory_reader.width(self.dim)
+        require(
+            reader == width,
+            f"Heads of attention and memory_reader are turned by one rotary embedding: their widths must be equal, got "
+            f"{width} and {reader}.",
+        )
+        window = self.memory_reader.sliding_window
+        require(window is None, f"memory_reader.sliding_window={window} means nothing: slots have no positions.")
+
+
+@config
+class EncoderConfig(ComponentConfig):
+    """Shape and kind of an encoder; all fields are those of `ComponentConfig`."""
+
+
+@config
+class DecoderConfig(ComponentConfig):
+    """Shape and kind of a decoder.
+
+    Fields, besides those of `ComponentConfig`:
+        num_slots: memory slots S a layer.
+        memory_layers, depth: numbers of the layers with memory in a stack of `depth` layers, from 0, where stateless
+            ones stand between them; None: they stand together.
+        stateless_layers, final_stateless_layers: a feed-forward for each layer without memory that stands before, or
+            after, the layers with memory.
+        final_norm: the norm before the head, None for none.
+        head_bias, tie_head: bias of the language-model head; whether it shares the embedding's weight.
+    """
+
+    num_slots: int = 1024
+    memory_reader: AttentionConfig | None = AttentionConfig()
+    memory_layers: tuple[int, ...] | None = None
+    depth: int | None = None
+    stateless_layers: tuple[FeedForwardKind, ...] = ()
+    final_stateless_layers: tuple[FeedForwardKind, ...] = ()
+    final_norm: NormKind | None = "rms"
+    head_bias: bool = False
+    tie_head: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int(self, "num_slots", "depth")
+        require_bool(self, "head_bias", "tie_head")
+        require_choice(self, "final_norm", (None, *NORMS))
+        for name in ("stateless_layers", "final_stateless_layers"):
+            given = getattr(self, name)
+            valid = isinstance(given, tuple) and all(isinstance(each, FeedForwardKind) for each in given)
+            require(valid, f"DecoderConfig.{name} must hold a feed-forward for each layer, got {given!r}.")
+        self._check_memory_layers()
+
+    @property
+    def layer_kinds(self) -> tuple[tuple[FeedForwardKind, bool], ...]:
+        """Feed-forward of every layer of the stack, and whether it belongs to a memory layer."""
+        if self.memory_layers is not None:
+            assert self.depth is not None
+            return tuple((self.feed_forward, number in self.memory_layers) for number in range(self.depth))
+        before, after = (
+            tuple((each, False) for each in given) for given in (self.stateless_layers, self.final_stateless_layers)
+        )
+        return (*before, *super().layer_kinds, *after)
 
     def _check_memory_layers(self) -> None:
         layers = self.memory_layers
         if layers is None:
-            require(self.depth is None, f"RxTComponentConfig.depth={self.depth} is for stacks with memory_layers.")
+            require(self.depth is None, f"DecoderConfig.depth={self.depth} is for stacks with memory_layers.")
             return
         depth = self.depth or 0
         ascending = all(isinstance(layer, int) for layer in layers) and list(layers) == sorted(set(layers))
         require(
             len(layers) == self.num_layers and ascending and layers[0] >= 0 and layers[-1] < depth,
-            f"RxTComponentConfig.memory_layers must be num_layers={self.num_layers} ascending numbers from 0 to "
+            f"DecoderConfig.memory_layers must be num_layers={self.num_layers} ascending numbers from 0 to "
             f"depth - 1 = {depth - 1}, got {list(layers)}.",
         )
         require(
             not self.stateless_layers and not self.final_stateless_layers,
-            "RxTComponentConfig: memory_layers already say where stateless layers stand; stateless_layers and "
+            "DecoderConfig: memory_layers already say where stateless layers stand; stateless_layers and "
             "final_stateless_layers must be empty.",
         )
 
-    def _check_experts(self) -> None:
-        kinds = (self.memory_layer_kind, *self.stateless_layers, *self.final_stateless_layers)
-        require(
-            "moe" not in kinds or self.num_experts > 0, "Layers of kind 'moe' need num_experts of at least 1, got 0."
-        )
-        fits = self.num_experts == 0 or self.experts_per_token <= self.num_experts
-        require(fits, f"experts_per_token is {self.experts_per_token} of num_experts={self.num_experts}.")
+
+class RxTComponentConfig(dict[str, Any]):
+    """A decoder or an encoder by flat fields, as programs written for the RxT models describe them.
+
+    It is a dict of these fields, checked when it is made; models and components take it for their configuration.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(fields)
+        DecoderConfig.of(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, checked anew."""
+        return type(self)(**{**self, **changes})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build the configuration from a dict of its fields."""
+        require(isinstance(values, Mapping), f"{cls.__name__} is made of a dict of its fields, got {values!r}.")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that were given."""
+        return dict(self)
 
 
 @config

@@ -13,7 +13,7 @@ from rxlm.config import Config, ConfigError, require
 from rxlm.memory import FinishedTurn, MemoryAttentionConfig, MemoryConfig, MemoryReading, MemoryState
 from rxlm.memory.slots.config import MemoryAttentionVariant
 from rxlm.rxt import published
-from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTAlphaTokenizerConfig
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.decoding import Column, generate
 from rxlm.rxt.encoder import RxTEncoder, SelfEncoder
@@ -32,9 +32,10 @@ class RxTModel(HubModule):
     and what changes it returns the next one.
 
     Args:
-        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without
-            an encoder's (None) the decoder encodes what it has said itself.
-        memory_attention_config: a `RxTInterlayerMemoryAttentionConfig`, or such a dict.
+        decoder_config, encoder_config: a `DecoderConfig` and an `EncoderConfig`, or dicts of their fields, of flat ones
+            (`RxTComponentConfig`), or of published ones. Without an encoder's (None) the decoder encodes what it has
+            said itself.
+        memory_attention_config: a `MemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         memory_attention_variant: overrides the variant that `memory_attention_config` names.
         system_prompt_title: heading under which published Beta models expect a system prompt.
@@ -42,16 +43,16 @@ class RxTModel(HubModule):
 
     def __init__(
         self,
-        decoder_config: RxTComponentConfig | Mapping[str, Any],
-        encoder_config: RxTComponentConfig | Mapping[str, Any] | None,
+        decoder_config: DecoderConfig | Mapping[str, Any],
+        encoder_config: EncoderConfig | Mapping[str, Any] | None,
         memory_attention_config: MemoryConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         memory_attention_variant: MemoryAttentionVariant | None = None,
         system_prompt_title: str | None = None,
     ) -> None:
         super().__init__()
-        decoder_config = _component(decoder_config)
-        encoder_config = None if encoder_config is None else _component(encoder_config, encoder=True)
+        decoder_config = DecoderConfig.of(decoder_config)
+        encoder_config = None if encoder_config is None else EncoderConfig.of(encoder_config)
         memory_config = _memory(memory_attention_config, memory_attention_variant)
         self.tokenizer_config = self._load_config(tokenizer_config, RxTAlphaTokenizerConfig)
         self.system_prompt_title = system_prompt_title
@@ -216,14 +217,6 @@ def _plain(memory: MemoryConfig) -> dict[str, Any]:
     return {**named, **memory.to_dict()}
 
 
-def _component(values: RxTComponentConfig | Mapping[str, Any], encoder: bool = False) -> RxTComponentConfig:
-    if isinstance(values, RxTComponentConfig):
-        return values
-    if published.is_component(values):
-        values = published.component_config(values, encoder=encoder)
-    return RxTComponentConfig.from_dict(values)
-
-
 def _memory(values: MemoryConfig | Mapping[str, Any], variant: MemoryAttentionVariant | None) -> MemoryConfig:
     if isinstance(values, MemoryConfig):
         return values.replace(variant=variant) if variant else values
@@ -236,8 +229,8 @@ def _memory(values: MemoryConfig | Mapping[str, Any], variant: MemoryAttentionVa
 
 
 def _check_fit(
-    decoder: RxTComponentConfig,
-    encoder: RxTComponentConfig | None,
+    decoder: DecoderConfig,
+    encoder: EncoderConfig | None,
     memory: MemoryConfig,
     tokens: RxTAlphaTokenizerConfig,
 ) -> None:

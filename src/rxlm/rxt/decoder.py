@@ -18,7 +18,7 @@ from rxlm.nn.linear import Linear
 from rxlm.nn.moe import Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import segment_positions, token_positions
-from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initialise, new_embedding
 
@@ -26,14 +26,14 @@ from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initia
 class RxTDecoder(HubModule):
     """Causal transformer whose layers read the memory.
 
-    Layers stand in one list; stateless ones before, behind, or between those with memory (see `RxTComponentConfig`).
+    Layers stand in one list; stateless ones before, after, or between those with memory (see `DecoderConfig`).
     """
 
-    def __init__(self, config: RxTComponentConfig | Mapping[str, Any]) -> None:
+    def __init__(self, config: DecoderConfig | Mapping[str, Any]) -> None:
         super().__init__()
-        self.config = config = self._load_config(config, RxTComponentConfig)
+        self.config = config = DecoderConfig.of(config)
         self.embedding = new_embedding(config)
-        self.layers = build_layers(config, memory=config.reads_memory is not False)
+        self.layers = build_layers(config)
         self.final_norm = (
             make_norm(config.final_norm, config.dim, config.norm_eps) if config.final_norm else nn.Identity()
         )

@@ -9,13 +9,12 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from rxlm.config import require
 from rxlm.memory import MemoryState
 from rxlm.nn.attention import padding_mask, segment_mask
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
 from rxlm.nn.rope import Rotation, segment_positions, token_positions
-from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initialise, new_embedding
@@ -24,13 +23,11 @@ from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initia
 class RxTEncoder(HubModule):
     """Bidirectional transformer that returns the residual stream after each layer, without a final norm."""
 
-    def __init__(self, config: RxTComponentConfig | Mapping[str, Any]) -> None:
+    def __init__(self, config: EncoderConfig | Mapping[str, Any]) -> None:
         super().__init__()
-        self.config = config = self._load_config(config, RxTComponentConfig)
-        layered = config.memory_layers or config.stateless_layers or config.final_stateless_layers
-        require(not layered, "An encoder's layers feed a memory layer each: it has no stateless ones.")
+        self.config = config = EncoderConfig.of(config)
         self.embedding = new_embedding(config)
-        self.layers = build_layers(config, memory=bool(config.reads_memory))
+        self.layers = build_layers(config)
         self.rope = build_rope(config)
         initialise(self.embedding, self.layers)
 
@@ -92,8 +89,8 @@ class RxTEncoder(HubModule):
 class SelfEncoder(nn.Module):
     """A decoder that encodes what it has said itself: what its memory layers read of it, without a memory.
 
-    It has no weights of its own. A pretrained language model that becomes a Reactive Transformer needs no other
-    encoder: a layer's keys and values of the memory can then be made as it makes those of the tokens before.
+    It has no weights of its own. What is remembered of a turn gets keys and values as the tokens in context do, so a
+    pretrained language model that becomes a Reactive Transformer needs no other encoder.
     """
 
     def __init__(self, decoder: RxTDecoder) -> None:
@@ -102,7 +99,7 @@ class SelfEncoder(nn.Module):
         self.layers = nn.ModuleList()
 
     @property
-    def config(self) -> RxTComponentConfig:
+    def config(self) -> DecoderConfig:
         """The decoder's configuration."""
         return self._decoder[0].config
 

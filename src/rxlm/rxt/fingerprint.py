@@ -9,12 +9,14 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.earlier_versions import first_weight_name
+from rxlm.rxt.earlier_versions import first_weight_name, translate_configurations
+from rxlm.rxt.hub import FORMAT_VERSION
 
 
 def fingerprint(model: RxTModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """Return what identifies a model: its class, its configuration, and digests of its weights and its tokenizer."""
     return {
+        "format_version": FORMAT_VERSION,
         "architecture": type(model).__name__,
         **model.config_dict(),
         "weights": weights_digest(model),
@@ -23,14 +25,24 @@ def fingerprint(model: RxTModel, tokenizer: PreTrainedTokenizerFast) -> dict[str
 
 
 def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    """Say what differs between two fingerprints, a phrase a difference; empty where nothing does."""
+    """Say what differs between two fingerprints, a phrase a difference; empty where nothing does.
+
+    `saved` may be of an earlier format; `present` is of this version.
+    """
+    version = saved.get("format_version", 1)
+    if version not in range(1, FORMAT_VERSION + 1):
+        return [f"it was saved in format {version!r}, and this version of rxlm reads formats up to {FORMAT_VERSION}"]
+    return _differences({**translate_configurations(saved), "format_version": FORMAT_VERSION}, present)
+
+
+def _differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
     found = []
     for name in dict.fromkeys([*saved, *present]):
         there, here = saved.get(name), present.get(name)
         if there == here:
             continue
         if isinstance(there, Mapping) and isinstance(here, Mapping):
-            found += [f"{name}.{phrase}" for phrase in differences(there, here)]
+            found += [f"{name}.{phrase}" for phrase in _differences(there, here)]
         elif name in ("weights", "tokenizer"):
             found.append("the weights differ" if name == "weights" else "the tokenizer differs")
         else:

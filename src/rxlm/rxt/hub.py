@@ -1,34 +1,21 @@
 """Saving to a folder, loading from a folder or the Hugging Face hub: one way for models and their components."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rxlm.config import Config
 from rxlm.files import write_atomically
 from rxlm.rxt import earlier_versions
+from rxlm.rxt.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, CheckpointFiles
 
 FORMAT_VERSION = 2
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged or of another kind; the message names the file and what is wrong."""
 
 
 class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
@@ -118,7 +105,7 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         return cls._from_files(files).to(device=device, dtype=dtype).eval()
 
     @classmethod
-    def _from_files(cls, files: "CheckpointFiles") -> Self:
+    def _from_files(cls, files: CheckpointFiles) -> Self:
         header, values = split_header(files.config(), files.name)
         if header["architecture"] != cls.__name__:
             raise CheckpointError(f"{files.name} holds a {header['architecture']}, not a {cls.__name__}.")
@@ -149,59 +136,6 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
     @classmethod
     def _load_config(cls, values: Any, kind: type[Config]) -> Any:
         return values if isinstance(values, kind) else kind.from_dict(values)
-
-
-class CheckpointFiles:
-    """The files of one checkpoint, in a folder or on the hub; downloaded when asked for."""
-
-    def __init__(self, name: str | Path, **download: Any) -> None:
-        self.name = os.path.expanduser(name)
-        self.download = download
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the checkpoint is a folder on this machine."""
-        return Path(self.name).is_dir()
-
-    def path(self, filename: str) -> Path:
-        """Return the path of one file of the checkpoint."""
-        if self.is_local:
-            path = Path(self.name) / filename
-            if not path.is_file():
-                raise CheckpointError(f"The folder {self.name} has no {filename}.")
-            return path
-        try:
-            return Path(hf_hub_download(self.name, filename, **self.download))
-        except (HFValidationError, RepositoryNotFoundError) as error:
-            raise CheckpointError(
-                f"{self.name!r} is neither a folder on this machine nor a model id that the hub knows: {error}"
-            ) from error
-        except EntryNotFoundError as error:
-            reason = "is not in the cache, and the hub is out of reach" if _is_offline(error) else "is not there"
-            raise CheckpointError(f"The file {filename} of {self.name!r} {reason}: {error}") from error
-
-    def config(self) -> dict[str, Any]:
-        """Return the parsed `config.json`."""
-        path = self.path(CONFIG_FILE)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not JSON: {error}.") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{path} holds a {type(values).__name__} and not a configuration.")
-        return values
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the tensors of `model.safetensors`, in storage of their own.
-
-        In the file a tensor may begin anywhere. Where weights are not aligned as PyTorch aligns its own, some kernels
-        round the last bit differently: a model that was saved and loaded would not be bit-equal to itself.
-        """
-        path = self.path(WEIGHTS_FILE)
-        try:
-            return {name: tensor.clone() for name, tensor in load_file(path).items()}
-        except (SafetensorError, ValueError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged: {error}. Download or save the checkpoint again.") from error
 
 
 def split_header(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -236,7 +170,3 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str)
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file."""
     save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, path, {"format": "pt"})
-
-
-def _is_offline(error: Exception) -> bool:
-    return isinstance(error, LocalEntryNotFoundError)

@@ -3,92 +3,41 @@
 import torch
 from torch import Tensor, nn
 
-from rxlm.nn.attention import Attention
+from rxlm.nn.attention import Attention, AttentionConfig
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.layer import TransformerLayer
-from rxlm.nn.moe import MixtureOfExperts
 from rxlm.nn.rope import RotaryEmbedding
-from rxlm.rxt.config import FeedForwardKind, RxTComponentConfig
+from rxlm.rxt.config import ComponentConfig, FeedForwardKind
 
 EMBEDDING_STD = 0.02
 
 
-def build_layer(config: RxTComponentConfig, kind: FeedForwardKind, *, ff_dim: int, memory: bool) -> TransformerLayer:
-    """Return one layer with a feed-forward of that kind (`ff_dim` if dense), with or without memory cross-attention."""
-    attention = Attention(
-        config.dim,
-        config.num_heads,
-        *config.attention_heads,
-        head_dim=config.head_dim,
-        gate_activation=config.attention_gate,
-        qk_norm=config.qk_norm,
-        norm_eps=config.norm_eps,
-        qkv_bias=config.qkv_bias,
-        out_bias=config.attention_bias,
-        sliding_window=config.sliding_window,
-        backend=config.attention_backend,
-    )
-    memory_reader = None
-    if memory:
-        memory_reader = Attention(
-            config.dim,
-            config.num_heads,
-            *config.memory_heads,
-            head_dim=config.head_dim,
-            gate_activation=config.memory_attention_gate,
-            qk_norm=config.memory_qk_norm,
-            norm_eps=config.norm_eps,
-            out_bias=config.attention_bias,
-            backend=config.attention_backend,
-        )
-    return TransformerLayer(
-        config.dim,
-        attention,
-        build_feed_forward(config, kind, ff_dim),
-        norm=config.norm,
-        norm_eps=config.norm_eps,
-        memory_reader=memory_reader,
-    )
-
-
-def build_feed_forward(
-    config: RxTComponentConfig, kind: FeedForwardKind, ff_dim: int
-) -> FeedForward | MixtureOfExperts:
-    """Return a dense feed-forward of hidden dimension `ff_dim`, or the configured mixture of experts."""
-    if kind == "dense":
-        return FeedForward(
-            config.dim, ff_dim, gated=config.ff_gated, activation=config.ff_activation, bias=config.ff_bias
-        )
-    return MixtureOfExperts(
-        config.dim,
-        config.ff_dim,
-        config.num_experts,
-        config.experts_per_token,
-        num_shared_experts=config.num_shared_experts,
-        shared_hidden_dim=config.shared_expert_dim,
-        gated=config.ff_gated,
-        activation=config.ff_activation,
-        bias=config.expert_bias,
-        shared_bias=config.shared_expert_bias,
-        weighted_shared=config.weighted_shared_experts,
-    )
-
-
-def build_layers(config: RxTComponentConfig, *, memory: bool) -> nn.ModuleList:
-    """Return the whole stack; with `memory`, the layers that belong to a memory layer have memory cross-attention."""
-    stateless_dim = config.dense_ff_dim or config.ff_dim
+def build_layers(config: ComponentConfig) -> nn.ModuleList:
+    """Return the whole stack of a component."""
     return nn.ModuleList(
-        build_layer(config, kind, ff_dim=config.ff_dim if is_memory else stateless_dim, memory=memory and is_memory)
-        for kind, is_memory in config.layer_kinds
+        build_layer(config, feed_forward, config.memory_reader if is_memory else None)
+        for feed_forward, is_memory in config.layer_kinds
     )
 
 
-def build_rope(config: RxTComponentConfig) -> RotaryEmbedding:
+def build_layer(
+    config: ComponentConfig, feed_forward: FeedForwardKind, memory_reader: AttentionConfig | None
+) -> TransformerLayer:
+    """Return one layer of a component."""
+    dim, eps = config.dim, config.norm_eps
+    attention = config.attention.build(dim, eps)  # parts in this order: a seed gives each its first weights
+    reader = None if memory_reader is None else memory_reader.build(dim, eps)
+    return TransformerLayer(
+        dim, attention, feed_forward.build(dim), norm=config.norm, norm_eps=eps, memory_reader=reader
+    )
+
+
+def build_rope(config: ComponentConfig) -> RotaryEmbedding:
     """Return the rotary embedding of a component."""
     return RotaryEmbedding(config.width_of_head, config.rope_base, config.rope_frequencies)
 
 
-def new_embedding(config: RxTComponentConfig) -> nn.Embedding:
+def new_embedding(config: ComponentConfig) -> nn.Embedding:
     """Return the token embedding, its weights still to be set."""
     return nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.dim), freeze=False)
 
@@ -117,13 +66,13 @@ def embed(embedding: nn.Embedding, ids: Tensor) -> Tensor:
         raise
 
 
-def check_tokens(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig) -> None:
+def check_tokens(ids: Tensor, mask: Tensor | None, config: ComponentConfig) -> None:
     """Raise ValueError unless `ids` (B, T) are token ids that the model can read, and `mask` fits them."""
     check_shape(ids, mask, config)
     check_range(ids, config.vocab_size)
 
 
-def check_shape(ids: Tensor, mask: Tensor | None, config: RxTComponentConfig, segments: Tensor | None = None) -> None:
+def check_shape(ids: Tensor, mask: Tensor | None, config: ComponentConfig, segments: Tensor | None = None) -> None:
     """Raise ValueError unless `ids` (B, T) are of a type and length that the model can read, and the others fit."""
     if ids.dim() != 2 or ids.dtype not in (torch.long, torch.int):
         raise ValueError(f"Token ids are whole numbers of shape (B, T), got {tuple(ids.shape)} of {ids.dtype}.")

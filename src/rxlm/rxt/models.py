@@ -14,7 +14,13 @@ from rxlm.data.tokenizer import load_tokenizer_from_hf_hub
 from rxlm.memory import MemoryConfig, MemoryState
 from rxlm.memory.slots.config import MemoryAttentionVariant
 from rxlm.rxt import published
-from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig, RxTInterlayerMemoryAttentionConfig
+from rxlm.rxt.config import (
+    DecoderConfig,
+    EncoderConfig,
+    RxTAlphaTokenizerConfig,
+    RxTComponentConfig,
+    RxTInterlayerMemoryAttentionConfig,
+)
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.current_memory import CurrentMemory
 from rxlm.rxt.decoder import RxTDecoder
@@ -48,9 +54,10 @@ class RxTAlpha(RxTModel):
     the pure functions beneath (`RxTModel`) take the memory as an argument.
 
     Args:
-        decoder_config, encoder_config: a `RxTComponentConfig`, or a dict of its fields, or of published ones. Without
-            an encoder's (None) the decoder encodes what it has said itself.
-        memory_attention_config: a `RxTInterlayerMemoryAttentionConfig`, or such a dict.
+        decoder_config, encoder_config: a `DecoderConfig` and an `EncoderConfig`, or dicts of their fields, of flat ones
+            (`RxTComponentConfig`), or of published ones. Without an encoder's (None) the decoder encodes what it has
+            said itself.
+        memory_attention_config: a `MemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         tokenizer: a tokenizer, needed by the methods that take or return text.
         memory_attention_variant: overrides the variant that `memory_attention_config` names.
@@ -59,8 +66,8 @@ class RxTAlpha(RxTModel):
 
     def __init__(
         self,
-        decoder_config: RxTComponentConfig | Mapping[str, Any],
-        encoder_config: RxTComponentConfig | Mapping[str, Any] | None,
+        decoder_config: DecoderConfig | Mapping[str, Any],
+        encoder_config: EncoderConfig | Mapping[str, Any] | None,
         memory_attention_config: MemoryConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         tokenizer: PreTrainedTokenizerFast | None = None,
@@ -332,8 +339,8 @@ class RxTBeta(RxTAlpha):
 
     def __init__(
         self,
-        decoder_config: RxTComponentConfig | Mapping[str, Any],
-        encoder_config: RxTComponentConfig | Mapping[str, Any] | None,
+        decoder_config: DecoderConfig | Mapping[str, Any],
+        encoder_config: EncoderConfig | Mapping[str, Any] | None,
         memory_attention_config: MemoryConfig | Mapping[str, Any],
         tokenizer_config: RxTAlphaTokenizerConfig | Mapping[str, Any],
         tokenizer: PreTrainedTokenizerFast | None = None,

@@ -9,8 +9,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.nn.attention import head_counts
-from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.feed_forward import FeedForwardConfig
+from rxlm.nn.heads import head_counts
+from rxlm.nn.moe import ExpertsConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig, FeedForwardKind, RxTAlphaTokenizerConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.text import token_ids_of
 
@@ -25,7 +28,8 @@ def tiny() -> dict[str, Any]:
         num_slots=16,
         max_seq_len=64,
         encoder_ff_dim=256,
-        decoder={"ff_dim": 256, "tie_head": True},
+        feed_forward=FeedForwardConfig(ff_dim=256),
+        tie_head=True,
         memory={"variant": "simple", "gate": "content", "initial_memory": "learned"},
     )
 
@@ -40,7 +44,7 @@ def nano() -> dict[str, Any]:
         num_slots=256,
         max_seq_len=256,
         encoder_ff_dim=256,
-        decoder={"ff_dim": 192, "num_experts": 16, "experts_per_token": 2, "num_shared_experts": 1},
+        feed_forward=ExpertsConfig(num_experts=16, experts_per_token=2, ff_dim=192, num_shared_experts=1),
         memory={"variant": "interlayer", "gate": "slot-linear", "initial_memory": "normal"},
     )
 
@@ -55,7 +59,7 @@ def micro() -> dict[str, Any]:
         num_slots=256,
         max_seq_len=256,
         encoder_ff_dim=512,
-        decoder={"ff_dim": 352, "num_experts": 8, "experts_per_token": 2, "num_shared_experts": 1},
+        feed_forward=ExpertsConfig(num_experts=8, experts_per_token=2, ff_dim=352, num_shared_experts=1),
         memory={"variant": "interlayer", "gate": "slot-linear", "initial_memory": "normal"},
     )
 
@@ -70,7 +74,7 @@ def mini() -> dict[str, Any]:
         num_slots=256,
         max_seq_len=256,
         encoder_ff_dim=1024,
-        decoder={"ff_dim": 320, "num_experts": 38, "experts_per_token": 4, "num_shared_experts": 1},
+        feed_forward=ExpertsConfig(num_experts=38, experts_per_token=4, ff_dim=320, num_shared_experts=1),
         memory={"variant": "interlayer", "gate": "slot-linear", "initial_memory": "normal"},
     )
 
@@ -85,7 +89,7 @@ def alpha() -> dict[str, Any]:
         num_slots=256,
         max_seq_len=256,
         encoder_ff_dim=1024,
-        decoder={"ff_dim": 384, "num_experts": 36, "experts_per_token": 4, "num_shared_experts": 1},
+        feed_forward=ExpertsConfig(num_experts=36, experts_per_token=4, ff_dim=384, num_shared_experts=1),
         memory={"variant": "self-interlayer", "gate": "slot-linear", "initial_memory": "normal"},
     )
 
@@ -124,21 +128,30 @@ def _preset(
     num_slots: int,
     max_seq_len: int,
     encoder_ff_dim: int,
-    decoder: dict[str, Any],
+    feed_forward: FeedForwardKind,
     memory: dict[str, Any],
+    tie_head: bool = False,
 ) -> dict[str, Any]:
     """Complete a preset: standard SQA in the decoder, symmetric SQA where whole sequences are computed at once."""
-    shared: dict[str, Any] = {
-        "num_layers": num_layers,
-        "dim": dim,
-        "num_slots": num_slots,
-        "max_seq_len": max_seq_len,
-        "num_heads": num_heads,
-    }
-    sparse, symmetric = head_counts("sqa", num_heads)._asdict(), head_counts("ssqa", num_heads)._asdict()
+    shared: dict[str, Any] = {"num_layers": num_layers, "dim": dim, "max_seq_len": max_seq_len}
+    sparse, symmetric = (
+        AttentionConfig(num_heads=num_heads, **head_counts(variant, num_heads)._asdict()) for variant in ("sqa", "ssqa")
+    )
     return {
-        "decoder_config": RxTComponentConfig(**shared, **sparse, vocab_size=vocab_size, **decoder),
-        "encoder_config": RxTComponentConfig(**shared, **symmetric, vocab_size=vocab_size, ff_dim=encoder_ff_dim),
-        "memory_attention_config": MemoryAttentionConfig(**shared, **symmetric, attention_bias=True, **memory),
+        "decoder_config": DecoderConfig(
+            **shared,
+            vocab_size=vocab_size,
+            num_slots=num_slots,
+            attention=sparse,
+            memory_reader=sparse,
+            feed_forward=feed_forward,
+            tie_head=tie_head,
+        ),
+        "encoder_config": EncoderConfig(
+            **shared, vocab_size=vocab_size, attention=symmetric, feed_forward=FeedForwardConfig(ff_dim=encoder_ff_dim)
+        ),
+        "memory_attention_config": MemoryAttentionConfig(
+            **shared, num_slots=num_slots, attention=symmetric.replace(out_bias=True), **memory
+        ),
         "tokenizer_config": RxTAlphaTokenizerConfig(),
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rxlm.config import ConfigError, require
 from rxlm.memory import MemoryState, SlotState
-from rxlm.rxt.hub import CheckpointError, CheckpointFiles
+from rxlm.rxt.checkpoint_files import CheckpointError, CheckpointFiles
 
 Values = Mapping[str, Any]
 

@@ -10,6 +10,7 @@ Shapes: L memory layers, S slots, D model dimension.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 
 from rxlm.config import ConfigError, require
 from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.feed_forward import FeedForwardConfig
 from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 from rxlm.rxt.chat_template import interaction_form
-from rxlm.rxt.config import RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.models import RxTAlpha
 
@@ -84,7 +87,7 @@ def middle_layers(num_layers: int) -> tuple[int, ...]:
 
 def decoder_config(
     pretrained: Pretrained, memory_layers: tuple[int, ...], num_slots: int, max_seq_len: int
-) -> RxTComponentConfig:
+) -> DecoderConfig:
     """Return the configuration of a decoder whose layers are the language model's."""
     shape = pretrained.shape
     if shape.sliding_window is not None and shape.sliding_window < max_seq_len:
@@ -92,7 +95,15 @@ def decoder_config(
             f"max_seq_len must be at most the language model's sliding window of {shape.sliding_window}, "
             f"got {max_seq_len}."
         )
-    return RxTComponentConfig(
+    attention = AttentionConfig(
+        num_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        qk_norm=shape.qk_norm,
+        qkv_bias=shape.qkv_bias,
+        out_bias=shape.out_bias,
+    )
+    return DecoderConfig(
         num_layers=len(memory_layers),
         memory_layers=memory_layers,
         depth=shape.num_layers,
@@ -100,17 +111,9 @@ def decoder_config(
         dim=shape.dim,
         max_seq_len=max_seq_len,
         num_slots=num_slots,
-        num_heads=shape.num_heads,
-        num_query_heads=shape.num_heads,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        qk_norm=shape.qk_norm,
-        memory_qk_norm=shape.qk_norm,
-        memory_attention_gate="sigmoid",
-        qkv_bias=shape.qkv_bias,
-        attention_bias=shape.out_bias,
-        ff_dim=shape.ff_dim,
-        ff_activation=shape.activation,
+        attention=attention,
+        memory_reader=attention.replace(gate="sigmoid", qkv_bias=False),
+        feed_forward=FeedForwardConfig(ff_dim=shape.ff_dim, activation=shape.activation),
         norm_eps=shape.norm_eps,
         tie_head=shape.tied_head,
         rope_base=float(shape.rope.get("rope_theta", 10000.0)),
@@ -118,7 +121,7 @@ def decoder_config(
     )
 
 
-def memory_attention_config(decoder: RxTComponentConfig) -> MemoryAttentionConfig:
+def memory_attention_config(decoder: DecoderConfig) -> MemoryAttentionConfig:
     """Return the memory attention of an upcycled model: empty slots, to which states of single tokens are copied."""
     return MemoryAttentionConfig(
         num_layers=decoder.num_layers,
@@ -131,8 +134,10 @@ def memory_attention_config(decoder: RxTComponentConfig) -> MemoryAttentionConfi
     )
 
 
-def _encoder_config(decoder: RxTComponentConfig) -> RxTComponentConfig:
-    return decoder.replace(memory_layers=None, depth=None, tie_head=False)
+def _encoder_config(decoder: DecoderConfig) -> EncoderConfig:
+    """Return an encoder with layers like the decoder's, one a memory layer."""
+    shared = [field.name for field in fields(EncoderConfig) if field.name != "memory_reader"]
+    return EncoderConfig(**{name: getattr(decoder, name) for name in shared})
 
 
 @torch.no_grad()
@@ -155,10 +160,10 @@ def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape)
 
 @torch.no_grad()
 def start_memory(model: RxTModel) -> None:
-    """Let the memory be read as a layer reads the tokens before, with reading closed.
+    """Give memory reading the norm and the weights of self-attention, and close it.
 
-    Read with the norm and the weights of self-attention, the states of an earlier turn are what they would be to the
-    language model, had that turn been in its context: what it knows of looking things up there serves at once.
+    So remembered states look to a layer like tokens in its context: what the language model knows of looking things up
+    there serves at once.
     """
     for layer in model.decoder.memory_layers:
         for part in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):

@@ -163,7 +163,7 @@ class MemoryAware(TrainModule):
     ) -> tuple[Tensor, Tensor]:
         """Return the summed loss of the tokens at `targets` of all turns, (N * B, T), and how many are right."""
         loss, correct = torch.zeros((), device=ids.device), torch.zeros((), device=ids.device)
-        if not self.model.decoder.config.num_experts:  # whose load is balanced over all tokens
+        if not self.model.decoder.config.experts:  # whose load is balanced over all tokens
             wanted = targets.any(dim=1).nonzero()[:, 0]
             ids, mask, targets, reading = ids[wanted], mask[wanted], targets[wanted], reading.select(wanted)
         for rows, width in decoding_groups(self.model, mask):

@@ -55,4 +55,4 @@ def memory_chain(
 def decoding_groups(model: RxTModel, mask: Tensor) -> list[RowGroup]:
     """Divide rows to be decoded; all at once where there are experts, whose load is balanced over all tokens."""
     decoder = model.decoder.config
-    return [all_rows(mask)] if decoder.num_experts else by_length(mask, decoder.dim)
+    return [all_rows(mask)] if decoder.experts else by_length(mask, decoder.dim)

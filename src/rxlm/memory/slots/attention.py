@@ -15,7 +15,7 @@ from rxlm.memory.slots.norm import make_memory_norm
 from rxlm.memory.slots.operations import write_flops
 from rxlm.memory.slots.state import SlotState
 from rxlm.memory.slots.watch import SlotWatch
-from rxlm.nn.attention import Attention, padding_mask
+from rxlm.nn.attention import padding_mask
 from rxlm.nn.rope import RotaryEmbedding, Rotation, token_positions
 from rxlm.seeds import Seed, row_generators
 
@@ -27,7 +27,7 @@ class MemoryAttentionLayer(nn.Module):
         super().__init__()
         if config.variant != "simple":
             self.consolidation_norm = _norm(config)
-            self.consolidation_attention = _attention(config, config.consolidation_heads)
+            self.consolidation_attention = config.attention_among_slots.build(config.dim)
             self.consolidation_gate = _gate(config)
         self.mix_gate = _gate(config) if config.variant.endswith("self-interlayer") else None
         self.variant = config.variant
@@ -42,7 +42,7 @@ class MemoryAttentionLayer(nn.Module):
                 if not self.identity.is_meta:
                     nn.init.normal_(self.identity)
             self.encoded_norm = nn.RMSNorm(config.dim)  # in this place: optimizers know parameters by their order
-            self.write_attention = _attention(config, config.write_heads)
+            self.write_attention = config.attention.build(config.dim)
             self.write_gate = _gate(config)
 
     def forward(
@@ -94,7 +94,7 @@ class MemoryAttention(MemoryWriter):
         self.mean_norm = _norm(config) if "interlayer" in config.variant else None
         self.rope = None
         if config.write == "attention":
-            self.rope = RotaryEmbedding(config.dim // config.num_heads, config.rope_base)
+            self.rope = RotaryEmbedding(config.attention.width(config.dim), config.rope_base)
         self.initial = None
         if config.initial_memory == "learned":
             shape = (config.num_layers, config.num_slots, config.dim)
@@ -170,17 +170,6 @@ class MemoryAttention(MemoryWriter):
 
 def _norm(config: MemoryAttentionConfig) -> nn.Module:
     return make_memory_norm(config.norm, config.dim, config.num_slots, config.norm_per_dim_scale)
-
-
-def _attention(config: MemoryAttentionConfig, heads: tuple[int, int]) -> Attention:
-    return Attention(
-        config.dim,
-        config.num_heads,
-        *heads,
-        gate_activation=config.attention_gate,
-        out_bias=config.attention_bias,
-        backend=config.attention_backend,
-    )
 
 
 def _gate(config: MemoryAttentionConfig) -> ResidualGate:

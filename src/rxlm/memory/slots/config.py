@@ -1,13 +1,14 @@
 """Configuration of the memory and of the network that updates it."""
 
-from typing import ClassVar, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
 
 from rxlm.config import (
-    ConfigError,
     config,
     require,
     require_bool,
     require_choice,
+    require_config,
     require_int,
     require_number,
 )
@@ -22,8 +23,8 @@ from rxlm.memory.slots.gate import (
     SlotStatus,
 )
 from rxlm.memory.slots.norm import MEMORY_NORMS, MemoryNormKind
-from rxlm.nn.attention import BACKENDS, AttentionBackend, check_head_counts
-from rxlm.nn.feed_forward import ACTIVATIONS
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.heads import HeadCounts
 
 MemoryAttentionVariant = Literal["simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer"]
 VARIANTS: tuple[MemoryAttentionVariant, ...] = get_args(MemoryAttentionVariant)
@@ -38,15 +39,14 @@ class MemoryAttentionConfig(MemoryConfig):
     Fields, with shapes' letters as everywhere (L layers, S slots, D dim):
         num_layers, dim, num_slots: L, D and S of the memory.
         max_seq_len: longest interaction, in tokens, that an update can read.
-        num_heads, num_query_heads, num_kv_heads: heads of the attention that writes (slots to encoded data).
-        consolidation_query_heads, consolidation_kv_heads: heads of the attention before it, among slots; those
-            of the writing attention when None.
+        attention: the attention that writes (slots to encoded data).
+        consolidation: the attention before it, among slots; as the writing one when None.
         variant: what slots attend to before they read the interaction: nothing (`simple`), their own layer
             (`self`), the mean over layers (`interlayer`), a gated mix of both (`self-interlayer`), or the same with
             the mean over one of `num_groups` groups of layers (`grouped-self-interlayer`).
         write: how slots take an interaction in: `attention` reads it and a residual gate lets in what was read; `copy`
-            keeps a slot or copies a token's state to it, see `slots/copying.py`, and takes neither heads nor a gate:
-            with it their fields are for the other variants' attention among slots.
+            keeps a slot or copies a token's state to it, see `slots/copying.py`, and takes neither an
+            attention nor a gate: with it their fields are for the other variants' attention among slots.
         gate, gate_activation, gate_per_slot, gate_status, gate_init: the residual gate, see `memory/slots/gate.py`.
         norm: norm of the slots, see `memory/slots/norm.py`.
         initial_memory: `learned` (a parameter, which starts from noise), `zeros`, or `normal` noise, drawn anew.
@@ -54,22 +54,28 @@ class MemoryAttentionConfig(MemoryConfig):
             slots much smaller than what is written to them lose what tells them apart (see dev/LOG.md).
         slot_identity: adds a learned vector to what each slot asks of an interaction. Slots that begin as zeros are all
             alike without it; with it they need not differ to be told apart.
-        attention_gate: activation of a gate on attention outputs, None for none.
-        attention_bias: bias of the output projections.
         rope_base: base of the rotary embedding of the encoded data's positions.
-        attention_backend: see `nn.Attention`.
     """
 
     kind: ClassVar[str] = "slots"
+    flat_names: ClassVar = {
+        name: (f"attention.{field}", f"consolidation.{field}")
+        for name, field in {
+            "num_heads": "num_heads",
+            "num_query_heads": "num_query_heads",
+            "num_kv_heads": "num_kv_heads",
+            "attention_gate": "gate",
+            "attention_bias": "out_bias",
+            "attention_backend": "backend",
+        }.items()
+    } | {f"consolidation_{kind}_heads": (f"consolidation.num_{kind}_heads",) for kind in ("query", "kv")}
+
     num_layers: int = 12
     dim: int = 512
     num_slots: int = 1024
     max_seq_len: int = 1024
-    num_heads: int = 16
-    num_query_heads: int | None = None
-    num_kv_heads: int | None = None
-    consolidation_query_heads: int | None = None
-    consolidation_kv_heads: int | None = None
+    attention: AttentionConfig = AttentionConfig()
+    consolidation: AttentionConfig | None = None
     variant: MemoryAttentionVariant = "interlayer"
     num_groups: int | None = None
     write: WriteKind = "attention"
@@ -83,14 +89,12 @@ class MemoryAttentionConfig(MemoryConfig):
     initial_memory: InitialMemory = "learned"
     initial_std: float | None = None
     slot_identity: bool = False
-    attention_gate: str | None = None
-    attention_bias: bool = False
     rope_base: float = 10000.0
-    attention_backend: AttentionBackend = "sdpa"
 
     def __post_init__(self) -> None:
-        require_int(self, "num_layers", "dim", "num_slots", "max_seq_len", "num_heads")
-        require_int(self, "num_query_heads", "num_kv_heads", "consolidation_query_heads", "consolidation_kv_heads")
+        require_int(self, "num_layers", "dim", "num_slots", "max_seq_len")
+        require_config(self, "attention", AttentionConfig)
+        require_config(self, "consolidation", AttentionConfig, None)
         require_choice(self, "variant", VARIANTS)
         require_choice(self, "write", get_args(WriteKind))
         require_choice(self, "gate", GATES)
@@ -99,9 +103,7 @@ class MemoryAttentionConfig(MemoryConfig):
         require_choice(self, "norm", MEMORY_NORMS)
         require_bool(self, "slot_identity")
         require_choice(self, "initial_memory", get_args(InitialMemory))
-        require_choice(self, "attention_gate", (None, *ACTIVATIONS))
-        require_choice(self, "attention_backend", BACKENDS)
-        require_bool(self, "gate_per_slot", "norm_per_dim_scale", "attention_bias")
+        require_bool(self, "gate_per_slot", "norm_per_dim_scale")
         require_number(self, "initial_std", "gate_init", "rope_base")
         require(self.rope_base > 0, f"MemoryAttentionConfig.rope_base must be positive, got {self.rope_base}.")
         require((self.initial_std or 0) >= 0, f"initial_std must not be negative, got {self.initial_std}.")
@@ -119,30 +121,44 @@ class MemoryAttentionConfig(MemoryConfig):
 
         return MemoryAttention(self)
 
+    @classmethod
+    def nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields without flat names; where heads of the consolidation are, the rest is as in `attention`."""
+        rest = dict(values)
+        query, kv = (rest.pop(f"consolidation_{kind}_heads", None) for kind in ("query", "kv"))
+        result = super().nest(rest)
+        if query or kv:
+            whole = result.get("consolidation") or result.get("attention") or AttentionConfig()
+            changes = {"num_query_heads": query or whole.heads[0], "num_kv_heads": kv or whole.heads[1]}
+            result["consolidation"] = whole.replace(**changes)
+        return result
+
     @property
     def attends(self) -> bool:
-        """Whether anything but the decoder attends with this configuration's heads: what writes, or slots to slots."""
+        """Whether the memory network itself uses attention: to write, or among slots."""
         return self.write == "attention" or self.variant != "simple"
 
+    @property
+    def attention_among_slots(self) -> AttentionConfig:
+        """What slots attend to each other with."""
+        return self.consolidation or self.attention
+
     def _check_heads(self) -> None:
-        for heads in (self.write_heads, self.consolidation_heads):
-            try:
-                check_head_counts(self.dim, self.num_heads, *heads)
-            except ValueError as error:
-                raise ConfigError(f"{type(self).__name__}: {error}") from None
-        even = self.dim // self.num_heads % 2 == 0
-        require(even, f"dim / num_heads must be even for rotary embedding, got {self.dim} / {self.num_heads}.")
+        for each in (self.attention, self.attention_among_slots):
+            width, window = each.width(self.dim), each.sliding_window
+            require(width % 2 == 0, f"head_dim (dim / num_heads) must be even for rotary embedding, got {width}.")
+            require(window is None, f"sliding_window={window} means nothing to slots: they have no positions.")
 
     def _check_write(self) -> None:
-        """Refuse what slots that copy would not heed."""
+        """Reject fields that write='copy' ignores."""
         if self.write == "attention":
             return
-        unheeded, default = ["slot_identity", "rope_base"], MemoryAttentionConfig()
+        default = MemoryAttentionConfig(attention=AttentionConfig(num_heads=self.num_heads))
+        unheeded = ["slot_identity", "rope_base"]
         if not self.attends:
             unheeded += [
-                "num_query_heads", "num_kv_heads", "consolidation_query_heads", "consolidation_kv_heads", "gate",
-                "gate_activation", "gate_per_slot", "gate_status", "gate_init", "norm", "norm_per_dim_scale",
-                "attention_gate", "attention_bias", "attention_backend",
+                "attention", "consolidation", "gate", "gate_activation", "gate_per_slot", "gate_status", "gate_init",
+                "norm", "norm_per_dim_scale",
             ]  # fmt: skip
         for name in unheeded:
             value = getattr(self, name)
@@ -151,16 +167,19 @@ class MemoryAttentionConfig(MemoryConfig):
             )
 
     @property
-    def write_heads(self) -> tuple[int, int]:
+    def write_heads(self) -> HeadCounts:
         """Query and key/value heads of the attention from slots to encoded data."""
-        query = self.num_query_heads or self.num_heads
-        return query, self.num_kv_heads or query
+        return self.attention.heads
 
     @property
-    def consolidation_heads(self) -> tuple[int, int]:
+    def consolidation_heads(self) -> HeadCounts:
         """Query and key/value heads of the attention among slots."""
-        query, kv = self.write_heads
-        return self.consolidation_query_heads or query, self.consolidation_kv_heads or kv
+        return self.attention_among_slots.heads
+
+    @property
+    def num_heads(self) -> int:
+        """Heads H of the model, of which each attention has some."""
+        return self.attention.num_heads
 
     @property
     def initial_scale(self) -> float:

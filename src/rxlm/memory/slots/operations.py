@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def write_flops(writer: "MemoryAttention", num_tokens: int) -> int:
     """Return the operations of one update by `num_tokens` encoded tokens: 2 a weight, 4 a score and head element."""
     config = writer.config
-    slots, head_dim = config.num_slots, config.dim // config.num_heads
+    slots, head_dim = config.num_slots, config.attention.width(config.dim) if config.attends else 0
     write_dim = config.dim if config.write == "copy" else max(config.write_heads) * head_dim
     total = 0
     for layer in writer.layers:

@@ -1,0 +1,81 @@
+"""The files of a checkpoint, in a folder or on the Hugging Face hub."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged or of another kind; the message names the file and what is wrong."""
+
+
+class CheckpointFiles:
+    """The files of one checkpoint, in a folder or on the hub; downloaded when asked for."""
+
+    def __init__(self, name: str | Path, **download: Any) -> None:
+        self.name = os.path.expanduser(name)
+        self.download = download
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the checkpoint is a folder on this machine."""
+        return Path(self.name).is_dir()
+
+    def path(self, filename: str) -> Path:
+        """Return the path of one file of the checkpoint."""
+        if self.is_local:
+            path = Path(self.name) / filename
+            if not path.is_file():
+                raise CheckpointError(f"The folder {self.name} has no {filename}.")
+            return path
+        try:
+            return Path(hf_hub_download(self.name, filename, **self.download))
+        except (HFValidationError, RepositoryNotFoundError) as error:
+            raise CheckpointError(
+                f"{self.name!r} is neither a folder on this machine nor a model id that the hub knows: {error}"
+            ) from error
+        except EntryNotFoundError as error:
+            reason = "is not in the cache, and the hub is out of reach" if _is_offline(error) else "is not there"
+            raise CheckpointError(f"The file {filename} of {self.name!r} {reason}: {error}") from error
+
+    def config(self) -> dict[str, Any]:
+        """Return the parsed `config.json`."""
+        path = self.path(CONFIG_FILE)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{path} is not JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{path} holds a {type(values).__name__} and not a configuration.")
+        return values
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tensors of `model.safetensors`, in storage of their own.
+
+        In the file a tensor may begin anywhere. Where weights are not aligned as PyTorch aligns its own, some kernels
+        round the last bit differently: a model that was saved and loaded would not be bit-equal to itself.
+        """
+        path = self.path(WEIGHTS_FILE)
+        try:
+            return {name: tensor.clone() for name, tensor in load_file(path).items()}
+        except (SafetensorError, ValueError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}. Download or save the checkpoint again.") from error
+
+
+def _is_offline(error: Exception) -> bool:
+    return isinstance(error, LocalEntryNotFoundError)
