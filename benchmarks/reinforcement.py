@@ -25,9 +25,10 @@ from rich.table import Table
 
 from plots import plot_curves
 from rxlm.recipes import RECIPES
+from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.recipe import Recipe
-from rxlm.recipes.run import Run
-from rxlm.recipes.training_run import RECIPE_FILE
+from rxlm.recipes.run_folder import RECIPE_FILE
+from rxlm.recipes.stages import steps_of
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.mrl.config import MRLConfig
 
@@ -62,23 +63,19 @@ def recipe_of(settings: Settings, algorithm: Any, seed: int) -> Recipe:
     """Return the recipe of the run that is started from, with stage 5 for that algorithm and seed."""
     values = json.loads((settings.start / RECIPE_FILE).read_text(encoding="utf-8"))
     recipe = RECIPES[values["name"]]().from_dict(values)
-    if recipe.mrl is None:
-        raise ValueError(f"The recipe {recipe.name!r} has no stage 5.")
-    rate = settings.learning_rate or recipe.mrl.optimizer.learning_rate
-    training = recipe.mrl.replace(
-        steps=settings.steps,
+    stage = recipe.stage("mrl")
+    rate = settings.learning_rate or stage.optimizer.learning_rate
+    kept = ("plays", "told_weight", "max_answer_tokens", "updates_per_rollout", "warmup_turns")
+    common = {name: getattr(stage.settings, name) for name in kept}
+    critic = {"critic_warmup": stage.settings.critic_warmup} if algorithm != "grpo" else {"group_size": GROUP}
+    return recipe.with_stage(
+        "mrl",
+        **steps_of(stage.phases[0].replace(steps=settings.steps)),
         seed=seed,
         evaluate_every=settings.evaluate_every,
         checkpoint_every=settings.evaluate_every,
-        optimizer=recipe.mrl.optimizer.replace(learning_rate=rate),
-    )
-    kept = ("plays", "told_weight", "max_answer_tokens", "updates_per_rollout", "warmup_turns")
-    common = {name: getattr(recipe.mrl_settings, name) for name in kept}
-    critic = {"critic_warmup": recipe.mrl_settings.critic_warmup} if algorithm != "grpo" else {"group_size": GROUP}
-    return recipe.replace(
-        mrl=training,
-        mrl_settings=MRLConfig.of(algorithm, **common, **critic),
-        mrl_phases=(recipe.mrl_phases[0].replace(steps=settings.steps),),
+        optimizer=stage.optimizer.replace(learning_rate=rate),
+        settings=MRLConfig.of(algorithm, **common, **critic),
     )
 
 
@@ -88,8 +85,8 @@ def train(settings: Settings, algorithm: str, seed: int) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "tokenizer").is_dir():
         shutil.copytree(settings.start / "tokenizer", folder / "tokenizer")
-    run = Run(recipe_of(settings, algorithm, seed), folder)
-    stage = run.stages()[-1]
+    run = ReactiveRun(recipe_of(settings, algorithm, seed), folder)
+    stage = run.recipe.stage("mrl")
     path = folder / "before.json"
     model = RxTAlpha.from_pretrained(settings.start / "4-dialogues" / "model")
     if not path.is_file():

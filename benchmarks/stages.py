@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rxlm.recipes.facts import FactsCorpus, tiny
-from rxlm.recipes.run import Run
+from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.reporting.plots import line_plot, new_figure, save_png
 
-VARIANTS: dict[str, dict[str, None]] = {
-    "all stages": {},
-    "without stage 3": {"slots": None},
-    "without stages 1 to 3": {"language": None, "interactions": None, "slots": None},
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "all stages": (),
+    "without stage 3": ("memory_attention",),
+    "without stages 1 to 3": ("language", "interactions", "memory_attention"),
 }
 TEST = {8: 500, 32: 100}
 """Turns of the test dialogues, and how many of each are asked."""
@@ -33,9 +33,9 @@ def main() -> None:
     print(f"{'':24}" + "".join(f"{f'recall, {turns} turns':>18}" for turns in TEST))
     for name, left_out in VARIANTS.items():
         folder = arguments.output / f"{name.replace(' ', '-')}-seed-{arguments.seed}"
-        recipe = tiny().replace(**left_out, seed=arguments.seed)
-        recipe = recipe.replace(dialogues=recipe.dialogues.replace(evaluate_every=100))
-        run = Run(recipe, folder)
+        recipe = tiny().without_stages(*left_out).replace(seed=arguments.seed)
+        recipe = recipe.with_stage("dialogues", evaluate_every=100)
+        run = ReactiveRun(recipe, folder)
         model = run.train("dialogues")
         steps, recall = evaluations(folder / "4-dialogues" / "metrics.jsonl")
         line_plot(axes, steps, recall, name)

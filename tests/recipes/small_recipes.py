@@ -9,14 +9,18 @@ from rxlm.data.records import Dialogue
 from rxlm.mrq_bench.retention import Control
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
-from rxlm.recipes.recipe import Recipe
+from rxlm.recipes.recipe import ReactiveRecipe
 from rxlm.rxt.models import RxTAlpha
 
-R = TypeVar("R", bound=Recipe)
+R = TypeVar("R", bound=ReactiveRecipe)
 
 SIZE = {"dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1}
 FEW = {"steps": 3, "batch_size": 4, "log_every": 1}
-PHASES = (DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=2, streams=True))
+DIALOGUES = (DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=2, streams=True))
+CHANGES = {
+    "dialogues": {"phases": DIALOGUES, "evaluate_every": 2},
+    "streams": {"phases": (DialoguePhase(steps=3, num_turns=2, streams=True),)},
+}
 
 
 def quick(recipe: R, **changes: Any) -> R:
@@ -26,14 +30,10 @@ def quick(recipe: R, **changes: Any) -> R:
     return recipe.replace(
         decoder=recipe.decoder.replace(**SIZE, num_slots=4),
         encoder=recipe.encoder.replace(**SIZE),
-        memory_attention=recipe.memory_attention.replace(**SIZE, num_slots=4),
-        language=recipe.language and recipe.language.replace(**FEW),
-        interactions=recipe.interactions and recipe.interactions.replace(**FEW),
-        slots=recipe.slots and recipe.slots.replace(**FEW),
-        dialogues=recipe.dialogues.replace(**FEW, evaluate_every=2),
-        phases=PHASES,
-        streams=recipe.streams and recipe.streams.replace(**FEW),
-        stream_phases=recipe.stream_phases and (DialoguePhase(steps=3, num_turns=2, streams=True),),
+        memory=recipe.memory.replace(**SIZE, num_slots=4),
+        stages=[
+            stage if stage.id == "mrl" else stage.replace(**FEW, **CHANGES.get(stage.id, {})) for stage in recipe.stages
+        ],
         **changes,
     )
 

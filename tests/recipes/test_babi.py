@@ -6,10 +6,11 @@ import pytest
 
 from rxlm.config import ConfigError
 from rxlm.recipes import babi
-from rxlm.recipes.babi import BabiRecipe, accuracy_by_task
-from rxlm.recipes.corpus import BatchMaker
+from rxlm.recipes.babi import BabiRecipe
+from rxlm.recipes.babi_corpus import accuracy_by_task
+from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.run import Run
+from rxlm.recipes.reactive_run import ReactiveRun
 from small_recipes import quick
 
 PEOPLE = ("Mary", "John", "Sandra", "Daniel")
@@ -30,23 +31,23 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> BabiRecipe:
     return quick(babi(), data=str(folder), tasks=(1, 6), validation=0.3)
 
 
-def batch_maker(run: Run) -> BatchMaker:
+def batch_maker(run: ReactiveRun) -> BatchMaker:
     return BatchMaker(run.turn_tokenizer, run.tokens, batch_size=4, accumulation=1, seed=0)
 
 
 def test_the_run_asks_every_task_with_and_without_memory(recipe: BabiRecipe, tmp_path: Path) -> None:
-    run = Run(recipe, tmp_path / "run")
+    run = ReactiveRun(recipe, tmp_path / "run")
     results = run.results(run.train())
 
     table = results.tables[0]
     assert table.header == ("task", "accuracy", "empty memory", "questions")
     assert [row[0] for row in table.rows] == ["1", "6", "mean of the headline's tasks", "mean of all"]
-    questions = {task: sum(s.details["task"] == task for s in run.corpus.validation) for task in (1, 6)}  # type: ignore[attr-defined]
+    questions = {task: sum(s.details["task"] == task for s in run.corpus.validation) for task in (1, 6)}
     assert [row[3] for row in table.rows[:2]] == [str(questions[1]), str(questions[6])]
 
 
 def test_held_out_stories_are_never_trained_on(recipe: BabiRecipe) -> None:
-    corpus = recipe.corpus()
+    corpus = recipe.open_corpus()
     held = {tuple(turn.query for turn in story.turns) for story in corpus.validation}
 
     assert held
@@ -54,7 +55,7 @@ def test_held_out_stories_are_never_trained_on(recipe: BabiRecipe) -> None:
 
 
 def test_phases_ask_in_windows_and_streams_tell_whole_stories(recipe: BabiRecipe, tmp_path: Path) -> None:
-    run = Run(recipe, tmp_path / "run")
+    run = ReactiveRun(recipe, tmp_path / "run")
     windows = next(run.corpus.dialogues(batch_maker(run), DialoguePhase(steps=1, num_turns=2)))
     assert windows.fresh[0].all()
     assert not windows.fresh[1].any()
@@ -67,7 +68,7 @@ def test_phases_ask_in_windows_and_streams_tell_whole_stories(recipe: BabiRecipe
 
 def test_the_first_tasks_have_short_phases_alone_and_draws_say_how_often(recipe: BabiRecipe, tmp_path: Path) -> None:
     chosen = recipe.replace(first_tasks=(6,), first_phase_turns=4, draws=((1, 3),))
-    run = Run(chosen, tmp_path / "run")
+    run = ReactiveRun(chosen, tmp_path / "run")
 
     def kinds(num_turns: int) -> list[str]:
         batches = run.corpus.dialogues(batch_maker(run), DialoguePhase(steps=1, num_turns=num_turns))
@@ -85,24 +86,24 @@ def test_short_phases_need_a_first_task_that_is_learnt(recipe: BabiRecipe) -> No
 
 
 def test_episodes_are_whole_stories(recipe: BabiRecipe, tmp_path: Path) -> None:
-    run = Run(recipe, tmp_path / "run")
+    run = ReactiveRun(recipe, tmp_path / "run")
     batches = run.corpus.episodes(batch_maker(run), DialoguePhase(steps=1, num_turns=4))
     episodes = [episode for _ in range(10) for episode in next(batches).dialogues]
 
-    assert all(episode in run.corpus.training for episode in episodes)  # type: ignore[attr-defined]
+    assert all(episode in run.corpus.training for episode in episodes)
 
 
 def test_evaluation_names_every_task_and_the_headline_first(recipe: BabiRecipe, tmp_path: Path) -> None:
-    run = Run(recipe, tmp_path / "run")
+    run = ReactiveRun(recipe, tmp_path / "run")
     figures = run.corpus.evaluate(run.new_model().eval())
 
     assert list(figures) == ["accuracy_headline", "accuracy", "accuracy/task_1", "accuracy/task_6", "perplexity"]
 
 
 def test_stories_of_any_length_are_asked_side_by_side(recipe: BabiRecipe, tmp_path: Path) -> None:
-    run = Run(recipe, tmp_path / "run")
+    run = ReactiveRun(recipe, tmp_path / "run")
     model = run.new_model()
-    stories = run.corpus.validation  # type: ignore[attr-defined]
+    stories = run.corpus.validation
     together = accuracy_by_task(model, stories)
     alone = [accuracy_by_task(model, [story]) for story in stories]
 

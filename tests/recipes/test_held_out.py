@@ -9,13 +9,13 @@ from rxlm.data.records import Dialogue
 from rxlm.recipes import retention, tiny
 from rxlm.recipes.facts import FactsCorpus
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.run import Run
+from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.training.config import TrainingConfig
 from small_recipes import note_what_is_asked, quick
 from told_facts import pairs_held, readings
 
 
-def told_in_training(run: Run) -> list[Dialogue]:
+def told_in_training(run: ReactiveRun) -> list[Dialogue]:
     """Return many dialogues and conversations that the stages of a run learn from."""
     make = run.maker(TrainingConfig(batch_size=64))
     phase, streams = DialoguePhase(steps=1, num_turns=8), DialoguePhase(steps=1, num_turns=60, streams=True)
@@ -28,7 +28,7 @@ def told_in_training(run: Run) -> list[Dialogue]:
 def test_facts_are_asked_in_combinations_that_training_never_holds(
     recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(quick(recipe(), evaluation_turns=8, evaluation_dialogues=40, test_dialogues=(40,)), tmp_path)
+    run = ReactiveRun(quick(recipe(), evaluation_turns=8, evaluation_dialogues=40, test_dialogues=(40,)), tmp_path)
     asked, model = note_what_is_asked(monkeypatch), run.new_model().eval()
     assert isinstance(run.corpus, FactsCorpus)
     run.evaluate(model)

@@ -19,21 +19,12 @@ from rxlm.training.causal_lm import TextRows
 from rxlm.training.config import OptimizerConfig
 
 FEW = {"steps": 3, "batch_size": 4, "log_every": 1}
+PHASES = (DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=3))
 
 
 def quick(**changes: Any) -> LanguageModelRecipe:
-    recipe = llm()
-    assert recipe.language is not None
-    return recipe.replace(
-        dim=16,
-        num_heads=4,
-        num_layers=2,
-        ff_dim=24,
-        language=recipe.language.replace(**FEW),
-        dialogues=recipe.dialogues.replace(**FEW, evaluate_every=2),
-        phases=(DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=3)),
-        **changes,
-    )
+    recipe = llm().with_stage("language", **FEW).with_stage("dialogues", **FEW, evaluate_every=2, phases=PHASES)
+    return recipe.replace(dim=16, num_heads=4, num_layers=2, ff_dim=24, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +100,14 @@ def test_reading_with_history_predicts_as_the_benchmark_does(folder: Path) -> No
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    recipe = quick().replace(
-        language=None,
-        dialogues=llm().dialogues.replace(
-            steps=30,
-            batch_size=16,
-            log_every=1,
-            evaluate_every=None,
-            optimizer=OptimizerConfig(learning_rate=2e-2, warmup_steps=3),
-        ),
+    recipe = quick().without_stages("language")
+    recipe = recipe.with_stage(
+        "dialogues",
+        steps=30,
+        batch_size=16,
+        log_every=1,
+        evaluate_every=None,
+        optimizer=OptimizerConfig(learning_rate=2e-2, warmup_steps=3),
         phases=(DialoguePhase(steps=30, num_turns=3),),
     )
     open_run(recipe, tmp_path / "run").train()

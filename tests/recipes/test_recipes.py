@@ -3,18 +3,17 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from rxlm.cli import main
 from rxlm.config import ConfigError
-from rxlm.recipes import RECIPES, LanguageModelRecipe, Recipe, UpcycledRecipe, tiny
-from rxlm.recipes.llm import LanguageModelRun
+from rxlm.recipes import RECIPES, ReactiveRecipe, tiny
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.run import Run
-from rxlm.recipes.training_run import STAGES
-from rxlm.recipes.upcycled import UpcycledRun
+from rxlm.recipes.reactive_run import ReactiveRun
+from rxlm.recipes.stages import StageConfig, steps_of
 from rxlm.rxt.models import RxTAlpha
 from small_recipes import quick
 
@@ -29,34 +28,35 @@ def test_a_recipe_comes_back_from_its_json(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds(name: str) -> None:
     recipe = RECIPES[name]()
-    if not isinstance(recipe, Recipe):
+    if not isinstance(recipe, ReactiveRecipe):
         return  # its own tests build it
     with torch.device("meta"):
-        RxTAlpha(recipe.decoder, recipe.encoder, recipe.memory_attention, {}, None, recipe.memory_attention.variant)
+        RxTAlpha(recipe.decoder, recipe.encoder, recipe.memory, {}, None, recipe.memory.variant)
 
 
 def test_streams_go_on_from_slots_with_all_that_learns(tmp_path: Path) -> None:
     base = quick(tiny())
-    settings = base.dialogues_settings.replace(read_encoded_until=9, unfreeze_memory_at=9, unfreeze_encoder_at=9)
-    run = Run(base.replace(dialogues_settings=settings), tmp_path)
+    waits = {"read_encoded_until": 9, "unfreeze_memory_at": 9, "unfreeze_encoder_at": 9}
+    settings = base.stage("dialogues").settings.replace(**waits)
+    run = ReactiveRun(base.with_stage("dialogues", settings=settings), tmp_path)
     model = run.new_model()
-    for stage in run.stages():
-        if stage.name in ("dialogues", "streams"):
+    for stage in run.recipe.stages:
+        if stage.id in ("dialogues", "streams"):
             module = stage.module(model)
             module.start_step(0)
-            assert module.reads_encoded == (stage.name == "dialogues")
+            assert module.reads_encoded == (stage.id == "dialogues")
             for part in (model.memory_writer, model.encoder.layers):
-                assert {each.requires_grad for each in part.parameters()} == {stage.name == "streams"}
+                assert {each.requires_grad for each in part.parameters()} == {stage.id == "streams"}
 
 
 def test_a_dry_run_prints_the_whole_recipe_with_its_changes(capsys: pytest.CaptureFixture[str]) -> None:
     change = "dialogues.optimizer.learning_rate=0.5"
     assert main(["train", "tiny", "--dry-run", "--set", change, "interactions=null"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)["stages"]
 
     assert printed["dialogues"]["optimizer"]["learning_rate"] == 0.5
-    assert printed["interactions"] is None
-    assert printed["phases"] == tiny().to_dict()["phases"]
+    assert "interactions" not in printed
+    assert printed["dialogues"]["phases"] == tiny().to_dict()["stages"]["dialogues"]["phases"]
 
 
 def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,8 +64,47 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
     assert main(["train", "tiny", *options, "--dry-run"]) == 0
     printed = json.loads(capsys.readouterr().out)
 
-    assert printed["dialogues"]["optimizer"]["learning_rate"] == 0.5
-    assert (printed["interactions"], printed["slots"], printed["seed"]) == (None, None, 3)
+    assert printed["stages"]["dialogues"]["optimizer"]["learning_rate"] == 0.5
+    assert [*printed["stages"]] == ["language", "dialogues", "streams", "mrl"]
+    assert printed["seed"] == 3
+
+
+def test_a_stage_has_the_name_it_had_in_earlier_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "tiny", "--slots.steps", "7", "--memory-attention.batch-size=5", "--dry-run"]) == 0
+    stage = json.loads(capsys.readouterr().out)["stages"]["memory_attention"]
+
+    assert (stage["steps"], stage["batch_size"]) == (7, 5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_stages_have_folders_of_their_own_in_order(name: str) -> None:
+    folders = [stage.folder for stage in RECIPES[name]().stages]
+
+    assert folders == sorted(set(folders))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "cooking"}, "kind of a stage must be one of .*joint.*, got 'cooking'"),
+        ({"kind": "memory_aware", "folder": "dialogues"}, "folder must be a number, a hyphen and an id"),
+        ({"kind": "joint", "folder": "1-language", "data": "tales"}, "data must be one of 'language', 'interactions'"),
+        (
+            {"kind": "reinforcement", "rewards": [["luck", 1.0]]},
+            "rewards must be pairs of a name and a weight",
+        ),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    phases = {"phases": [{"steps": 1, "num_turns": 2}], "steps": 1} if values["kind"] != "joint" else {}
+    with pytest.raises(ConfigError, match=message):
+        StageConfig.from_dict({**phases, **values})
+
+
+def test_a_stage_stands_in_a_recipe_once() -> None:
+    recipe = tiny()
+    with pytest.raises(ConfigError, match="stages must have ids of their own"):
+        recipe.replace(stages=[*recipe.stages, recipe.stages[0]])
 
 
 @pytest.mark.parametrize(
@@ -81,6 +120,10 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
         (["tiny", "--set", "dialogues.batch_size=0"], "batch_size must be a whole number of at least 1"),
         (["tiny", "--set", "dialogues.steps=5"], "dialogues.steps is 5"),
         (["tiny", "--dialogues.speed", "1"], "has no field 'dialogues.speed'"),
+        (
+            ["tiny", "--mrl-settings.kl-weight", "1"],
+            "It is now mrl.settings.kl_weight.",
+        ),
         (["tiny", "--seed"], "The option --seed needs a value"),
         (["babi"], "needs the folder of the bAbI files: --data FOLDER"),
         (["babi", "--data", "nowhere"], "nowhere"),
@@ -100,13 +143,13 @@ def test_a_recipe_that_cannot_be_is_explained_before_any_work(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "quick"
-    Run(quick(tiny()), path).train()
+    ReactiveRun(quick(tiny()), path).train()
     return path
 
 
 class TestRun:
     def test_every_stage_leaves_its_model_and_its_figures(self, folder: Path) -> None:
-        for stage in ("1-language", "2-interactions", "3-slots", "4-dialogues"):
+        for stage in ("1-language", "2-interactions", "3-memory_attention", "4-dialogues"):
             assert (folder / stage / "model" / "model.safetensors").is_file()
             log = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
             assert [line["step"] for line in log if "loss" in line] == [1, 2, 3]
@@ -121,7 +164,7 @@ class TestRun:
         def weights(stage: str) -> dict[str, torch.Tensor]:
             return dict(RxTAlpha.from_pretrained(folder / stage / "model").state_dict())
 
-        before, slots, after = (weights(stage) for stage in ("2-interactions", "3-slots", "4-dialogues"))
+        before, slots, after = (weights(stage) for stage in ("2-interactions", "3-memory_attention", "4-dialogues"))
         assert {name for name in before if not torch.equal(before[name], slots[name])} == {
             name for name in before if name.startswith("memory_writer.") and name != "memory_writer.initial"
         } | {"memory_writer.initial"}
@@ -130,7 +173,7 @@ class TestRun:
 
     def test_a_finished_run_is_not_trained_again(self, folder: Path) -> None:
         before = (folder / "4-dialogues" / "metrics.jsonl").read_text()
-        again = Run(quick(tiny()), folder).train()
+        again = ReactiveRun(quick(tiny()), folder).train()
 
         assert (folder / "4-dialogues" / "metrics.jsonl").read_text() == before
         mine = RxTAlpha.from_pretrained(folder).state_dict()
@@ -138,42 +181,35 @@ class TestRun:
 
     def test_another_recipe_is_refused_in_the_same_folder(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match=r"holds a run of another recipe .*: seed differ\. Name another folder\."):
-            Run(quick(tiny()).replace(seed=1), folder)
-
-    @pytest.mark.parametrize("name", RECIPES)
-    def test_the_fields_of_stages_are_those_of_the_recipe(self, name: str) -> None:
-        recipe = RECIPES[name]()
-        kind = {LanguageModelRecipe: LanguageModelRun, UpcycledRecipe: UpcycledRun}.get(type(recipe), Run)
-        assert set(kind.stage_fields) <= set(STAGES)
-        assert {field for fields in kind.stage_fields.values() for field in fields} <= set(recipe.to_dict())
+            ReactiveRun(quick(tiny()).replace(seed=1), folder)
 
     def test_stages_that_have_not_begun_may_change(self, tmp_path: Path) -> None:
         recipe = quick(tiny())
-        Run(recipe, tmp_path).train("interactions")
-        later = recipe.replace(slots=None, rewards=(("exact", 1.0),))
-        Run(later, tmp_path)
+        ReactiveRun(recipe, tmp_path).train("interactions")
+        later = recipe.without_stages("slots").with_stage("mrl", rewards=(("exact", 1.0),))
+        ReactiveRun(later, tmp_path)
 
         assert json.loads((tmp_path / "recipe.json").read_text()) == json.loads(json.dumps(later.to_dict()))
         with pytest.raises(ConfigError, match=r"language differ\. .* or remove 1-language and the stages after it"):
-            Run(later.replace(language=None, slots=recipe.slots), tmp_path)
+            ReactiveRun(recipe.without_stages("language"), tmp_path)
 
     def test_a_run_up_to_a_stage_stops_there_and_goes_on_later(self, folder: Path, tmp_path: Path) -> None:
-        run = Run(quick(tiny()), tmp_path / "run")
+        run = ReactiveRun(quick(tiny()), tmp_path / "run")
         run.train("interactions")
         trained = [path.name for path in sorted(tmp_path.glob("run/?-*"))]
         assert trained == ["1-language", "2-interactions"]
 
-        model = Run(quick(tiny()), tmp_path / "run").train()
+        model = ReactiveRun(quick(tiny()), tmp_path / "run").train()
         straight = RxTAlpha.from_pretrained(folder).state_dict()
         assert all(torch.equal(tensor, straight[name]) for name, tensor in model.state_dict().items())
 
     def test_a_stage_that_the_recipe_lacks_is_named(self, tmp_path: Path) -> None:
-        run = Run(quick(tiny()).replace(slots=None), tmp_path / "run")
+        run = ReactiveRun(quick(tiny()).without_stages("slots"), tmp_path / "run")
         with pytest.raises(ValueError, match="has no stage 'slots'; it has language, interactions, dialogues"):
             run.train("slots")
 
     def test_results_are_measured_once_and_kept(self, folder: Path) -> None:
-        run = Run(quick(tiny()), folder)
+        run = ReactiveRun(quick(tiny()), folder)
         results = run.results(RxTAlpha.from_pretrained(folder))
         kept = json.loads((folder / "results.json").read_text())
 
@@ -185,7 +221,7 @@ class TestRun:
         assert run.results(RxTAlpha.from_pretrained(folder)).tables[0].rows[1][0] == "kept"
 
     def test_retention_is_measured_by_distance_and_an_empty_memory_knows_nothing(self, folder: Path) -> None:
-        run = Run(quick(tiny()), folder)
+        run = ReactiveRun(quick(tiny()), folder)
         model = RxTAlpha.from_pretrained(folder)
         row = run.corpus.retention(model, 8, 20)
 
@@ -198,15 +234,13 @@ class TestRun:
         path = tmp_path / "run"
         shutil.copytree(folder, path)
         recipe = quick(tiny())
-        assert recipe.mrl is not None
         # As a user changes stage 5 of a run whose other stages are done.
         (path / "results.json").write_text(json.dumps({"stages": "of another stage 5"}))
-        recipe = recipe.replace(
-            mrl=recipe.mrl.replace(steps=3, batch_size=4, log_every=1, evaluate_every=2),
-            mrl_settings=recipe.mrl_settings.replace(critic_warmup=1),
-            mrl_phases=(DialoguePhase(steps=3, num_turns=3),),
-        )
-        run = Run(recipe, path)
+        settings = recipe.stage("mrl").settings.replace(critic_warmup=1)
+        phases = steps_of(DialoguePhase(steps=3, num_turns=3))
+        few = {"batch_size": 4, "log_every": 1, "evaluate_every": 2}
+        recipe = recipe.with_stage("mrl", **few, **phases, settings=settings)
+        run = ReactiveRun(recipe, path)
         assert not (path / "results.json").exists()
         before = RxTAlpha.from_pretrained(path).state_dict()
         after = run.train("mrl").state_dict()
@@ -219,5 +253,5 @@ class TestRun:
         assert RxTAlpha.from_pretrained(path).state_dict().keys() == before.keys()
         assert run.is_finished("mrl")
 
-        with pytest.raises(ConfigError, match=r"mrl_settings differ\. .* or remove 5-mrl and the stages after it"):
-            Run(recipe.replace(mrl_settings=recipe.mrl_settings.replace(critic_warmup=2)), path)
+        with pytest.raises(ConfigError, match=r"mrl\.settings differ\. .* or remove 5-mrl and the stages after it"):
+            ReactiveRun(recipe.with_stage("mrl", settings=settings.replace(critic_warmup=2)), path)

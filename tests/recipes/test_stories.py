@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rxlm.recipes import RECIPES, stories
-from rxlm.recipes.run import Run
+from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.scale import DataSource
 from small_recipes import quick
 
@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_run_compares_true_empty_and_shuffled_memory(data: Path, tmp_path: Path) -> None:
-    run = Run(quick(stories(), data=str(data)), tmp_path / "run")
+    run = ReactiveRun(quick(stories(), data=str(data)), tmp_path / "run")
     results = run.results(run.train())
 
     table = results.tables[0]
@@ -56,7 +56,7 @@ def test_the_run_compares_true_empty_and_shuffled_memory(data: Path, tmp_path: P
 
 
 def test_tales_can_be_left_out(data: Path, tmp_path: Path) -> None:
-    run = Run(quick(stories(), data=str(data), fairytales=None), tmp_path / "run")
+    run = ReactiveRun(quick(stories(), data=str(data), fairytales=None), tmp_path / "run")
     results = run.results(run.train())
 
     assert [row[0] for row in results.tables[0].rows] == ["SGD dev, turns after the first"]
@@ -64,7 +64,7 @@ def test_tales_can_be_left_out(data: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_measured_is_not_read_in_training(data: Path) -> None:
-    corpus = stories().replace(data=str(data)).corpus()
+    corpus = stories().replace(data=str(data)).open_corpus()
 
     assert not any("hidden-a-3" in text for text in corpus.texts())
     assert any("fox ran" in text for text in corpus.texts())
@@ -85,7 +85,7 @@ def test_a_recipe_of_the_papers_size_takes_local_files_for_the_hubs(preset: str,
         dialogue_data=source("talks.jsonl", [{**turn, "interactions": [turn, turn]}] * 10),
         validation_dialogues=2,
     )
-    run = Run(recipe, tmp_path / "run")
+    run = ReactiveRun(recipe, tmp_path / "run")
     results = run.results(run.train())
 
     assert [row[0] for row in results.tables[0].rows] == ["held-out dialogues"]
@@ -103,4 +103,4 @@ def test_too_few_dialogues_to_hold_any_out_are_refused(tmp_path: Path) -> None:
         **{field: DataSource(source=str(tmp_path / name)) for field, name in names.items()}
     )
     with pytest.raises(ValueError, match="validation_dialogues is 200"):
-        recipe.corpus()
+        recipe.open_corpus()

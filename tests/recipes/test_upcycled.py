@@ -22,19 +22,16 @@ from rxlm.nn.key_values import KeyValueSource
 from rxlm.recipes import UpcycledRecipe, open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun
-from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
+from rxlm.recipes.upcycled_corpus import UpcycledCorpus
+from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import reading_is_closed, upcycle
-from rxlm.training.config import TrainingConfig
+from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from small_recipes import note_what_is_asked
 
 FEW = {"batch_size": 4, "log_every": 1, "evaluate_every": None, "checkpoint_every": None}
-LATER = {
-    "layers": TrainingConfig(steps=3, **FEW),
-    "layers_settings": MemoryAwareConfig(pretrained=True, learned_share=0.1, keep=0.5),
-    "layer_phases": (DialoguePhase(steps=1, num_turns=3), DialoguePhase(steps=2, num_turns=3, streams=True)),
-}
+LATER = (DialoguePhase(steps=1, num_turns=3), DialoguePhase(steps=2, num_turns=3, streams=True))
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +44,20 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(model: Path, **changes: Any) -> UpcycledRecipe:
     recipe = upcycled()
     mix = {"replies": 6, "reply_tokens": 4, "open_values": 20, "test_turns": (9,), "test_dialogues": (4,)}
-    phases = (DialoguePhase(steps=1, num_turns=2), DialoguePhase(steps=1, num_turns=5))
+    dialogues, layers = recipe.stage("dialogues"), recipe.stage("layers")
+    first = (DialoguePhase(steps=1, num_turns=2), DialoguePhase(steps=1, num_turns=5))
+    settings = dialogues.settings.replace(read_encoded_until=1, **changes.pop("settings", {}))
+    later = MemoryAwareConfig(pretrained=True, learned_share=0.1, keep=0.5)
     return recipe.replace(
         model=str(model),
         num_slots=4,
         max_seq_len=96,
         mix=recipe.mix.replace(**{**mix, "answer_tokens": 4, **changes.pop("mix", {})}),
-        dialogues=recipe.dialogues.replace(steps=2, **FEW),
-        dialogues_settings=recipe.dialogues_settings.replace(read_encoded_until=1, **changes.pop("settings", {})),
-        phases=phases,
-        **{**LATER, **changes},
+        stages=(
+            dialogues.replace(steps=2, **FEW, settings=settings, phases=first),
+            layers.replace(steps=3, **FEW, settings=later, phases=LATER, optimizer=OptimizerConfig(), seed=0),
+        ),
+        **changes,
     )
 
 
@@ -120,9 +121,9 @@ def test_every_stage_gets_the_model_on_the_runs_device(
 
 
 def test_without_layers_only_the_memory_is_learnt(llama: Path, tmp_path: Path) -> None:
-    run = open_run(quick(llama, layers=None), tmp_path)
+    run = open_run(quick(llama).without_stages("layers"), tmp_path)
     run.train()
-    assert [stage.name for stage in run.stages()] == ["dialogues"]
+    assert [stage.id for stage in run.recipe.stages] == ["dialogues"]
     assert all(map(reads_memory, changed_weights(tmp_path / "start", tmp_path)))
 
 
@@ -130,10 +131,10 @@ def test_reading_of_encoded_turns_is_over_after_the_dialogues(llama: Path, tmp_p
     run = UpcycledRun(quick(llama), tmp_path)
     model = run.new_model()
     reads = {}
-    for stage in run.stages():
+    for stage in run.recipe.stages:
         module = stage.module(model)
         module.start_step(0)
-        reads[stage.name] = module.reads_encoded
+        reads[stage.id] = module.reads_encoded
     assert reads == {"dialogues": True, "layers": False}
 
 
@@ -167,14 +168,14 @@ def test_training_tells_no_value_of_the_test(llama: Path, tmp_path: Path, monkey
     assert run.evaluate(model)["recall"] == 0
     evaluated = len(dialogues)
     run.measure(model)
-    make, told = run.maker(run.recipe.dialogues), set()
-    batches = run.told.dialogues(make, DialoguePhase(steps=1, num_turns=9))
-    streams = run.told.dialogues(make, DialoguePhase(steps=1, num_turns=9, streams=True))
+    make, told = run.maker(run.recipe.stage("dialogues")), set()
+    batches = run.corpus.dialogues(make, DialoguePhase(steps=1, num_turns=9))
+    streams = run.corpus.dialogues(make, DialoguePhase(steps=1, num_turns=9, streams=True))
     for _ in range(20):
         told |= values_asked(turn for dialogue in next(batches).dialogues for turn in dialogue.turns)
         told |= values_asked(turn for row in next(streams).interactions for turn in row)
 
-    for part in (dialogues[:evaluated], dialogues[evaluated:], run.told.held_out()):
+    for part in (dialogues[:evaluated], dialogues[evaluated:], run.corpus.held_out()):
         asked = values_asked(turn for dialogue in part for turn in dialogue.turns)
         assert asked
         assert all(map(is_test_value, asked))
@@ -193,7 +194,7 @@ def corpus(**mix: Any) -> UpcycledCorpus:
 
 
 def first_batches(run: UpcycledRun, told: UpcycledCorpus, phase: DialoguePhase, count: int) -> list[Dialogue]:
-    batches = told.dialogues(run.maker(run.recipe.dialogues), phase)
+    batches = told.dialogues(run.maker(run.recipe.stage("dialogues")), phase)
     return [dialogue for _ in range(count) for dialogue in next(batches).dialogues]
 
 
@@ -254,7 +255,7 @@ def test_streams_ask_from_as_far_as_they_are_told_to(llama: Path, tmp_path: Path
     run, phase = UpcycledRun(quick(llama), tmp_path), DialoguePhase(steps=1, num_turns=12, streams=True)
     longest = {}
     for far in (3, 24):
-        batches = corpus(stream_turns=far, general_share=0.0).dialogues(run.maker(run.recipe.dialogues), phase)
+        batches = corpus(stream_turns=far, general_share=0.0).dialogues(run.maker(run.recipe.stage("dialogues")), phase)
         turns = [turn for _ in range(12) for row in next(batches).interactions for turn in row]
         longest[far] = max(turn.question.distance or 0 for turn in turns if turn.question)
     assert longest[3] <= 3 < 8 < longest[24] <= 24

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logged_runs import RESULTS, dialogue_records, record, write_run
+from logged_runs import RECIPE, RESULTS, dialogue_records, record, write_run
 from rxlm.reporting.runs import Series, read_run, read_stage
 
 
@@ -109,6 +109,14 @@ def test_results_and_recipe_are_read_whole(tmp_path: Path) -> None:
     assert [list(turn) for turn in run.conversation] == RESULTS["conversation"]
     assert run.settings(run.stages[0])["steps"] == 40
     assert run.phases(run.stages[0]) == [(10, "dialogues of 2 turns"), (40, "streams, 4 turns at a time")]
+
+
+def test_a_recipe_holds_settings_and_phases_by_stage(tmp_path: Path) -> None:
+    stage = {"steps": 40, "phases": RECIPE["phases"]}
+    run = read_run(write_run(tmp_path / "run", recipe={"name": "small", "stages": {"dialogues": stage}}))
+
+    assert run.settings(run.stages[0]) == stage
+    assert [end for end, _ in run.phases(run.stages[0])] == [10, 40]
 
 
 @pytest.mark.parametrize("recipe", [None, {}, {"dialogues": None}, {"dialogues": {"steps": 5}, "phases": None}])

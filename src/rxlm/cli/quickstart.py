@@ -38,7 +38,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None, device
     console.print(f"In {folder}; {duration}.")
     keep_freed_memory()
     run = open_run(recipe, folder, distributed.compute_device(device))
-    console.print(f"Stages: {', '.join(stage.folder for stage in run.stages())}.")
+    console.print(f"Stages: {', '.join(stage.folder for stage in run.recipe.stages if not stage.on_request)}.")
     started = time.perf_counter()
     model = run.train()
     console.print(f"Trained in {(time.perf_counter() - started) / 60:.1f} minutes.")

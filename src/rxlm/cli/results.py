@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rxlm.recipes.corpus import Results
+from rxlm.recipes.run_results import RunResults
 
 
-def show(results: Results, console: Console) -> None:
+def show(results: RunResults, console: Console) -> None:
     """Print a run's conversation and its tables."""
     if results.conversation:
         console.rule("A conversation")

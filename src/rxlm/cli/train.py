@@ -37,8 +37,8 @@ def train(
     Args:
         recipe: tiny (the quickstart), retention, babi, stories, nano, micro, mini, alpha, llm (a stateless model), or
             upcycled (a pretrained language model learns to remember; needs --model).
-        stage: train up to this stage and stop: language, interactions, slots, dialogues, streams, layers, or mrl,
-            which is trained only where it is named.
+        stage: train up to this stage and stop: language, interactions, memory_attention, dialogues, streams, layers, or
+            mrl, which is trained only where it is named.
         output: folder of the run; runs/RECIPE if not given.
         set: fields of the recipe to change, as field=value.
         dry_run: print the whole recipe as JSON and stop.
@@ -65,7 +65,7 @@ def train(
     finish(run, model, Console(highlight=False))
 
 
-def finish(run: TrainingRun[Any], model: Any, console: Console) -> None:
+def finish(run: TrainingRun[Any, Any], model: Any, console: Console) -> None:
     """Show what a finished run was measured to do, write its report, and say how to go on."""
     from rxlm.reporting.report import write_report  # slow to import, and only needed now
 

@@ -9,28 +9,31 @@ import torch
 from rxlm.recipes.babi import babi
 from rxlm.recipes.facts import FactsRecipe, retention, tiny
 from rxlm.recipes.llm import CORPORA, LanguageModelRecipe, LanguageModelRun, llm
-from rxlm.recipes.recipe import Recipe
-from rxlm.recipes.run import Run
+from rxlm.recipes.reactive_run import ReactiveRun
+from rxlm.recipes.recipe import ReactiveRecipe, Recipe
 from rxlm.recipes.stories import stories
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.recipes.upcycled import UpcycledRecipe, UpcycledRun, upcycled
 
-AnyRecipe = Recipe | LanguageModelRecipe | UpcycledRecipe
+RECIPES: dict[str, Callable[[], Recipe]] = {**CORPORA, "llm": llm, "upcycled": upcycled}
+RUNS: dict[type[Recipe], Callable[..., TrainingRun[Any, Any]]] = {
+    ReactiveRecipe: ReactiveRun,
+    LanguageModelRecipe: LanguageModelRun,
+    UpcycledRecipe: UpcycledRun,
+}
+"""The runs of kinds of recipes."""
 
-RECIPES: dict[str, Callable[[], AnyRecipe]] = {**CORPORA, "llm": llm, "upcycled": upcycled}
 
-
-def open_run(recipe: AnyRecipe, folder: Path, device: torch.device | str = "cpu") -> TrainingRun[Any]:
+def open_run(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> TrainingRun[Any, Any]:
     """Open a run of a recipe in a folder, new or begun, that computes on `device`."""
-    if isinstance(recipe, LanguageModelRecipe):
-        return LanguageModelRun(recipe, folder, device)
-    return UpcycledRun(recipe, folder, device) if isinstance(recipe, UpcycledRecipe) else Run(recipe, folder, device)
+    return next(run for kind, run in RUNS.items() if isinstance(recipe, kind))(recipe, folder, device)
 
 
 __all__ = [
     "RECIPES",
     "FactsRecipe",
     "LanguageModelRecipe",
+    "ReactiveRecipe",
     "Recipe",
     "UpcycledRecipe",
     "babi",

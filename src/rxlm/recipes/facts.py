@@ -9,14 +9,17 @@ from rxlm.data.fact_kinds import values_by_kind
 from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.mrq_bench.retention import Control
-from rxlm.recipes.corpus import BatchMaker, Corpus, Results
+from rxlm.recipes.batch_maker import BatchMaker
+from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
-from rxlm.recipes.recipe import Recipe, model_of_size, reinforcement
+from rxlm.recipes.recipe import ReactiveRecipe, model_of_size, reinforcement
+from rxlm.recipes.run_results import RunResults
+from rxlm.recipes.stages import MemoryAttentionStage, MemoryAwareStage, interactions_stage, language_stage, steps_of
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import SamplingConfig
-from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
@@ -40,7 +43,7 @@ NOTE = (
 
 
 @config
-class FactsRecipe(Recipe):
+class FactsRecipe(ReactiveRecipe):
     """A run on generated fact dialogues.
 
     Fields:
@@ -68,7 +71,7 @@ class FactsRecipe(Recipe):
             "each number of turns needs a number of dialogues.",
         )
 
-    def corpus(self) -> "FactsCorpus":
+    def open_corpus(self) -> "FactsCorpus":
         """Return the generator's side of the recipe."""
         return FactsCorpus(self)
 
@@ -130,11 +133,13 @@ class FactsCorpus(Corpus):
         """Measure on other dialogues than the final test's; see `RecallTest.figures`."""
         return self.recall.figures(model, self.held_out())
 
-    def results(self, model: RxTAlpha) -> Results:
+    def results(self, model: RxTAlpha) -> RunResults:
         """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
         numbers = zip(self.recipe.test_turns, self.recipe.test_dialogues, strict=True)
         asked = {turns: self._test(turns, count) for turns, count in numbers}
-        return Results((self.recall.table(model, asked, "Exact recall by distance in turns", NOTE),), converse(model))
+        return RunResults(
+            (self.recall.table(model, asked, "Exact recall by distance in turns", NOTE),), converse(model)
+        )
 
     def _test(self, num_turns: int, count: int, **changes: Any) -> Sequence[Dialogue]:
         return self.generator(num_turns=num_turns, split="test", **changes).dialogues(count)
@@ -161,42 +166,49 @@ class _TurnsOf(Sequence[Interaction]):
 
 def tiny() -> FactsRecipe:
     """The quickstart: 0.8 M parameters, all stages, within ten minutes on two cores."""
-    phases = (
-        DialoguePhase(steps=100, num_turns=2),
-        DialoguePhase(steps=100, num_turns=3),
-        DialoguePhase(steps=150, num_turns=4),
-        DialoguePhase(steps=200, num_turns=6),
-        DialoguePhase(steps=400, num_turns=8),
-    )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
-    loop = TrainingConfig(steps=300, batch_size=64, optimizer=optimizer, evaluate_every=300)
+    early = {"optimizer": optimizer, "checkpoint_every": None}
+    dialogues = MemoryAwareStage(
+        **steps_of(
+            DialoguePhase(steps=100, num_turns=2),
+            DialoguePhase(steps=100, num_turns=3),
+            DialoguePhase(steps=150, num_turns=4),
+            DialoguePhase(steps=200, num_turns=6),
+            DialoguePhase(steps=400, num_turns=8),
+        ),
+        batch_size=64,
+        optimizer=optimizer,
+        evaluate_every=300,
+    )
+    streams = dialogues.replace(
+        folder="4b-streams",
+        **steps_of(DialoguePhase(steps=300, num_turns=8, streams=True)),
+        optimizer=optimizer.replace(learning_rate=1e-3, gate_scale=5.0),
+    )
     return FactsRecipe(
         name="tiny",
         **model_of_size("tiny"),
-        language=TrainingConfig(steps=40, batch_size=128, optimizer=optimizer, checkpoint_every=None),
-        interactions=TrainingConfig(steps=120, batch_size=256, optimizer=optimizer, checkpoint_every=None),
-        slots=TrainingConfig(steps=20, batch_size=32, optimizer=optimizer, checkpoint_every=None),
-        dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
-        phases=phases,
-        streams=loop.replace(optimizer=optimizer.replace(learning_rate=1e-3, gate_scale=5.0)),
-        stream_phases=(DialoguePhase(steps=300, num_turns=8, streams=True),),
-        **reinforcement(steps=300, num_turns=8),
+        stages=(
+            language_stage(steps=40, batch_size=128, **early),
+            interactions_stage(steps=120, batch_size=256, **early),
+            MemoryAttentionStage(steps=20, batch_size=32, **early),
+            dialogues,
+            streams,
+            reinforcement(steps=300, num_turns=8),
+        ),
     )
 
 
 def retention() -> FactsRecipe:
     """Half an hour on two cores: `tiny` with longer streams, to hold facts for hundreds of turns."""
-    base = tiny()
-    stream_phases = (
+    settings = MemoryAwareConfig(unroll=16)
+    phases = steps_of(
         DialoguePhase(steps=400, num_turns=8, streams=True),
         DialoguePhase(steps=800, num_turns=16, streams=True, reset_probability=0.05),
     )
-    assert base.streams is not None
-    return base.replace(
+    base = tiny().with_stage("dialogues", settings=settings)
+    return base.with_stage("streams", settings=settings, evaluate_every=200, **phases).replace(
         name="retention",
-        dialogues_settings=MemoryAwareConfig(unroll=16),
-        streams=base.streams.replace(steps=sum(phase.steps for phase in stream_phases), evaluate_every=200),
-        stream_phases=stream_phases,
         stream_turns=256,
         evaluation_turns=128,
         test_turns=(8, 16, 32, 64, 128, 256),

@@ -7,30 +7,33 @@ conversation anew at every turn.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.config import Config, config, require, require_choice, require_int
+from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.mrq_bench.reading import ReadTurn, perplexity, read_with_history
 from rxlm.nn.heads import ATTENTION_VARIANTS
 from rxlm.recipes.babi import babi
-from rxlm.recipes.corpus import Results, ResultTable
+from rxlm.recipes.batch_maker import BatchMaker
+from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import retention, tiny
 from rxlm.recipes.perplexities import is_follow_up, is_question
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.recipe import Recipe, override
-from rxlm.recipes.run import curriculum
+from rxlm.recipes.recipe import ReactiveRecipe, Recipe
+from rxlm.recipes.run_results import ResultTable, RunResults
 from rxlm.recipes.scale import scale_recipe
+from rxlm.recipes.stages import PhasedStage, StageConfig, steps_of
 from rxlm.recipes.stories import stories
-from rxlm.recipes.training_run import Stage, TrainingRun
+from rxlm.recipes.training_run import TrainingRun
 from rxlm.training.causal_lm import CausalLanguageModelling
-from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.config import OptimizerConfig
+from rxlm.training.trainer import Batches
 
-CORPORA: dict[str, Callable[[], Recipe]] = {
+CORPORA: dict[str, Callable[[], ReactiveRecipe]] = {
     "tiny": tiny,
     "retention": retention,
     "babi": babi,
@@ -49,21 +52,55 @@ CHAT_TEMPLATE = (
 
 
 @config
-class LanguageModelRecipe(Config):
+class CausalTextStage(StageConfig):
+    """Next-token prediction on text."""
+
+    kind: str = "causal_text"
+    folder: str = "1-language"
+
+    def module(self, model: Any) -> CausalLanguageModelling:
+        """Return next-token prediction."""
+        return CausalLanguageModelling(model)
+
+    def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
+        """Return text."""
+        return corpus.language(make)
+
+
+@config
+class CausalDialoguesStage(PhasedStage):
+    """Next-token prediction of the answers in conversations, phase by phase."""
+
+    kind: str = "causal_dialogues"
+    folder: str = "4-dialogues"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not any(phase.streams for phase in self.phases),
+            f"{self.id}.phases must have no streams: a model without memory begins each batch anew.",
+        )
+
+    def module(self, model: Any) -> CausalLanguageModelling:
+        """Return next-token prediction."""
+        return CausalLanguageModelling(model)
+
+    def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
+        """Return dialogues, phase by phase."""
+        return make.phased(self.phases, corpus.dialogues)
+
+
+@config
+class LanguageModelRecipe(Recipe):
     """A whole run of a stateless language model: packed text, then conversations with their full history.
 
     Fields:
-        name: of the recipe.
         corpus: name of the recipe whose data and tokenizer it takes. data: folder of the data, where that needs one;
             corpus_fields: other fields of that recipe to change, as field=value.
         attention, dim, num_layers, num_heads, ff_dim, sliding_window, num_experts, tie_head, max_positions: the model,
             see `DecoderLMConfig`.
-        language: first stage, on text (None leaves it out). dialogues: second stage, on conversations.
-        phases: the curriculum of the second stage, without streams: a model without memory has no use for them.
-        seed: of everything.
     """
 
-    name: str
     corpus: str = "tiny"
     data: str | None = None
     corpus_fields: tuple[str, ...] = ()
@@ -76,76 +113,40 @@ class LanguageModelRecipe(Config):
     num_experts: int = 0
     tie_head: bool = False
     max_positions: int = 2048
-    language: TrainingConfig | None = None
-    dialogues: TrainingConfig
-    phases: tuple[DialoguePhase, ...]
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice(self, "corpus", tuple(CORPORA))
         require_choice(self, "attention", ATTENTION_VARIANTS)
         require_int(self, "dim", "num_layers", "num_heads", "ff_dim", "max_positions")
-        require_int(self, "seed", "num_experts", minimum=0)
-        require(
-            sum(phase.steps for phase in self.phases) == self.dialogues.steps,
-            f"LanguageModelRecipe.dialogues.steps is {self.dialogues.steps}, and phases have "
-            f"{sum(phase.steps for phase in self.phases)} steps: they must be the same.",
-        )
-        require(
-            not any(phase.streams for phase in self.phases),
-            "LanguageModelRecipe.phases must have no streams: a model without memory begins each batch anew.",
-        )
+        require_int(self, "num_experts", minimum=0)
 
-    def source(self) -> Recipe:
+    def source(self) -> ReactiveRecipe:
         """Return the recipe whose data and tokenizer it takes."""
         data = () if self.data is None else (f"data={self.data}",)
         return CORPORA[self.corpus]().override((*data, *self.corpus_fields))
 
-    def override(self, changes: Any) -> "LanguageModelRecipe":
-        """Return a copy with fields changed; see `Recipe.override`."""
-        return override(self, changes)
+    def open_corpus(self) -> Corpus:
+        """Open the data of the other recipe."""
+        return self.source().open_corpus()
+
+    @property
+    def max_tokens(self) -> int:
+        """Length of the longest interaction: the other recipe's, where it fits."""
+        return min(self.source().max_tokens, self.max_positions)
 
 
-class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
+class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
     """A run of the recipe in a folder; raises as `TrainingRun` does."""
 
-    stage_fields: ClassVar = {"language": ("language",), "dialogues": ("dialogues", "phases")}
-
     def __init__(self, recipe: LanguageModelRecipe, folder: Path, device: torch.device | str = "cpu") -> None:
-        self.recipe = recipe
-        self.source = source = recipe.source()
-        super().__init__(
-            recipe,
-            recipe.name,
-            folder,
-            source.corpus,
-            device,
-            seed=recipe.seed,
-            max_tokens=min(source.decoder.max_seq_len, recipe.max_positions),
-        )
+        super().__init__(recipe, folder, device)
         self.tokenizer.chat_template = CHAT_TEMPLATE
 
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
         """Train a tokenizer on the corpus, as the recipe does whose data this is."""
-        source = self.source
+        source = self.recipe.source()
         return train_tokenizer(self.corpus.texts(), source.vocab_size, whole_words=source.whole_words)
-
-    def stages(self) -> list[Stage]:
-        """Return the stages that the recipe has, in order."""
-        recipe, corpus = self.recipe, self.corpus
-        stages = [
-            Stage(
-                "dialogues",
-                recipe.dialogues,
-                CausalLanguageModelling,
-                lambda make, _: curriculum(corpus, make, recipe.phases),
-            )
-        ]
-        if recipe.language is not None:
-            stages.insert(
-                0, Stage("language", recipe.language, CausalLanguageModelling, lambda make, _: corpus.language(make))
-            )
-        return stages
 
     def new_model(self) -> DecoderLMForCausalLM:
         """Return a model with its first weights."""
@@ -188,7 +189,7 @@ class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
         asked = [each for each in read if is_question(each)] or read
         return {"exact": fmean(each.is_exact for each in asked), "perplexity": perplexity(read, is_follow_up)}
 
-    def measure(self, model: DecoderLMForCausalLM) -> Results:
+    def measure(self, model: DecoderLMForCausalLM) -> RunResults:
         """Return exact answers by their distance from what they need, as predicted from the whole conversation."""
         read = list(read_with_history(model.eval(), self.turn_tokenizer, self.corpus.held_out()))
         rows = [
@@ -200,7 +201,7 @@ class LanguageModelRun(TrainingRun[DecoderLMForCausalLM]):
             "that it gives by itself, and beside other models: rxlm bench compare."
         )
         table = ResultTable("Answers, with the whole history", ("", "exact", "perplexity", "turns"), tuple(rows), note)
-        return Results((table,))
+        return RunResults((table,))
 
 
 def _cells(read: list[ReadTurn]) -> tuple[str, str, str]:
@@ -210,19 +211,15 @@ def _cells(read: list[ReadTurn]) -> tuple[str, str, str]:
 
 def llm() -> LanguageModelRecipe:
     """A stateless model beside `tiny`: as many parameters, steps and dialogues a step."""
-    phases = (
-        DialoguePhase(steps=100, num_turns=2),
-        DialoguePhase(steps=100, num_turns=3),
-        DialoguePhase(steps=150, num_turns=4),
-        DialoguePhase(steps=200, num_turns=6),
-        DialoguePhase(steps=700, num_turns=8),
-    )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=20)
+    phases = (
+        DialoguePhase(steps=steps, num_turns=turns)
+        for steps, turns in ((100, 2), (100, 3), (150, 4), (200, 6), (700, 8))
+    )
     return LanguageModelRecipe(
         name="llm",
-        language=TrainingConfig(steps=160, batch_size=256, optimizer=optimizer, checkpoint_every=None),
-        dialogues=TrainingConfig(
-            steps=sum(phase.steps for phase in phases), batch_size=64, optimizer=optimizer, evaluate_every=300
+        stages=(
+            CausalTextStage(steps=160, batch_size=256, optimizer=optimizer, checkpoint_every=None),
+            CausalDialoguesStage(**steps_of(*phases), batch_size=64, optimizer=optimizer, evaluate_every=300),
         ),
-        phases=phases,
     )

@@ -6,7 +6,7 @@ from typing import get_args
 
 from rxlm.data.records import Dialogue
 from rxlm.mrq_bench.reading import ReadingMemory, ReadTurn, perplexity, read_dialogues
-from rxlm.recipes.corpus import ResultTable
+from rxlm.recipes.run_results import ResultTable
 from rxlm.rxt.models import RxTAlpha
 
 NOTE = (

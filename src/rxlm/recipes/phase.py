@@ -1,11 +1,11 @@
-"""The curriculum of stage 4, part by part."""
+"""Phases: the parts of a stage that reads dialogues."""
 
 from rxlm.config import Config, config, require_int
 
 
 @config
 class DialoguePhase(Config):
-    """A part of stage 4: `steps` steps over dialogues of `num_turns` turns, or streams read so many turns at a time.
+    """A part of a stage: `steps` steps over dialogues of `num_turns` turns, or streams read so many turns at a time.
 
     Fields:
         steps: optimizer steps.

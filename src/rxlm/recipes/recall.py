@@ -8,8 +8,8 @@ from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import Grade, grade
 from rxlm.mrq_bench.reading import perplexity, read_dialogues
 from rxlm.mrq_bench.retention import DISTANCE_RANGES, Control, accuracy_by_distance, answer_dialogues
-from rxlm.recipes.corpus import ResultTable
 from rxlm.recipes.perplexities import is_follow_up
+from rxlm.recipes.run_results import ResultTable
 from rxlm.rxt.models import RxTAlpha
 
 

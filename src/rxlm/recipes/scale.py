@@ -7,19 +7,29 @@ the same recipe trains on anybody's text, interactions and dialogues.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from rxlm.config import Config, config, require, require_int
 from rxlm.data.dialogue_pieces import DrawnConversations
 from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
 from rxlm.data.packing import TextPacker
 from rxlm.data.records import Dialogue
-from rxlm.recipes.corpus import BatchMaker, Corpus, Results
+from rxlm.recipes.batch_maker import BatchMaker
+from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import memory_perplexities, perplexity_table
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.recipe import Recipe, model_of_size
+from rxlm.recipes.recipe import ReactiveRecipe, model_of_size
+from rxlm.recipes.run_results import RunResults
+from rxlm.recipes.stages import (
+    MemoryAttentionStage,
+    MemoryAwareStage,
+    interactions_stage,
+    language_stage,
+    steps_of,
+)
 from rxlm.rxt.models import RxTAlpha
-from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
@@ -38,7 +48,7 @@ class DataSource(Config):
 
 
 @config
-class ScaleRecipe(Recipe):
+class ScaleRecipe(ReactiveRecipe):
     """A run on any text, interactions and dialogues.
 
     Fields:
@@ -55,7 +65,7 @@ class ScaleRecipe(Recipe):
         super().__post_init__()
         require_int(self, "validation_dialogues")
 
-    def corpus(self) -> "ScaleCorpus":
+    def open_corpus(self) -> "ScaleCorpus":
         """Read interactions and dialogues, and the beginning of the text."""
         return ScaleCorpus(self)
 
@@ -106,18 +116,17 @@ class ScaleCorpus(Corpus):
         figures = memory_perplexities(model, self.held_out())
         return {"score": -figures["true"]} | {f"perplexity/{memory}": value for memory, value in figures.items()}
 
-    def results(self, model: RxTAlpha) -> Results:
+    def results(self, model: RxTAlpha) -> RunResults:
         """Measure perplexities on the held-out dialogues, and let the model live through the first of them."""
         table = perplexity_table({"held-out dialogues": memory_perplexities(model, self.validation)})
-        return Results((table,), converse(model, [turn.query for turn in self.validation[0].turns]))
+        return RunResults((table,), converse(model, [turn.query for turn in self.validation[0].turns]))
 
 
 def scale_recipe(preset: str) -> Callable[[], ScaleRecipe]:
     """Return the recipe of a preset's size."""
 
     def recipe() -> ScaleRecipe:
-        steps = (4000, 4000, 8000)
-        phases = tuple(DialoguePhase(steps=n, num_turns=turns) for n, turns in zip(steps, (2, 4, 7), strict=True))
+        phases = (DialoguePhase(steps=n, num_turns=turns) for n, turns in ((4000, 2), (4000, 4), (8000, 7)))
         model = model_of_size(preset)
         return ScaleRecipe(
             name=preset,
@@ -126,12 +135,18 @@ def scale_recipe(preset: str) -> Callable[[], ScaleRecipe]:
             text_data=DataSource(source="roneneldan/TinyStories"),
             interaction_data=DataSource(source="ReactiveAI/TinyStories-Plus-Interaction-SFT"),
             dialogue_data=DataSource(source="ReactiveAI/TinyStories-MRL", name="steps-6", split="supervised"),
-            language=_loop(steps=20_000, batch_size=128, learning_rate=1e-3),
-            interactions=_loop(steps=8000, batch_size=128, learning_rate=5e-4),
-            slots=_loop(steps=1000, batch_size=32, learning_rate=5e-4),
-            dialogues=_loop(steps=sum(steps), batch_size=32, learning_rate=3e-4, evaluate_every=1000),
-            dialogues_settings=MemoryAwareConfig(unroll=8, unfreeze_memory_at=1000, unfreeze_encoder_at=2000),
-            phases=phases,
+            stages=(
+                language_stage(steps=20_000, batch_size=128, **_loop(1e-3)),
+                interactions_stage(steps=8000, batch_size=128, **_loop(5e-4)),
+                MemoryAttentionStage(steps=1000, batch_size=32, **_loop(5e-4)),
+                MemoryAwareStage(
+                    **steps_of(*phases),
+                    batch_size=32,
+                    **_loop(3e-4),
+                    evaluate_every=1000,
+                    settings=MemoryAwareConfig(unroll=8, unfreeze_memory_at=1000, unfreeze_encoder_at=2000),
+                ),
+            ),
         )
 
     recipe.__name__ = recipe.__qualname__ = preset
@@ -139,8 +154,5 @@ def scale_recipe(preset: str) -> Callable[[], ScaleRecipe]:
     return recipe
 
 
-def _loop(*, steps: int, batch_size: int, learning_rate: float, evaluate_every: int | None = None) -> TrainingConfig:
-    optimizer = OptimizerConfig(learning_rate=learning_rate, warmup_steps=500)
-    return TrainingConfig(
-        steps=steps, batch_size=batch_size, optimizer=optimizer, evaluate_every=evaluate_every, checkpoint_every=500
-    )
+def _loop(learning_rate: float) -> dict[str, Any]:
+    return {"optimizer": OptimizerConfig(learning_rate=learning_rate, warmup_steps=500), "checkpoint_every": 500}

@@ -23,13 +23,22 @@ from rxlm.data.stories import (
     read_picture_books,
     read_tiny_stories,
 )
-from rxlm.recipes.corpus import BatchMaker, Corpus, Results
+from rxlm.recipes.batch_maker import BatchMaker
+from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import Counts, is_follow_up, is_question, memory_perplexities, perplexity_table
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.recipe import Recipe, model_of_size
+from rxlm.recipes.recipe import ReactiveRecipe, model_of_size
+from rxlm.recipes.run_results import RunResults
+from rxlm.recipes.stages import (
+    MemoryAttentionStage,
+    MemoryAwareStage,
+    interactions_stage,
+    language_stage,
+    steps_of,
+)
 from rxlm.rxt.models import RxTAlpha
-from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
@@ -38,7 +47,7 @@ SAMPLE_TURNS = 8
 
 
 @config
-class StoriesRecipe(Recipe):
+class StoriesRecipe(ReactiveRecipe):
     """A run on books, stories, FairytaleQA and SGD.
 
     Fields:
@@ -66,7 +75,7 @@ class StoriesRecipe(Recipe):
         texts = (self.books, self.picture_books, self.short_stories)
         require(any(texts), "StoriesRecipe needs books, picture_books or short_stories for stage 1; all are None.")
 
-    def corpus(self) -> "StoriesCorpus":
+    def open_corpus(self) -> "StoriesCorpus":
         """Read the files."""
         require(self.data is not None, "The recipe stories needs the folder of its data: --data FOLDER.")
         return StoriesCorpus(self)
@@ -126,7 +135,7 @@ class StoriesCorpus(Corpus):
             figures |= {f"perplexity/{name}_{memory}": value for memory, value in read.items()}
         return {"score": -sum(value for name, value in figures.items() if name.endswith("_true"))} | figures
 
-    def results(self, model: RxTAlpha) -> Results:
+    def results(self, model: RxTAlpha) -> RunResults:
         """Measure perplexities on all validation dialogues, and let the model live through the start of one of each."""
         titles = {"services": "SGD dev, turns after the first", "tales": "FairytaleQA val, questions"}
         figures = {
@@ -137,7 +146,7 @@ class StoriesCorpus(Corpus):
         if self.validation_tales:
             sampled += around_questions(self.validation_tales[0], SAMPLE_TURNS)[:1]
         talk = [pair for dialogue in sampled for pair in converse(model, [turn.query for turn in dialogue.turns])]
-        return Results((perplexity_table(figures),), tuple(talk))
+        return RunResults((perplexity_table(figures),), tuple(talk))
 
     def _validation(self) -> list[tuple[str, Sequence[Dialogue], Counts]]:
         """Return validation dialogues by their source, each with the turns that count."""
@@ -177,23 +186,33 @@ def around_questions(tale: Dialogue, num_turns: int) -> list[Dialogue]:
 
 def stories() -> StoriesRecipe:
     """About 3 M parameters on books, stories, tales and service dialogues; half an hour on one core."""
-    phases = (
-        DialoguePhase(steps=100, num_turns=2, batch_size=96),
-        DialoguePhase(steps=150, num_turns=4, batch_size=48),
-        DialoguePhase(steps=200, num_turns=8, batch_size=24),
-    )
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=30)
-    loop = TrainingConfig(steps=200, batch_size=24, optimizer=optimizer, evaluate_every=100, checkpoint_every=100)
+    dialogues = MemoryAwareStage(
+        **steps_of(
+            DialoguePhase(steps=100, num_turns=2, batch_size=96),
+            DialoguePhase(steps=150, num_turns=4, batch_size=48),
+            DialoguePhase(steps=200, num_turns=8, batch_size=24),
+        ),
+        batch_size=24,
+        optimizer=optimizer,
+        evaluate_every=100,
+        checkpoint_every=100,
+        settings=MemoryAwareConfig(unroll=8),
+    )
+    streams = dialogues.replace(
+        folder="4b-streams",
+        **steps_of(DialoguePhase(steps=200, num_turns=8, streams=True, reset_probability=0.0)),
+        optimizer=optimizer.replace(learning_rate=1e-3),
+    )
     return StoriesRecipe(
         name="stories",
         vocab_size=4096,
         **model_of_size("tiny", num_layers=4, num_slots=32, max_seq_len=160, ff_dim=384),
-        language=TrainingConfig(steps=400, batch_size=32, optimizer=optimizer, checkpoint_every=100),
-        interactions=TrainingConfig(steps=150, batch_size=64, optimizer=optimizer, checkpoint_every=50),
-        slots=TrainingConfig(steps=20, batch_size=16, optimizer=optimizer, checkpoint_every=None),
-        dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
-        dialogues_settings=MemoryAwareConfig(unroll=8),
-        phases=phases,
-        streams=loop.replace(optimizer=optimizer.replace(learning_rate=1e-3)),
-        stream_phases=(DialoguePhase(steps=200, num_turns=8, streams=True, reset_probability=0.0),),
+        stages=(
+            language_stage(steps=400, batch_size=32, optimizer=optimizer, checkpoint_every=100),
+            interactions_stage(steps=150, batch_size=64, optimizer=optimizer, checkpoint_every=50),
+            MemoryAttentionStage(steps=20, batch_size=16, optimizer=optimizer, checkpoint_every=None),
+            dialogues,
+            streams,
+        ),
     )

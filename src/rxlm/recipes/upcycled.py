@@ -6,53 +6,46 @@ with them, more slowly, and kept to what they were: a language model's states we
 token is. The last phase is *streams*, in which facts are held for longer.
 """
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.config import Config, config, require, require_choice, require_int, require_number
+from rxlm.config import config, require, require_choice, require_int, require_number
 from rxlm.data.tokenizer import load_tokenizer_from_file
 from rxlm.mrq_bench.loading import kind_of
-from rxlm.recipes.corpus import BatchMaker
+from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.own_replies import kept_replies, own_replies
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.recipe import override
-from rxlm.recipes.run import curriculum
-from rxlm.recipes.training_run import ReactiveRun, Stage
-from rxlm.recipes.upcycled_corpus import UpcycledCorpus, UpcycledMix
+from rxlm.recipes.reactive_run import RxTRun
+from rxlm.recipes.recipe import Recipe
+from rxlm.recipes.stages import MemoryAwareStage, StageConfig, steps_of
+from rxlm.recipes.upcycled_corpus import UpcycledCorpus
+from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import ENCODERS, EncoderKind, reading_is_closed, set_reading, upcycle
 from rxlm.training import distributed
-from rxlm.training.config import OptimizerConfig, TrainingConfig
-from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
+from rxlm.training.config import OptimizerConfig
+from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
 
 @config
-class UpcycledRecipe(Config):
+class UpcycledRecipe(Recipe):
     """A run that gives a pretrained language model a memory.
 
     Fields:
-        name: of the recipe.
         model: the language model: folder, hub id or GGUF file; or the folder of a model that is upcycled already, by
             `rxlm upcycle` or an earlier run.
         memory_layers, num_slots, max_seq_len, encoder, system: see `upcycle`; for a language model only.
-        reading: what memory layers first write of what their self-attention would, see `set_reading`.
+        reading: how strongly memory is read at first, relative to what self-attention writes; see `set_reading`.
         data: folder with `sgd` and `fairytaleqa`, which are mixed in; None: generated dialogues only.
         mix: what is learnt and asked, see `UpcycledMix`.
-        dialogues, dialogues_settings, phases: stage 4: read and write, beside a language model that stays as it is.
-        layers, layers_settings, layer_phases: its second part, in which some of the language model's layers learn, too;
-            None: they stay as they are.
-        seed: of everything.
     """
 
-    name: str
     model: str | None = None
     memory_layers: tuple[int, ...] | None = None
     num_slots: int = 128
@@ -62,34 +55,24 @@ class UpcycledRecipe(Config):
     reading: float = 0.5
     data: str | None = None
     mix: UpcycledMix = UpcycledMix()
-    dialogues: TrainingConfig
-    dialogues_settings: MemoryAwareConfig = MemoryAwareConfig(pretrained=True)
-    phases: tuple[DialoguePhase, ...]
-    layers: TrainingConfig | None = None
-    layers_settings: MemoryAwareConfig = MemoryAwareConfig(pretrained=True)
-    layer_phases: tuple[DialoguePhase, ...] = ()
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_int(self, "num_slots", "max_seq_len")
-        require_int(self, "seed", minimum=0)
         require_number(self, "reading")
         require_choice(self, "encoder", ENCODERS)
-        for settings in ("dialogues_settings", "layers_settings"):
+        for stage in self.stages:
             require(
-                getattr(self, settings).pretrained,
-                f"UpcycledRecipe.{settings}.pretrained must be true: the language model's weights are to stay.",
-            )
-        for stage, phases in (("dialogues", "phases"), ("layers", "layer_phases")):
-            training: TrainingConfig | None = getattr(self, stage)
-            steps = sum(phase.steps for phase in getattr(self, phases))
-            given = 0 if training is None else training.steps
-            require(
-                training is None or steps == given,
-                f"UpcycledRecipe.{phases} have {steps} steps in all and {stage}.steps is {given}: change both.",
+                not isinstance(stage, MemoryAwareStage) or stage.settings.pretrained,
+                f"{stage.id}.settings.pretrained must be true: the language model's weights are to stay.",
             )
 
-    def corpus(self) -> UpcycledCorpus:
+    @property
+    def max_tokens(self) -> int:
+        """Length of the longest interaction."""
+        return self.max_seq_len
+
+    def open_corpus(self) -> UpcycledCorpus:
         """Read the data; raises where it is not there."""
         require(
             self.model is not None,
@@ -97,28 +80,12 @@ class UpcycledRecipe(Config):
         )
         return UpcycledCorpus(self.data, self.mix, self.seed)
 
-    def override(self, changes: Sequence[str]) -> "UpcycledRecipe":
-        """Return a copy with fields changed; see `Recipe.override`."""
-        return override(self, changes)
 
-
-class UpcycledRun(ReactiveRun):
+class UpcycledRun(RxTRun[UpcycledRecipe]):
     """A run of the recipe in a folder; raises as `TrainingRun` does.
 
     Besides what every run has, its folder holds `start/`, the model before training, and `replies.json`.
     """
-
-    stage_fields: ClassVar = {
-        "dialogues": ("dialogues", "dialogues_settings", "phases"),
-        "layers": ("layers", "layers_settings", "layer_phases"),
-    }
-
-    def __init__(self, recipe: UpcycledRecipe, folder: Path, device: torch.device | str = "cpu") -> None:
-        self.recipe = recipe
-        self.told = recipe.corpus()
-        super().__init__(
-            recipe, recipe.name, folder, lambda: self.told, device, seed=recipe.seed, max_tokens=recipe.max_seq_len
-        )
 
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the language model's tokenizer."""
@@ -132,19 +99,6 @@ class UpcycledRun(ReactiveRun):
         distributed.wait()
         return RxTAlphaTokenizerConfig(**CheckpointFiles(self._start_folder).config()["tokenizer_config"])
 
-    def stages(self) -> list[Stage]:
-        """Return reading and writing, then the same with the language model's layers."""
-        recipe = self.recipe
-        stages = [
-            ("dialogues", recipe.dialogues, recipe.dialogues_settings, recipe.phases),
-            ("layers", recipe.layers, recipe.layers_settings.going_on(), recipe.layer_phases),
-        ]
-        return [
-            Stage(name, training, partial(MemoryAware, settings=settings), partial(self._batches, phases))
-            for name, training, settings, phases in stages
-            if training is not None
-        ]
-
     def new_model(self) -> RxTAlpha:
         """Return the language model with its memory, opened where nothing has been taught yet."""
         model = self._start()
@@ -152,19 +106,20 @@ class UpcycledRun(ReactiveRun):
             set_reading(model, self.recipe.reading)
         return model
 
-    def _batches(self, phases: Sequence[DialoguePhase], make: BatchMaker, module: MemoryAware) -> Batches:
-        self._reply(make)
-        return curriculum(self.corpus, make, phases)
+    def batches(self, stage: StageConfig, module: Any) -> Batches:
+        """Return the batches of a stage; the language model's own replies are made first."""
+        self._reply(self.maker(stage))
+        return super().batches(stage, module)
 
     def _reply(self, make: BatchMaker) -> None:
         """Let the language model reply to general questions and to what some conversations begin with."""
-        if self.told.replies:
+        if self.corpus.replies:
             return
-        queries, path = self.told.reply_queries(make), self.folder / "replies.json"
+        queries, path = self.corpus.reply_queries(make), self.folder / "replies.json"
         if distributed.rank() == 0 and not kept_replies(path).keys() >= set(queries):
             own_replies(self._start().to(self.device).eval(), queries, self.recipe.mix.reply_tokens, path)
         distributed.wait()
-        self.told.replies = kept_replies(path)
+        self.corpus.replies = kept_replies(path)
 
     @property
     def _start_folder(self) -> Path:
@@ -197,30 +152,35 @@ class UpcycledRun(ReactiveRun):
 
 def upcycled() -> UpcycledRecipe:
     """For a language model of some hundred million parameters; two cores take two hours, under torchrun."""
-    phases = (
-        DialoguePhase(steps=30, num_turns=2, batch_size=24),
-        DialoguePhase(steps=30, num_turns=2, batch_size=24),
-        DialoguePhase(steps=40, num_turns=4, batch_size=12),
-        DialoguePhase(steps=80, num_turns=9),
-    )
-    layer_phases = (
-        DialoguePhase(steps=180, num_turns=9),
-        DialoguePhase(steps=44, num_turns=8, streams=True, reset_probability=0.35),
-    )
     optimizer = OptimizerConfig(
         learning_rate=1.5e-3, weight_decay=0.0, schedule="wsd", warmup_steps=20, decay_share=0.25
     )
-    of_layers = optimizer.replace(learning_rate=1.2e-3, decoder_scale=0.15, warmup_steps=10, decay_share=0.7)
     settings = MemoryAwareConfig(
         pretrained=True, unroll=16, answer_share=0.1, wording_share=0.5, keep=0.5, keep_share=0.35
     )
-    loop = TrainingConfig(batch_size=8, optimizer=optimizer, evaluate_every=250, checkpoint_every=50, keep_last=1)
-    return UpcycledRecipe(
-        name="upcycled",
-        dialogues=loop.replace(steps=sum(phase.steps for phase in phases)),
-        dialogues_settings=settings.replace(read_encoded_until=phases[0].steps),
-        phases=phases,
-        layers=loop.replace(steps=sum(phase.steps for phase in layer_phases), optimizer=of_layers, seed=1),
-        layers_settings=settings.replace(learned_share=0.66, keep=1.0, keep_share=0.25),
-        layer_phases=layer_phases,
+    read = DialoguePhase(steps=30, num_turns=2, batch_size=24)
+    dialogues = MemoryAwareStage(
+        **steps_of(
+            read,
+            DialoguePhase(steps=30, num_turns=2, batch_size=24),
+            DialoguePhase(steps=40, num_turns=4, batch_size=12),
+            DialoguePhase(steps=80, num_turns=9),
+        ),
+        batch_size=8,
+        optimizer=optimizer,
+        evaluate_every=250,
+        checkpoint_every=50,
+        keep_last=1,
+        settings=settings.replace(read_encoded_until=read.steps),
     )
+    layers = dialogues.replace(
+        folder="4b-layers",
+        **steps_of(
+            DialoguePhase(steps=180, num_turns=9),
+            DialoguePhase(steps=44, num_turns=8, streams=True, reset_probability=0.35),
+        ),
+        optimizer=optimizer.replace(learning_rate=1.2e-3, decoder_scale=0.15, warmup_steps=10, decay_share=0.7),
+        seed=1,
+        settings=settings.replace(learned_share=0.66, keep=1.0, keep_share=0.25),
+    )
+    return UpcycledRecipe(name="upcycled", stages=(dialogues, layers))

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rxlm.config import Config, config, require, require_int, require_share
 from rxlm.data.fact_config import FactsConfig, Split
 from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
@@ -18,11 +17,15 @@ from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.sgd import read_sgd
 from rxlm.data.small_talk import chatter
 from rxlm.data.stories import Fairytale, fairytale_dialogue, read_fairytales
-from rxlm.recipes.corpus import BatchMaker, Corpus, Results
+from rxlm.recipes.batch_maker import BatchMaker
+from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import MANY, converse
+from rxlm.recipes.mixture import MixedDialogues, Mixture, Source, drawn_from
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
+from rxlm.recipes.run_results import RunResults
 from rxlm.recipes.stories import around_questions
+from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.trainer import Batches
 
@@ -47,69 +50,6 @@ NOTE = (
     "Questions whose answers name the right value and no other of its kind (number of questions), by turns since it "
     "was told, in test dialogues whose values training has not seen. The control answers every turn with no memory."
 )
-
-
-@config
-class UpcycledMix(Config):
-    """What is learnt and asked.
-
-    Fields:
-        services_share, tales_share: shares of dialogues that are SGD's, and FairytaleQA's, where their folder is given.
-            In service dialogues the model keeps to what it would say without a memory. pages_share: share of
-            conversations that are pages of a tale and ask nothing; they are kept to in the same way.
-        replies: dialogues whose first answer is the language model's own reply. replies_share: how often one of them is
-            drawn.
-        general_share: share of small talk that gives way to general questions, with the language model's own replies;
-            there, too, the model keeps to what it would say without a memory.
-        reply_tokens: longest of these replies; they are generated before training.
-        open_values: values that training makes for each kind of fact from the tokenizer's words.
-        max_facts: kinds of fact that a conversation talks about.
-        stream_turns: longest distance between a fact and its question in streams.
-        test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
-        evaluation_turns, evaluation_dialogues: of those that it is asked while it trains.
-        answer_tokens: the longest answer in evaluations.
-    """
-
-    services_share: float = 0.06
-    tales_share: float = 0.02
-    pages_share: float = 0.04
-    replies: int = 256
-    replies_share: float = 0.12
-    general_share: float = 0.6
-    reply_tokens: int = 40
-    open_values: int = 2000
-    max_facts: int = 8
-    stream_turns: int = 32
-    test_turns: tuple[int, ...] = (9, 32)
-    test_dialogues: tuple[int, ...] = (60, 12)
-    evaluation_turns: int = 9
-    evaluation_dialogues: int = 12
-    answer_tokens: int = 32
-
-    def __post_init__(self) -> None:
-        require_int(self, "open_values", "max_facts", "stream_turns", "evaluation_dialogues", "answer_tokens")
-        require_int(self, "reply_tokens")
-        require_int(self, "evaluation_turns", minimum=2)
-        require_int(self, "replies", minimum=0)
-        shares = (self.services_share, self.tales_share, self.pages_share, self.replies_share)
-        require(
-            min(shares) >= 0 and sum(shares) <= 1,
-            "UpcycledMix: services_share, tales_share, pages_share and replies_share must be from 0 to 1, and no more "
-            f"together, got {', '.join(map(str, shares))}.",
-        )
-        require_share(self, "general_share")
-        require(
-            len(self.test_turns) == len(self.test_dialogues),
-            f"UpcycledMix.test_turns has {len(self.test_turns)} numbers and test_dialogues "
-            f"{len(self.test_dialogues)}: each number of turns needs a number of dialogues.",
-        )
-
-
-class Source(NamedTuple):
-    """Where conversations come from: how likely, and how to open number i."""
-
-    share: float
-    open: Callable[[int], Iterator[Interaction]]
 
 
 class UpcycledCorpus(Corpus):
@@ -170,7 +110,7 @@ class UpcycledCorpus(Corpus):
             def stream(number: int) -> Iterator[Interaction]:
                 return self._with_general_questions(generator.stream(number), number)
 
-            return make.streams(_Mixture(self._sources(make, stream), make.seed), phase)
+            return make.streams(Mixture(self._sources(make, stream), make.seed), phase)
         # Two turns and a question among them: less leaves too little to ask.
         least = {"question_share": 0.5, "chatter_share": 0.0, "unknown_share": 0.0}
         shares = least if turns == 2 else {"chatter_share": CHATTER_SHARE}
@@ -180,7 +120,7 @@ class UpcycledCorpus(Corpus):
             return self._with_general_questions(generator.dialogue(number).turns, number)
 
         sources = [Source(1.0, generated)] if turns <= 4 else self._sources(make, generated)
-        mixed = _MixedDialogues(_Mixture(sources, make.seed), turns)
+        mixed = MixedDialogues(Mixture(sources, make.seed), turns)
         return make.dialogues(mixed, shuffle=False)
 
     def held_out(self) -> Sequence[Dialogue]:
@@ -192,22 +132,22 @@ class UpcycledCorpus(Corpus):
         """Return exact recall of unseen values; see `RecallTest.figures`."""
         return self.recall.figures(model, self.held_out())
 
-    def results(self, model: RxTAlpha) -> Results:
+    def results(self, model: RxTAlpha) -> RunResults:
         """Ask test dialogues of all lengths, the shortest ones also with an empty memory, and converse."""
         numbers = zip(self.mix.test_turns, self.mix.test_dialogues, strict=True)
         asked = {turns: self.generator("test", num_turns=turns).dialogues(count) for turns, count in numbers}
         table = self.recall.table(model, asked, "Recall of unseen values by distance in turns", NOTE)
-        return Results((table,), converse(model, MESSAGES))
+        return RunResults((table,), converse(model, MESSAGES))
 
     # --- sources -------------------------------------------------------------------------------------------------
 
     def _sources(self, make: BatchMaker, generated: Callable[[int], Iterator[Interaction]]) -> list[Source]:
         replied = self._with_replies(make)
         sources = [
-            Source(self.mix.services_share if self.services else 0.0, _drawn_from(self.services)),
-            Source(self.mix.tales_share if self.tales else 0.0, _drawn_from(self.tales)),
-            Source(self.mix.pages_share if self.pages else 0.0, _drawn_from(self.pages)),
-            Source(self.mix.replies_share if replied else 0.0, _drawn_from(replied)),
+            Source(self.mix.services_share if self.services else 0.0, drawn_from(self.services)),
+            Source(self.mix.tales_share if self.tales else 0.0, drawn_from(self.tales)),
+            Source(self.mix.pages_share if self.pages else 0.0, drawn_from(self.pages)),
+            Source(self.mix.replies_share if replied else 0.0, drawn_from(replied)),
         ]
         rest = 1.0 - sum(source.share for source in sources)
         return [Source(rest, generated), *(source for source in sources if source.share)]
@@ -265,32 +205,6 @@ class UpcycledCorpus(Corpus):
         return self._made_values
 
 
-class _Mixture:
-    """Opens conversation number i from a source that its number draws, always the same one."""
-
-    def __init__(self, sources: Sequence[Source], seed: int) -> None:
-        self.sources, self.seed = sources, seed
-
-    def __call__(self, number: int) -> Iterator[Interaction]:
-        rng = random.Random(f"{self.seed}/source/{number}")
-        chosen = rng.choices(self.sources, [source.share for source in self.sources])[0]
-        return chosen.open(number)
-
-
-class _MixedDialogues(Sequence[Dialogue]):
-    """Conversations, each cut to some turns, as a sequence of dialogues."""
-
-    def __init__(self, conversations: _Mixture, num_turns: int) -> None:
-        self.conversations, self.num_turns = conversations, num_turns
-
-    def __len__(self) -> int:
-        return MANY
-
-    def __getitem__(self, index: Any) -> Any:
-        turns = tuple(turn for turn, _ in zip(self.conversations(index), range(self.num_turns), strict=False))
-        return Dialogue(turns, source=f"mixed {index}")
-
-
 def _pages(tale: Fairytale) -> Iterator[Dialogue]:
     """Divide a tale into conversations of two turns that go on with its text."""
     words = " ".join(tale.sections).split()
@@ -298,10 +212,3 @@ def _pages(tale: Fairytale) -> Iterator[Dialogue]:
     for first in range(0, len(pieces) - 3, 4):
         turns = tuple(Interaction(pieces[n], pieces[n + 1], is_reference=False) for n in (first, first + 2))
         yield Dialogue(turns, f"FairytaleQA {tale.name}")
-
-
-def _drawn_from(dialogues: Sequence[Dialogue]) -> Callable[[int], Iterator[Interaction]]:
-    def open_one(number: int) -> Iterator[Interaction]:
-        return iter(dialogues[random.Random(f"drawn/{number}").randrange(len(dialogues))].turns)
-
-    return open_one

@@ -82,13 +82,15 @@ class Run:
 
     def settings(self, stage: StageLog) -> Mapping[str, Any]:
         """Return the recipe's part for a stage: that of `4-dialogues` is `dialogues`; empty where there is none."""
-        part = self.recipe.get(stage.name.partition("-")[2])
+        # An earlier version had the stages among the recipe's other fields.
+        part = self.recipe.get("stages", self.recipe).get(stage.name.partition("-")[2])
         return part if isinstance(part, dict) else {}
 
     def phases(self, stage: StageLog) -> list[tuple[int, str]]:
         """Return the phases of a stage: the step that each ends at, and what it is; empty where it has none."""
-        phases = self.recipe.get("phases")
-        if not phases or sum(phase["steps"] for phase in phases) != self.settings(stage).get("steps"):
+        settings = self.settings(stage)
+        phases = settings.get("phases", self.recipe.get("phases"))
+        if not phases or sum(phase["steps"] for phase in phases) != settings.get("steps"):
             return []
         ends, end = [], 0
         for phase in phases:

@@ -1,0 +1,95 @@
+"""Makes batches of a process's share of records, and puts the phases of a stage one after another."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.samplers import ShuffledBatches, StreamedBatches
+from rxlm.data.streams import ConversationStreams
+from rxlm.data.turn_tokenizer import BatchTokens, TurnTokenizer
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.training import distributed
+from rxlm.training.phases import Phase, PhasedBatches
+from rxlm.training.trainer import Batches
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes batches of this process's share of records.
+
+    Fields:
+        turn_tokenizer: makes tokens and tensors of interactions.
+        tokens: ids of the special tokens.
+        batch_size: rows of a microbatch, in each process.
+        accumulation: microbatches of a step.
+        seed: of the order of records.
+    """
+
+    turn_tokenizer: TurnTokenizer
+    tokens: BatchTokens
+    batch_size: int
+    accumulation: int
+    seed: int
+
+    def shuffled(
+        self,
+        records: Sequence[Any],
+        collate: Callable[[list[Any]], Any],
+        *,
+        shuffle: bool = True,
+        size: Callable[[Any], float] | None = None,
+    ) -> Batches:
+        """Return endless batches of records; generated ones are random already and need no shuffling."""
+        return ShuffledBatches(
+            records, collate, batch_size=self.batch_size, seed=self.seed, shuffle=shuffle, size=size, **_processes()
+        )
+
+    def dialogues(self, records: Sequence[Dialogue], *, shuffle: bool = True) -> Batches:
+        """Return endless batches of dialogues, of about the same length in all processes."""
+        return self.shuffled(
+            records, self.turn_tokenizer.dialogue_batch, shuffle=shuffle, size=lambda dialogue: dialogue.num_characters
+        )
+
+    def streamed(self, open_records: Callable[[int], Iterable[Any]], collate: Callable[[list[Any]], Any]) -> Batches:
+        """Return endless batches of records that are read in order and shuffled on the way."""
+        return StreamedBatches(open_records, collate, batch_size=self.batch_size, seed=self.seed, **_processes())
+
+    def streams(self, open_conversation: Callable[[int], Iterator[Interaction]], phase: DialoguePhase) -> Batches:
+        """Return batches of the next turns of conversations."""
+        return ConversationStreams(
+            open_conversation,
+            self.turn_tokenizer,
+            batch_size=self.batch_size,
+            turns_per_batch=phase.num_turns,
+            reset_probability=phase.reset_probability if phase.streams else 0.0,
+            seed=self.seed,
+            **_processes(),
+        )
+
+    def phased(
+        self,
+        phases: Sequence[DialoguePhase],
+        open_phase: Callable[["BatchMaker", DialoguePhase], Batches],
+        *,
+        group_size: int = 1,
+        uses: int = 1,
+    ) -> Batches:
+        """Return the batches of phases, one phase after another.
+
+        Args:
+            phases: how many steps each of them has, and of how many rows.
+            open_phase: makes the batches of a phase, with a maker that has the phase's own seed and batch size.
+            group_size: so many rows are made of each row of a batch.
+            uses: so many steps are made of each batch.
+        """
+        sources = []
+        for number, phase in enumerate(phases, 1):
+            size = max(1, (phase.batch_size or self.batch_size) // group_size)
+            batches = open_phase(replace(self, seed=self.seed + number, batch_size=size), phase)
+            sources.append(Phase(batches, -(-phase.steps * self.accumulation // uses)))
+        return PhasedBatches(sources)
+
+
+def _processes() -> dict[str, int]:
+    return {"rank": distributed.rank(), "world_size": distributed.world_size()}

@@ -1,0 +1,58 @@
+"""Runs the recipe of a Reactive Transformer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.tokenizer import train_tokenizer
+from rxlm.recipes.recipe import ReactiveRecipe, Recipe
+from rxlm.recipes.run_results import RunResults
+from rxlm.recipes.training_run import TrainingRun
+from rxlm.rxt.models import RxTAlpha
+
+R = TypeVar("R", bound=Recipe)
+
+
+class RxTRun(TrainingRun[R, RxTAlpha]):
+    """A run whose model is a Reactive Transformer: its corpus measures it."""
+
+    def load_model(self, folder: Path) -> RxTAlpha:
+        """Load a model."""
+        return RxTAlpha.from_pretrained(folder).train()
+
+    def save_model(self, model: RxTAlpha, folder: Path) -> None:
+        """Save a model; its tokenizer comes along."""
+        model.save_pretrained(folder)
+
+    def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:
+        """Return the corpus's figures."""
+        return self.corpus.evaluate(model)
+
+    def measure(self, model: RxTAlpha) -> RunResults:
+        """Return the corpus's results."""
+        return self.corpus.results(model)
+
+
+class ReactiveRun(RxTRun[ReactiveRecipe]):
+    """A run in which a Reactive Transformer is trained from the beginning; raises as `TrainingRun` does."""
+
+    def first_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Train a tokenizer on the corpus."""
+        recipe = self.recipe
+        return train_tokenizer(self.corpus.texts(), recipe.vocab_size, whole_words=recipe.whole_words)
+
+    def new_model(self) -> RxTAlpha:
+        """Return a model with its first weights."""
+        recipe, size = self.recipe, {"vocab_size": len(self.tokenizer)}
+        torch.manual_seed(recipe.seed)
+        return RxTAlpha(
+            recipe.decoder.replace(**size),
+            recipe.encoder.replace(**size),
+            recipe.memory,
+            self.tokens,
+            self.tokenizer,
+            recipe.memory.variant,
+        )
