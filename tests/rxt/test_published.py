@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from published_fixtures import BETA_TOKENS, PublishedModel, published_config
 from rxlm.config import ConfigError
-from rxlm.rxt import published
+from rxlm.rxt import published, published_weights
 from rxlm.rxt.hub import CheckpointError
 from rxlm.rxt.models import RxTAlpha, RxTBeta
 
@@ -459,7 +459,7 @@ def test_writing_inverts_reading(case, tmp_path):
     values = published.model_config(reference.config, reference.tensors)
     model = load(reference, tmp_path)
     for name, tensor in model.state_dict().items():
-        for source in published.sources(name, values):
+        for source in published_weights.sources(name, values):
             written = source.write(tensor)
             assert torch.equal(source.read(written), tensor)
             for part, value in written.items():

@@ -32,7 +32,7 @@ def half_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor |
 
 
 class _HalfAttention(torch.autograd.Function):
-    """Query heads that share keys are one long list of queries."""
+    """Folds query heads that share keys into the query axis: their queries are one long list."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:

@@ -57,7 +57,7 @@ class RotaryEmbedding(nn.Module):
             frequencies = 1.0 / self.base**exponents
         else:
             frequencies = torch.tensor(self.pair_frequencies, dtype=torch.float32, device=device)
-        # A pair's twice in a row, negated in its first place: so cosine and sine come out as `Rotation` wants them.
+        # Each frequency twice, first negated: the cosine is even and the sine odd, as `Rotation` wants them.
         return torch.stack((-frequencies, frequencies), dim=-1).flatten()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:

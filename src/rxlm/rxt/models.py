@@ -13,7 +13,8 @@ from rxlm.data.padding import padded
 from rxlm.data.tokenizer import load_tokenizer_from_hf_hub
 from rxlm.memory import MemoryConfig, MemoryState
 from rxlm.memory.slots.config import MemoryAttentionVariant
-from rxlm.rxt import published
+from rxlm.rxt import published, published_weights
+from rxlm.rxt.checkpoint_files import CheckpointError, CheckpointFiles
 from rxlm.rxt.config import (
     DecoderConfig,
     EncoderConfig,
@@ -25,7 +26,6 @@ from rxlm.rxt.core import RxTModel
 from rxlm.rxt.current_memory import CurrentMemory
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.encoder import RxTEncoder
-from rxlm.rxt.hub import CheckpointError, CheckpointFiles
 from rxlm.rxt.memory_attention import RxTMemoryAttention
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.text import TextCodec
@@ -323,7 +323,7 @@ class RxTAlpha(RxTModel):
         with torch.device("meta"):
             shape = kind.from_config_dict(values)
         expected = [name for name in shape.state_dict() if name not in shape.stored_ties()]
-        weights = published.translate_weights(expected, tensors, values)
+        weights = published_weights.translate_weights(expected, tensors, values)
         return kind._from_state(values, weights, files.name)  # type: ignore[return-value]
 
 

@@ -153,7 +153,7 @@ class MemoryAttentionConfig(MemoryConfig):
         """Reject fields that write='copy' ignores."""
         if self.write == "attention":
             return
-        default = MemoryAttentionConfig(attention=AttentionConfig(num_heads=self.num_heads))
+        default = MemoryAttentionConfig(attention=AttentionConfig(num_heads=self.attention.num_heads))
         unheeded = ["slot_identity", "rope_base"]
         if not self.attends:
             unheeded += [
@@ -175,11 +175,6 @@ class MemoryAttentionConfig(MemoryConfig):
     def consolidation_heads(self) -> HeadCounts:
         """Query and key/value heads of the attention among slots."""
         return self.attention_among_slots.heads
-
-    @property
-    def num_heads(self) -> int:
-        """Heads H of the model, of which each attention has some."""
-        return self.attention.num_heads
 
     @property
     def initial_scale(self) -> float:
