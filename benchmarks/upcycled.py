@@ -36,10 +36,10 @@ from rxlm.data.tokenizer import encode_text
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
 from rxlm.mrq_bench.loading import ModelOptions, load_respondent
 from rxlm.mrq_bench.protocol import Control, LanguageRespondent
+from rxlm.mrq_bench.replies import replies_of
 from rxlm.mrq_bench.reports.cost import cost
 from rxlm.mrq_bench.rxt_model import RxTRespondent
 from rxlm.mrq_bench.scoring import ValueScorer
-from rxlm.mrq_bench.walking import walk
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.upcycling import upcycle
 
@@ -160,7 +160,7 @@ def recall(respondent: LanguageRespondent, dialogues: Sequence[Dialogue], contro
     grades: Counter[str] = Counter()
     examples = []
     for start in range(0, len(dialogues), 32):
-        for reply in walk(respondent, dialogues[start : start + 32], control):
+        for reply in replies_of(respondent, dialogues[start : start + 32], control):
             question = reply.turn.question
             if question is None or question.distance is None:
                 continue

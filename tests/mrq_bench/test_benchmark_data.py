@@ -13,7 +13,7 @@ from rxlm.mrq_bench.benchmark_data import load_data
 from rxlm.mrq_bench.config import BenchmarkConfig
 from rxlm.mrq_bench.own_dialogues import read_own_dialogues
 from rxlm.mrq_bench.scoring import ValueScorer, audit
-from rxlm.mrq_bench.slot_questions import ask_for_slots
+from rxlm.mrq_bench.service_questions import ask_for_service_values
 
 STORIES = """\
 1 Mary moved to the bathroom.
@@ -106,13 +106,15 @@ def test_a_slot_is_asked_for_where_only_an_earlier_turn_names_it(tmp_path: Path)
     assert audit(data.dialogues, data.scorer).passed
 
 
-def test_of_several_slots_the_one_said_longest_ago_is_asked_for() -> None:
+def test_of_several_values_the_one_said_longest_ago_is_asked_for() -> None:
     turns = [
         Interaction("To Rome.", "Fine."),
         Interaction("On Monday.", "Fine."),
         Interaction("So?", "Rome on Monday."),
     ]
-    found = ask_for_slots(Dialogue(tuple(turns), details={"slots": {"city": ("Rome",), "day": ("Monday",)}}))
+    found = ask_for_service_values(
+        Dialogue(tuple(turns), details={"service_values": {"city": ("Rome",), "day": ("Monday",)}})
+    )
 
     assert found.turns[2].question == Question("city", ("Rome",), 2, 2)
 

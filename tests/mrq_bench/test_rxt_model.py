@@ -8,8 +8,8 @@ import torch
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.templates import interaction_ids
 from rxlm.mrq_bench.protocol import Control
+from rxlm.mrq_bench.replies import batches_of, replies_of
 from rxlm.mrq_bench.rxt_model import RxTRespondent
-from rxlm.mrq_bench.walking import batches_of, walk
 from rxlm.rxt.models import RxTAlpha
 from text_models import SENTENCES, tiny_text_model
 
@@ -34,7 +34,7 @@ def model() -> RxTAlpha:
 
 def answers_of(respondent: RxTRespondent, dialogues: Sequence[Dialogue], control: Control = "none") -> list[list[str]]:
     found: list[list[str]] = [[] for _ in dialogues]
-    for row, _, _, answer in walk(respondent, dialogues, control):
+    for row, _, _, answer in replies_of(respondent, dialogues, control):
         found[row].append(answer)
     return found
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rxlm.data.records import Dialogue
-from rxlm.mrq_bench.retention import Control
+from rxlm.mrq_bench.protocol import Control
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.recipe import ReactiveRecipe

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rxlm.cli import main
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.mrq_bench.loading import load_respondent
-from rxlm.mrq_bench.reading import perplexity, read_with_history
+from rxlm.mrq_bench.teacher_forcing import perplexity, predict_with_history
 from rxlm.recipes import LanguageModelRecipe, llm, open_run
 from rxlm.recipes.llm import LanguageModelRun
 from rxlm.recipes.phase import DialoguePhase
@@ -83,7 +83,7 @@ def test_reading_with_history_predicts_as_the_benchmark_does(folder: Path) -> No
     assert isinstance(run, LanguageModelRun)
     model = run.load_model(folder).eval()
     dialogues = list(run.corpus.held_out()[:3])
-    read = list(read_with_history(model, run.turn_tokenizer, dialogues, batch_size=2))
+    read = list(predict_with_history(model, run.turn_tokenizer, dialogues, batch_size=2))
     assert len(read) == sum(map(len, dialogues))
 
     respondent = load_respondent(str(folder))

@@ -18,7 +18,7 @@ from rxlm.mrq_bench.config import BenchmarkConfig
 from rxlm.mrq_bench.loading import ModelOptions, load_respondent
 from rxlm.mrq_bench.protocol import LanguageRespondent
 from rxlm.mrq_bench.report_page import write_report
-from rxlm.mrq_bench.results import RESULTS_FILE, Results, measure, read_results
+from rxlm.mrq_bench.results import RESULTS_FILE, BenchmarkResults, measure, read_results
 from rxlm.mrq_bench.runner import ANSWERS_FILE, run_identity, stamp_of
 from rxlm.mrq_bench.runner import Progress as Report
 from rxlm.mrq_bench.scoring import audit as audit_scorer
@@ -115,7 +115,7 @@ def _run(
     folder: Path | None,
     console: Console,
     is_one_of_many: bool = False,
-) -> tuple[Results, Path]:
+) -> tuple[BenchmarkResults, Path]:
     respondent = load_respondent(name, options, strict=not is_one_of_many)
     stamp = stamp_of(run_identity(respondent, data, config))
     label = _label(name, respondent)
@@ -152,7 +152,7 @@ def _label(name: str, respondent: LanguageRespondent) -> str:
     return label if history == "full" else f"{label}-{history.replace(':', '-')}"
 
 
-def _with_own_names(results: list[Results]) -> list[Results]:
+def _with_own_names(results: list[BenchmarkResults]) -> list[BenchmarkResults]:
     """Number results whose names are the same."""
     names = [str(result["name"]) for result in results]
     return [

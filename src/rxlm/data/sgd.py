@@ -19,8 +19,8 @@ def read_sgd(path: PathLike) -> list[Dialogue]:
     """Read the dialogues of a .jsonl or .jsonl.gz file, one per line.
 
     A line is `{"id", "services", "turns": [["U", text], ["S", text], ...], "final_state": {service: {slot: [value]}}}`.
-    `details` of a dialogue holds its "id", "services", "licence", and "slots": the values that the user and the system
-    agreed on, as {"Restaurants_1.city": ("Palo Alto",)}. `RecordError` names the line that does not fit.
+    `details` of a dialogue holds its "id", "services", "licence", and "service_values": the values that the user and
+    the system agreed on, as {"Restaurants_1.city": ("Palo Alto",)}. `RecordError` names the line that does not fit.
     """
     return list(_dialogues(Path(path)))
 
@@ -49,10 +49,15 @@ def _dialogue(record: Any, place: str) -> Dialogue:
                 f"{place}, turns[{number}]: expected ['U', text] and ['S', text], found {turns[number]!r:.80}"
             )
         interactions.append(Interaction(*texts))
-    slots = {
+    service_values = {
         f"{service}.{slot}": tuple(values)
         for service, state in record.get("final_state", {}).items()
         for slot, values in state.items()
     }
-    details = {"id": record.get("id", ""), "services": record.get("services", []), "slots": slots, "licence": LICENCE}
+    details = {
+        "id": record.get("id", ""),
+        "services": record.get("services", []),
+        "service_values": service_values,
+        "licence": LICENCE,
+    }
     return Dialogue(tuple(interactions), place, details)

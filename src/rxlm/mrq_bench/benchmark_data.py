@@ -14,7 +14,7 @@ from rxlm.data.sgd import read_sgd
 from rxlm.mrq_bench.config import BenchmarkConfig, digest
 from rxlm.mrq_bench.own_dialogues import read_own_dialogues
 from rxlm.mrq_bench.scoring import SameAnswerScorer, Scorer, ValueScorer, asked
-from rxlm.mrq_bench.slot_questions import SlotScorer, ask_for_slots, slot_values
+from rxlm.mrq_bench.service_questions import ServiceScorer, ask_for_service_values, service_values
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def load_data(config: BenchmarkConfig) -> BenchmarkData:
     if config.data == "sgd":
         every = read_sgd(config.source)
         chosen = _part(every, config)
-        values = slot_values(every)
-        group = DialogueSet("sgd", [ask_for_slots(dialogue) for dialogue in chosen])
+        values = service_values(every)
+        group = DialogueSet("sgd", [ask_for_service_values(dialogue) for dialogue in chosen])
         note = "A question is a turn whose reference answer names a slot value that was said in an earlier turn only."
-        return BenchmarkData("sgd", (group,), SlotScorer(values), (note, "The data is under CC BY-SA 4.0."))
+        return BenchmarkData("sgd", (group,), ServiceScorer(values), (note, "The data is under CC BY-SA 4.0."))
     dialogues = read_own_dialogues(config.source)
     values = _expected_by_kind(dialogues)
     return BenchmarkData("jsonl", (DialogueSet("dialogues", _part(dialogues, config)),), ValueScorer(values))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rxlm.mrq_bench.figures import Plot, draw_cost, draw_curve, recall_axes
-from rxlm.mrq_bench.results import OWN, Results
+from rxlm.mrq_bench.results import OWN, BenchmarkResults
 from rxlm.mrq_bench.tables import CONTROL_NAMES, summary_table
 from rxlm.reporting import plots
 from rxlm.reporting.page import Page
@@ -18,7 +18,7 @@ PLOT_FILE = "comparison.png"
 BROKEN = ("dashed", "dotted", "dashdot")
 
 
-def check_comparable(results: Sequence[Results]) -> None:
+def check_comparable(results: Sequence[BenchmarkResults]) -> None:
     """Raise ValueError unless all were measured on the same dialogues, by the same scorer."""
     first = results[0]
     for other in results[1:]:
@@ -33,7 +33,7 @@ def check_comparable(results: Sequence[Results]) -> None:
                 )
 
 
-def write_comparison(results: Sequence[Results], folder: Path) -> Path:
+def write_comparison(results: Sequence[BenchmarkResults], folder: Path) -> Path:
     """Write `comparison.png` and `comparison.html`, and return the page's path."""
     check_comparable(results)
     plot = comparison_plot(results)
@@ -49,7 +49,7 @@ def write_comparison(results: Sequence[Results], folder: Path) -> Path:
     return folder / PAGE_FILE
 
 
-def comparison_plot(results: Sequence[Results]) -> Plot:
+def comparison_plot(results: Sequence[BenchmarkResults]) -> Plot:
     """Draw recall against distance, each model with its empty memory, and the time to the first token."""
     titles = {"retention": "exact answers by distance", "cost": "time to the first token (ms)"}
     shown = [name for name in titles if all(result["reports"].get(name) for result in results)]
@@ -76,7 +76,7 @@ def comparison_plot(results: Sequence[Results]) -> Plot:
     return Plot("comparison", figure, caption, "Recall by distance and time to the first token by turn.")
 
 
-def _draw_empty_memories(axes: "Axes", results: Sequence[Results]) -> None:
+def _draw_empty_memories(axes: "Axes", results: Sequence[BenchmarkResults]) -> None:
     """Draw the controls over all models, each broken in another way: most of them lie on one another, near zero."""
     for number, result in enumerate(results):
         empty = result["reports"]["retention"]["curves"].get("empty")
@@ -86,7 +86,7 @@ def _draw_empty_memories(axes: "Axes", results: Sequence[Results]) -> None:
             plots.line_plot(axes, distances, recall, label, None, color, dash=BROKEN[number % len(BROKEN)])
 
 
-def _share_embeddings(results: Sequence[Results]) -> bool:
+def _share_embeddings(results: Sequence[BenchmarkResults]) -> bool:
     reports = [result["reports"].get("language") for result in results]
     names = {report["embeddings"] for report in reports if report}
     return len(names) < 1 or (len(names) == 1 and OWN not in names)

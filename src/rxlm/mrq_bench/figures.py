@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rxlm.mrq_bench.half_life import curve_at
-from rxlm.mrq_bench.results import Results
+from rxlm.mrq_bench.results import BenchmarkResults
 from rxlm.mrq_bench.tables import CONTROL_NAMES, half_life
 from rxlm.reporting import plots
 
@@ -29,7 +29,7 @@ class Plot(NamedTuple):
     alt: str
 
 
-def plots_of(results: Results) -> Iterator[Plot]:
+def plots_of(results: BenchmarkResults) -> Iterator[Plot]:
     """Draw every report that is there."""
     reports = results["reports"]
     drawings = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from rxlm.mrq_bench.answers import Answer
 from rxlm.mrq_bench.figures import plots_of
-from rxlm.mrq_bench.results import Results
+from rxlm.mrq_bench.results import BenchmarkResults
 from rxlm.mrq_bench.tables import DISTANCE_TITLE, distance_table, summary_table
 from rxlm.reporting.page import Page
 from rxlm.reporting.plots import save_png
@@ -25,7 +25,7 @@ HEADINGS = {
 }
 
 
-def write_report(results: Results, answers: Sequence[Answer], folder: Path) -> Path:
+def write_report(results: BenchmarkResults, answers: Sequence[Answer], folder: Path) -> Path:
     """Write a PNG for every plot and `report.html`, which holds them all, and return the page's path."""
     page = Page(f"Memory benchmark: {results['name']}")
     data = results["data"]

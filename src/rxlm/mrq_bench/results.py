@@ -23,7 +23,7 @@ RESULTS_FILE = "results.json"
 FORMAT = 1
 OWN = "the model's own"
 
-Results = Mapping[str, Any]
+BenchmarkResults = Mapping[str, Any]
 
 
 def measure(
@@ -35,7 +35,7 @@ def measure(
     *,
     embedder: tuple[str, LanguageRespondent] | None = None,
     progress: Progress = lambda done, total, label: None,
-) -> Results:
+) -> BenchmarkResults:
     """Ask a model everything, make the reports, write `results.json` into the folder, and return what is in it.
 
     Args:
@@ -73,7 +73,7 @@ def measure(
     return json.loads(text)
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: Path) -> BenchmarkResults:
     """Read the results of a run; ValueError where they are of another format."""
     path = folder / RESULTS_FILE
     results = json.loads(path.read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def read_results(folder: Path) -> Results:
     return results
 
 
-def _earlier_reports(folder: Path, results: Results) -> Mapping[str, Any]:
+def _earlier_reports(folder: Path, results: BenchmarkResults) -> Mapping[str, Any]:
     """Return the reports that this very run, by this version, has left in the folder."""
     if not (folder / RESULTS_FILE).is_file():
         return {}

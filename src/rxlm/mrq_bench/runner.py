@@ -11,7 +11,7 @@ from rxlm.mrq_bench.answers import Answer, AnswerLog, Place
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
 from rxlm.mrq_bench.config import BenchmarkConfig, difference, digest
 from rxlm.mrq_bench.protocol import WITHOUT_HISTORY, Control, Respondent, check_control
-from rxlm.mrq_bench.walking import batches_of, walk
+from rxlm.mrq_bench.replies import batches_of, replies_of
 
 RUN_FILE = "run.json"
 ANSWERS_FILE = "answers.jsonl"
@@ -106,7 +106,7 @@ def _jobs(data: BenchmarkData, config: BenchmarkConfig) -> Iterator[Job]:
 def _answers(respondent: Respondent, data: BenchmarkData, job: Job) -> list[Answer]:
     dialogues = [job.group.dialogues[row] for row in job.rows]
     found = []
-    for row, number, turn, text in walk(respondent, dialogues, job.control):
+    for row, number, turn, text in replies_of(respondent, dialogues, job.control):
         grade = None if turn.question is None else str(data.scorer.grade(text, turn))
         place = Place(job.group.name, job.control, job.rows[row], number)
         found.append(Answer(place, dialogues[row].source, turn.query, text, turn.answer, turn.question, grade))

@@ -1,9 +1,9 @@
-"""Results as tables of text, for the terminal and for the page."""
+"""BenchmarkResults as tables of text, for the terminal and for the page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rxlm.mrq_bench.results import Results
+from rxlm.mrq_bench.results import BenchmarkResults
 
 CONTROL_NAMES = {
     "none": "the model",
@@ -24,7 +24,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def distance_table(results: Results) -> Table:
+def distance_table(results: BenchmarkResults) -> Table:
     """Return recall in percent by set (rows) and distance in turns (columns), and half of its 95 % interval."""
     by_set = (results["reports"].get("retention") or {}).get("by_set", {})
     ranges = _in_order(by_set)
@@ -32,7 +32,7 @@ def distance_table(results: Results) -> Table:
     return Table(["dialogues", *ranges], rows)
 
 
-def summary_table(results: Sequence[Results]) -> Table:
+def summary_table(results: Sequence[BenchmarkResults]) -> Table:
     """Return the headline figures with their 95 % intervals, a column a model; rows that nobody has are left out."""
     rows = []
     for label, cell in FIGURES:

@@ -3,15 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from rxlm.data.babi import TASK_NOTES, hold_out, read_babi
 from rxlm.data.dialogue_pieces import DrawnConversations, answerable_pieces, question_windows
 from rxlm.data.facts import texts_of
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import is_same_answer
-from rxlm.mrq_bench.reading import perplexity, read_dialogues
-from rxlm.mrq_bench.retention import Control, answer_dialogues
+from rxlm.mrq_bench.answered_questions import CONTROLS, answer_questions
+from rxlm.mrq_bench.protocol import Control
+from rxlm.mrq_bench.teacher_forcing import perplexity, predict_answers
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import converse
@@ -76,19 +77,19 @@ class BabiCorpus(Corpus):
         Returns exact accuracy, the headline's mean first, and the perplexity of reference answers.
         """
         right: dict[int, list[bool]] = defaultdict(list)
-        reads = list(read_dialogues(model, self.held_out()))
-        for read in reads:
-            if read.turn.question is not None:
-                right[read.dialogue.details["task"]].append(read.is_exact)
+        predicted = list(predict_answers(model, self.held_out()))
+        for answer in predicted:
+            if answer.turn.question is not None:
+                right[answer.dialogue.details["task"]].append(answer.is_exact)
         accuracy = {task: fmean(exact) for task, exact in sorted(right.items())}
         aim = [share for task, share in accuracy.items() if task in AIM_TASKS]
         means = ({"accuracy_headline": fmean(aim)} if aim else {}) | {"accuracy": fmean(accuracy.values())}
         by_name = {f"accuracy/task_{task}": share for task, share in accuracy.items()}
-        return means | by_name | {"perplexity": perplexity(reads, is_follow_up)}
+        return means | by_name | {"perplexity": perplexity(predicted, is_follow_up)}
 
     def results(self, model: RxTAlpha) -> RunResults:
         """Ask all held-out stories, with the memory and without."""
-        true, empty = (accuracy_by_task(model, self.validation, control) for control in get_args(Control))
+        true, empty = (accuracy_by_task(model, self.validation, control) for control in CONTROLS)
         rows = [
             (f"{task}{'*' if task in TASK_NOTES else ''}", f"{share:.1%}", f"{empty[task][0]:.1%}", f"{count}")
             for task, (share, count) in true.items()
@@ -128,6 +129,6 @@ def accuracy_by_task(
     def is_right(answer: str, question: Question) -> bool:
         return is_same_answer(answer, question.expected[0])
 
-    for answer in answer_dialogues(model.eval(), sorted(stories, key=len), is_right, control=control):
+    for answer in answer_questions(model.eval(), sorted(stories, key=len), is_right, control=control):
         right[tasks[answer.dialogue]].append(answer.is_right)
     return {task: (fmean(answers), len(answers)) for task, answers in sorted(right.items())}

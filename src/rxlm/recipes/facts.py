@@ -8,7 +8,7 @@ from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
 from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.mrq_bench.retention import Control
+from rxlm.mrq_bench.protocol import Control
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.phase import DialoguePhase

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
-from rxlm.mrq_bench.reading import ReadTurn, perplexity, read_with_history
+from rxlm.mrq_bench.teacher_forcing import PredictedAnswer, perplexity, predict_with_history
 from rxlm.nn.heads import ATTENTION_VARIANTS
 from rxlm.recipes.babi import babi
 from rxlm.recipes.batch_maker import BatchMaker
@@ -185,16 +185,16 @@ class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
 
     def evaluate(self, model: DecoderLMForCausalLM) -> Mapping[str, float]:
         """Return the share of questions (of all answers, where none is asked) predicted exactly, and perplexity."""
-        read = list(read_with_history(model, self.turn_tokenizer, self.corpus.held_out()))
-        asked = [each for each in read if is_question(each)] or read
-        return {"exact": fmean(each.is_exact for each in asked), "perplexity": perplexity(read, is_follow_up)}
+        predicted = list(predict_with_history(model, self.turn_tokenizer, self.corpus.held_out()))
+        asked = [each for each in predicted if is_question(each)] or predicted
+        return {"exact": fmean(each.is_exact for each in asked), "perplexity": perplexity(predicted, is_follow_up)}
 
     def measure(self, model: DecoderLMForCausalLM) -> RunResults:
         """Return exact answers by their distance from what they need, as predicted from the whole conversation."""
-        read = list(read_with_history(model.eval(), self.turn_tokenizer, self.corpus.held_out()))
+        predicted = list(predict_with_history(model.eval(), self.turn_tokenizer, self.corpus.held_out()))
         rows = [
-            ("all turns after the first", *_cells([each for each in read if is_follow_up(each)])),
-            ("questions", *_cells([each for each in read if is_question(each)])),
+            ("all turns after the first", *_cells([each for each in predicted if is_follow_up(each)])),
+            ("questions", *_cells([each for each in predicted if is_question(each)])),
         ]
         note = (
             "Reference answers of held-out dialogues, each predicted from all that was said before it. For answers "
@@ -204,9 +204,9 @@ class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
         return RunResults((table,))
 
 
-def _cells(read: list[ReadTurn]) -> tuple[str, str, str]:
-    exact = f"{fmean(each.is_exact for each in read):.1%}" if read else ""
-    return exact, f"{perplexity(read):.3f}" if read else "", str(len(read))
+def _cells(predicted: list[PredictedAnswer]) -> tuple[str, str, str]:
+    exact = f"{fmean(each.is_exact for each in predicted):.1%}" if predicted else ""
+    return exact, f"{perplexity(predicted):.3f}" if predicted else "", str(len(predicted))
 
 
 def llm() -> LanguageModelRecipe:

@@ -6,8 +6,10 @@ from statistics import fmean
 
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import Grade, grade
-from rxlm.mrq_bench.reading import perplexity, read_dialogues
-from rxlm.mrq_bench.retention import DISTANCE_RANGES, Control, accuracy_by_distance, answer_dialogues
+from rxlm.mrq_bench.answered_questions import accuracy_by_distance, answer_questions
+from rxlm.mrq_bench.protocol import Control
+from rxlm.mrq_bench.ranges import DISTANCE_RANGES, Range
+from rxlm.mrq_bench.teacher_forcing import perplexity, predict_answers
 from rxlm.recipes.perplexities import is_follow_up
 from rxlm.recipes.run_results import ResultTable
 from rxlm.rxt.models import RxTAlpha
@@ -24,14 +26,14 @@ class RecallTest:
     """
 
     values: Mapping[str, Sequence[str]]
-    ranges: Sequence[tuple[int, int]] = DISTANCE_RANGES
+    ranges: Sequence[Range] = DISTANCE_RANGES
     max_answer_tokens: int | None = None
 
     def by_distance(
         self, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
     ) -> Mapping[str, tuple[float, int]]:
         """Return the share of right answers and the number of questions, by range of distances."""
-        answered = answer_dialogues(
+        answered = answer_questions(
             model.eval(), dialogues, self._is_right, control=control, max_answer_tokens=self.max_answer_tokens
         )
         return accuracy_by_distance(answered, self.ranges)
@@ -39,7 +41,7 @@ class RecallTest:
     def figures(self, model: RxTAlpha, dialogues: Sequence[Dialogue]) -> Mapping[str, float]:
         """Return recall, its mean over ranges first, and the perplexity of reference answers."""
         by_distance = {f"recall/{name}": share for name, (share, _) in self.by_distance(model, dialogues).items()}
-        perplexities = {"perplexity": perplexity(read_dialogues(model, dialogues), is_follow_up)}
+        perplexities = {"perplexity": perplexity(predict_answers(model, dialogues), is_follow_up)}
         return {"recall": fmean(by_distance.values())} | by_distance | perplexities
 
     def table(self, model: RxTAlpha, dialogues: Mapping[int, Sequence[Dialogue]], title: str, note: str) -> ResultTable:

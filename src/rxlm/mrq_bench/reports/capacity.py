@@ -2,16 +2,8 @@
 
 from typing import Any
 
-from rxlm.mrq_bench.reports.recall import (
-    DISTANCE_RANGES,
-    FACT_RANGES,
-    Findings,
-    distance_of,
-    facts_of,
-    in_ranges,
-    label,
-    plain,
-)
+from rxlm.mrq_bench.ranges import DISTANCE_RANGES, FACT_RANGES, in_ranges, label
+from rxlm.mrq_bench.reports.recall import Findings, distance_of, facts_of, plain
 
 
 def capacity(findings: Findings) -> dict[str, Any] | None:

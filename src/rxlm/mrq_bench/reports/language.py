@@ -13,8 +13,8 @@ from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
 from rxlm.mrq_bench.bleu import SIGNATURE, corpus_bleu, sentence_bleu
 from rxlm.mrq_bench.composite import TURNS_AFTER_THE_FIRST, Embed, Terms, turn_terms
 from rxlm.mrq_bench.protocol import Control, LanguageRespondent
+from rxlm.mrq_bench.replies import batches_of
 from rxlm.mrq_bench.reports.recall import Findings, dialogue_of, plain
-from rxlm.mrq_bench.walking import batches_of
 
 MEMORIES: tuple[Control, ...] = ("none", "empty", "shuffled")
 MOST_DIALOGUES = 100

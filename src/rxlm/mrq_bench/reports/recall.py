@@ -1,6 +1,6 @@
-"""What the reports on recall share: which answers count, in which ranges, and the figures' bootstrap."""
+"""What the reports on recall share: which answers count, and their shares with intervals."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,20 +8,6 @@ from rxlm.mrq_bench.answers import Answer, AnswerLog
 from rxlm.mrq_bench.benchmark_data import BenchmarkData
 from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.statistics import Bootstrap, Estimate
-
-Range = tuple[int, int]
-
-DISTANCE_RANGES: tuple[Range, ...] = ((1, 4), (5, 7), (8, 16), (17, 32), (33, 64), (65, 128), (129, 256), (257, 10**9))
-"""Distances in turns for tables."""
-
-FINE_DISTANCES: tuple[Range, ...] = (
-    *((d, d) for d in range(1, 5)), (5, 6), (7, 8), (9, 12), (13, 16), (17, 24), (25, 32), (33, 48), (49, 64), (65, 96),
-    (97, 128), (129, 192), (193, 256), (257, 512), (513, 1024),
-)  # fmt: skip
-"""Distances in turns for curves."""
-
-FACT_RANGES: tuple[Range, ...] = (*((n, n) for n in range(1, 9)), (9, 12), (13, 16), (17, 24), (25, 10**9))
-"""Numbers of facts held."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +63,6 @@ def distance_of(answer: Answer) -> int:
 def facts_of(answer: Answer) -> int:
     """Return the number of facts held when a question was asked; 0 where not known."""
     return answer.question.facts_held if answer.question is not None else 0
-
-
-def label(bounds: Range) -> str:
-    """Return a range as people write it: "3", "5-7", "257 or more"."""
-    low, high = bounds
-    return str(low) if low == high else f"{low} or more" if high >= 10**9 else f"{low}-{high}"
-
-
-def in_ranges(
-    answers: Sequence[Answer], ranges: Sequence[Range], size: Callable[[Answer], int]
-) -> dict[Range, list[Answer]]:
-    """Sort answers by the range that their size falls in; only ranges that have any."""
-    found = {bounds: [a for a in answers if bounds[0] <= size(a) <= bounds[1]] for bounds in ranges}
-    return {bounds: inside for bounds, inside in found.items() if inside}
 
 
 def plain(estimate: Estimate | None) -> dict[str, Any] | None:

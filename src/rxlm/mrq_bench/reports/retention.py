@@ -4,18 +4,8 @@ from typing import Any
 
 from rxlm.mrq_bench.half_life import Outcome, fit_half_life
 from rxlm.mrq_bench.protocol import Control
-from rxlm.mrq_bench.reports.recall import (
-    DISTANCE_RANGES,
-    FACT_RANGES,
-    FINE_DISTANCES,
-    Findings,
-    dialogue_of,
-    distance_of,
-    facts_of,
-    in_ranges,
-    label,
-    plain,
-)
+from rxlm.mrq_bench.ranges import DISTANCE_RANGES, FACT_RANGES, FINE_DISTANCES, in_ranges, label
+from rxlm.mrq_bench.reports.recall import Findings, dialogue_of, distance_of, facts_of, plain
 
 
 def retention(findings: Findings, controls: tuple[Control, ...]) -> dict[str, Any]:

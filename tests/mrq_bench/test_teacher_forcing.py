@@ -1,4 +1,4 @@
-"""Reading gives the losses of a naive walk, in batches of any size, and the memory that is asked for."""
+"""Teacher forcing gives the losses of a naive pass, in batches of any size, from the memory that a control says."""
 
 import math
 
@@ -10,7 +10,8 @@ from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue
 from rxlm.memory import MemoryState
-from rxlm.mrq_bench.reading import perplexity, read_dialogues
+from rxlm.mrq_bench.protocol import Control
+from rxlm.mrq_bench.teacher_forcing import perplexity, predict_answers
 from rxlm.rxt.models import RxTAlpha
 from text_models import tiny_text_model
 
@@ -28,7 +29,7 @@ def dialogues() -> list[Dialogue]:
 
 @torch.no_grad()
 def naive(model: RxTAlpha, dialogue: Dialogue, empty: bool) -> list[tuple[float, int]]:
-    """Walk one dialogue alone, token by token."""
+    """Predict one dialogue alone, token by token."""
     tokens, memory, losses = model.tokenizer_config, model.init_memory(1, seed=0), []
     for turn in dialogue.turns:
         ids = model.tokenize_full_interaction(turn.query, turn.answer)["input_ids"]
@@ -41,44 +42,44 @@ def naive(model: RxTAlpha, dialogue: Dialogue, empty: bool) -> list[tuple[float,
     return losses
 
 
-@pytest.mark.parametrize("memory", ["true", "empty"])
+@pytest.mark.parametrize("control", ["none", "empty"])
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_losses_are_those_of_a_walk_alone(
-    model: RxTAlpha, dialogues: list[Dialogue], memory: str, batch_size: int
+def test_losses_are_those_of_a_dialogue_alone(
+    model: RxTAlpha, dialogues: list[Dialogue], control: Control, batch_size: int
 ) -> None:
-    read = list(read_dialogues(model, dialogues, memory=memory, batch_size=batch_size))  # type: ignore[arg-type]
-    expected = {dialogue.source: naive(model, dialogue, memory == "empty") for dialogue in dialogues}
+    predicted = list(predict_answers(model, dialogues, control=control, batch_size=batch_size))
+    expected = {dialogue.source: naive(model, dialogue, control == "empty") for dialogue in dialogues}
 
-    assert len(read) == sum(map(len, dialogues))
-    for turn in read:
-        loss, tokens = expected[turn.dialogue.source][turn.number]
-        assert turn.loss == pytest.approx(loss, rel=1e-6)
-        assert turn.tokens == tokens
+    assert len(predicted) == sum(map(len, dialogues))
+    for answer in predicted:
+        loss, tokens = expected[answer.dialogue.source][answer.number]
+        assert answer.loss == pytest.approx(loss, rel=1e-6)
+        assert answer.tokens == tokens
     total, count = (
         sum(column) for column in zip(*(pair for pairs in expected.values() for pair in pairs), strict=True)
     )
-    assert perplexity(read) == pytest.approx(math.exp(total / count))
-    assert perplexity(read, lambda turn: turn.number == 99) != perplexity(read)
+    assert perplexity(predicted) == pytest.approx(math.exp(total / count))
+    assert math.isnan(perplexity(predicted, lambda answer: answer.number == 99))
 
 
-def test_another_dialogues_memory_is_read_with_and_the_own_one_updated(
+def test_shuffled_predicts_from_another_dialogues_memory_and_updates_its_own(
     model: RxTAlpha, dialogues: list[Dialogue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = [dialogues[0], dialogues[2]]
     seen: list[MemoryState] = []
     decode = model.decode
     monkeypatch.setattr(model, "decode", lambda ids, memory: seen.append(memory) or decode(ids, memory))
-    list(read_dialogues(model, pair, memory="true"))
+    list(predict_answers(model, pair, control="none"))
     true = seen.copy()
     seen.clear()
-    list(read_dialogues(model, pair, memory="shuffled"))
+    list(predict_answers(model, pair, control="shuffled"))
 
     for own, other in zip(true, seen, strict=True):
         assert torch.equal(own.slots[:, [1, 0]], other.slots)
 
 
 def test_what_makes_no_sense_is_refused(model: RxTAlpha, dialogues: list[Dialogue]) -> None:
-    with pytest.raises(ValueError, match="memory must be one of true, empty, shuffled, got 'none'"):
-        list(read_dialogues(model, dialogues, memory="none"))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="needs two dialogues"):
-        list(read_dialogues(model, dialogues[:1], memory="shuffled"))
+    with pytest.raises(ValueError, match="control must be one of none, empty, shuffled, got 'full-history'"):
+        list(predict_answers(model, dialogues, control="full-history"))
+    with pytest.raises(ValueError, match="needs at least two dialogues"):
+        list(predict_answers(model, dialogues[:1], control="shuffled"))

@@ -1,4 +1,4 @@
-"""Lead a model through dialogues, turn by turn and many at once."""
+"""A model's replies to dialogues, turn by turn and many at once."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -17,8 +17,8 @@ class Reply(NamedTuple):
     answer: str
 
 
-def walk(respondent: Respondent, dialogues: Sequence[Dialogue], control: Control = "none") -> Iterator[Reply]:
-    """Live through a batch of dialogues of any lengths, and yield the answers to all their turns, turn by turn.
+def replies_of(respondent: Respondent, dialogues: Sequence[Dialogue], control: Control = "none") -> Iterator[Reply]:
+    """Let a model answer a batch of dialogues of any lengths, and yield its replies to all their turns, turn by turn.
 
     Under a control that leaves no history only turns with a question are answered: the others change nothing.
     """

@@ -1,4 +1,4 @@
-"""The retention measure says what a model remembers: an oracle is always right, a window falls off at its edge."""
+"""Accuracy by distance says what a model remembers, and each answer comes from the memory of the turns before it."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ import torch
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.mrq_bench.retention import Answer, accuracy_by_distance, answer_dialogues
+from rxlm.mrq_bench.answered_questions import AnsweredQuestion, accuracy_by_distance, answer_questions
 from text_models import tiny_text_model
 
 
-def answers_of(oracle: "Oracle", dialogues: Sequence[Dialogue]) -> list[Answer]:
+def answers_of(oracle: "Oracle", dialogues: Sequence[Dialogue]) -> list[AnsweredQuestion]:
     return [
-        Answer(d.source, n, turn.query, "", turn.question, oracle.knows(turn.question))
+        AnsweredQuestion(d.source, n, turn.query, "", turn.question, oracle.knows(turn.question))
         for d in dialogues
         for n, turn in enumerate(d.turns)
         if turn.question is not None
@@ -52,7 +52,7 @@ def test_each_answer_comes_from_the_memory_of_the_turns_before() -> None:
         ),
         Dialogue((Interaction("Hello", "ok"), Interaction("You are kind.", "yes", None, asked))),
     ]
-    together = list(answer_dialogues(model, dialogues, lambda text, question: "Rex" in text))
+    together = list(answer_questions(model, dialogues, lambda text, question: "Rex" in text))
 
     for dialogue, answer in zip(dialogues, together, strict=True):
         model.reset_stm_state()
@@ -66,14 +66,18 @@ def test_the_control_answers_every_turn_from_an_empty_memory() -> None:
     model = tiny_text_model().double()
     asked = Question(kind="dog", expected=("Rex",), distance=1)
     turns = [Interaction("What is my dog called?", "Rex", None, asked)] * 3
-    answers = list(answer_dialogues(model, [Dialogue(tuple(turns))], lambda *_: True, control="empty"))
+    answers = list(answer_questions(model, [Dialogue(tuple(turns))], lambda *_: True, control="empty"))
 
     assert len({answer.answer for answer in answers}) == 1
 
 
-def test_an_unknown_control_is_refused() -> None:
-    with pytest.raises(ValueError, match="control must be one of none, empty"):
-        list(answer_dialogues(tiny_text_model(), [], lambda *_: True, control="shuffled"))  # type: ignore[arg-type]
+def test_a_control_that_the_model_cannot_answer_under_is_refused() -> None:
+    dialogues = list(FactGenerator(FactsConfig(num_turns=2)).dialogues(1))
+    with pytest.raises(
+        ValueError,
+        match="control must be one of none, empty, shuffled, never-updated for this model, got 'full-history'",
+    ):
+        list(answer_questions(tiny_text_model(), dialogues, lambda *_: True, control="full-history"))
 
 
 @pytest.fixture(autouse=True)

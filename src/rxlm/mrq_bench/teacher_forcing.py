@@ -1,8 +1,8 @@
-"""Reading: how well a model predicts the reference answers of dialogues, with its memory or without.
+"""Teacher forcing: how well a model predicts the reference answers of dialogues, with its memory or without.
 
-Every turn's reference answer is predicted from the query and the memory of the turns before, which hold the references,
-too. That is quicker than letting the model answer, and gives perplexities; an answer of which every token is the
-likeliest is one that greedy generation would give.
+Every turn's reference answer is predicted from the query and the memory of the turns before it, which hold reference
+answers too. This is faster than generating answers, and it gives perplexities. If every token of an answer is the
+likeliest one, greedy generation would give that answer.
 
 Shapes: B dialogues, T tokens of a turn.
 """
@@ -10,7 +10,6 @@ Shapes: B dialogues, T tokens of a turn.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +21,17 @@ from rxlm.data.batches import TurnBatch
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.memory import MemoryState
-from rxlm.mrq_bench.walking import batches_of
+from rxlm.mrq_bench.protocol import Control
+from rxlm.mrq_bench.replies import batches_of
 from rxlm.rxt.models import RxTAlpha
 
-ReadingMemory = Literal["true", "empty", "shuffled"]
+CONTROLS: tuple[Control, ...] = ("none", "empty", "shuffled")
+"""The controls under which answers can be predicted."""
 
 
 @dataclass(frozen=True)
-class ReadTurn:
-    """One reference answer: its cross-entropy in nats, its tokens, and whether each was the likeliest."""
+class PredictedAnswer:
+    """A reference answer: its cross-entropy in nats, its number of tokens, and whether each was the likeliest."""
 
     dialogue: Dialogue
     number: int
@@ -45,42 +46,42 @@ class ReadTurn:
 
 
 @torch.no_grad()
-def read_dialogues(
-    model: RxTAlpha, dialogues: Sequence[Dialogue], *, memory: ReadingMemory = "true", batch_size: int = 32
-) -> Iterator[ReadTurn]:
-    """Yield how a model predicts each answer of dialogues, those of like length together.
+def predict_answers(
+    model: RxTAlpha, dialogues: Sequence[Dialogue], *, control: Control = "none", batch_size: int = 32
+) -> Iterator[PredictedAnswer]:
+    """Yield how a model predicts each answer of dialogues. Dialogues of similar length share a batch.
 
     Args:
         model: the model, with its tokenizer.
         dialogues: dialogues of any lengths.
-        memory: "true"; "empty", the memory of a new conversation at every turn; or "shuffled", that of another
-            dialogue of the batch after as many turns.
-        batch_size: dialogues read at once.
+        control: "none": from the memory of the turns before; "empty": from the memory of a new conversation, at every
+            turn; "shuffled": from the memory of another dialogue of the batch after as many turns.
+        batch_size: dialogues of a batch.
     """
-    if memory not in get_args(ReadingMemory):
-        raise ValueError(f"memory must be one of {', '.join(get_args(ReadingMemory))}, got {memory!r}.")
+    if control not in CONTROLS:
+        raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {control!r}.")
+    if control == "shuffled" and len(dialogues) < 2:
+        raise ValueError(f"control 'shuffled' needs at least two dialogues, got {len(dialogues)}.")
     turn_tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=model.max_seq_len)
-    if memory == "shuffled" and len(dialogues) < 2:
-        raise ValueError("memory='shuffled' needs two dialogues at least: one has no other's memory to read with.")
     ordered = sorted(dialogues, key=len)
     for batch in batches_of(len(ordered), batch_size):
-        yield from _read_batch(model, [ordered[number] for number in batch], turn_tokenizer, memory)
+        yield from _predict_batch(model, [ordered[number] for number in batch], turn_tokenizer, control)
 
 
 @torch.no_grad()
-def read_with_history(
+def predict_with_history(
     model: PreTrainedModel, turn_tokenizer: TurnTokenizer, dialogues: Sequence[Dialogue], *, batch_size: int = 32
-) -> Iterator[ReadTurn]:
-    """Yield how a causal language model predicts each answer of dialogues from all that was said before.
+) -> Iterator[PredictedAnswer]:
+    """Yield how a causal language model predicts each answer of dialogues from everything said before it.
 
-    A dialogue is one text, turn after turn in the form of an interaction. Turns that do not fit the model's positions
-    are left out, the last ones first.
+    A dialogue is one text, turn after turn in the form of an interaction. The last turns are left out if they do not
+    fit the model's positions.
 
     Args:
         model: a causal language model of `transformers` over the turn tokenizer's tokens.
-        turn_tokenizer: of the turns.
+        turn_tokenizer: makes the token ids of a turn.
         dialogues: dialogues of any lengths.
-        batch_size: dialogues read at once.
+        batch_size: dialogues of a batch.
     """
     limit = model.config.max_position_embeddings
     ordered = sorted(dialogues, key=len)
@@ -96,11 +97,11 @@ def read_with_history(
                 if turn:
                     here = turns[row] == turn
                     loss, exact = float(losses[row, here].sum()), bool(right[row, here].all())
-                    yield ReadTurn(ordered[number], turn - 1, loss, int(here.sum()), exact)
+                    yield PredictedAnswer(ordered[number], turn - 1, loss, int(here.sum()), exact)
 
 
 def _one_text(dialogue: Dialogue, turn_tokenizer: TurnTokenizer, limit: int) -> tuple[Tensor, Tensor]:
-    """Return a dialogue's ids, and at tokens to be predicted the number of their turn, from 1, else 0; (T,) each."""
+    """Return the token ids of a dialogue, and at each token to be predicted its turn's number, from 1, else 0; (T,)."""
     ids: list[int] = []
     turns: list[int] = []
     for number, turn in enumerate(dialogue.turns, 1):
@@ -114,29 +115,31 @@ def _one_text(dialogue: Dialogue, turn_tokenizer: TurnTokenizer, limit: int) -> 
     return torch.tensor(ids), torch.tensor(turns)
 
 
-def perplexity(read: Iterable[ReadTurn], counts: Callable[[ReadTurn], bool] = lambda turn: True) -> float:
-    """Return the perplexity of the answers' tokens, of those turns that count; NaN where there are none."""
+def perplexity(
+    predicted: Iterable[PredictedAnswer], counts: Callable[[PredictedAnswer], bool] = lambda answer: True
+) -> float:
+    """Return the perplexity of the tokens of those answers that count; NaN if there are none."""
     loss = tokens = 0.0
-    for turn in read:
-        if counts(turn):
-            loss, tokens = loss + turn.loss, tokens + turn.tokens
+    for answer in predicted:
+        if counts(answer):
+            loss, tokens = loss + answer.loss, tokens + answer.tokens
     return math.exp(loss / tokens) if tokens else math.nan
 
 
-def _read_batch(
-    model: RxTAlpha, dialogues: Sequence[Dialogue], turn_tokenizer: TurnTokenizer, memory: ReadingMemory
-) -> Iterator[ReadTurn]:
+def _predict_batch(
+    model: RxTAlpha, dialogues: Sequence[Dialogue], turn_tokenizer: TurnTokenizer, control: Control
+) -> Iterator[PredictedAnswer]:
     first = present = model.init_memory(len(dialogues), seed=0)
     for number, turn in enumerate(turn_tokenizer.dialogue_batch(dialogues).to(model.device).turns):
         seen = {
-            "true": present,
+            "none": present,
             "empty": first,
             "shuffled": present.select([row - 1 for row in range(present.batch_size)]),
-        }[memory]
+        }[control]
         for row, (loss, tokens, is_exact) in enumerate(_predict(model, turn, seen)):
             if tokens:
-                yield ReadTurn(dialogues[row], number, loss, int(tokens), bool(is_exact))
-        if memory != "empty":
+                yield PredictedAnswer(dialogues[row], number, loss, int(tokens), bool(is_exact))
+        if control != "empty":
             present = model.update_memory(present, turn.ids, turn.mask)
 
 
