@@ -26,7 +26,7 @@ ROOMS = {
     "metrics": "Metrics",
 }
 # What most users import stands first on its page.
-FIRST = ("rxlm.rxt.models", "rxlm.rxt.conversation", "rxlm.rxt.presets", "rxlm.training.trainer", "rxlm.recipes.run")
+FIRST = ("rxlm.rxt.models", "rxlm.rxt.conversation", "rxlm.rxt.presets", "rxlm.training.trainer", "rxlm.recipes.recipe")
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)")
 
 

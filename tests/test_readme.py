@@ -61,7 +61,14 @@ def test_every_name_of_the_package_on_a_page_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=identifier)
 def test_every_source_file_that_a_page_names_is_there(page: Path) -> None:
     paths = re.findall(r"`((?:[\w-]+/)*[\w-]+\.py)`", page.read_text(encoding="utf-8"))
-    folders = [ROOT, ROOT / "src", ROOT / "src/rxlm", ROOT / "src/rxlm/training", ROOT / "src/rxlm/metrics/tensorbleu"]
+    folders = [
+        ROOT,
+        ROOT / "src",
+        ROOT / "src/rxlm",
+        ROOT / "src/rxlm/training",
+        ROOT / "src/rxlm/nn",
+        ROOT / "src/rxlm/metrics/tensorbleu",
+    ]
     folders.append(ROOT / "benchmarks")
 
     assert [path for path in paths if not any((folder / path).exists() for folder in folders)] == []
