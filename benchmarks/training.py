@@ -13,6 +13,7 @@ checkpoints take no part.
 import json
 import statistics
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +87,9 @@ class OneBatch:
 
     def state_dict(self) -> dict[str, Any]:
         return {}
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        pass
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass

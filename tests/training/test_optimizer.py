@@ -1,22 +1,30 @@
 """Which learning rate each parameter has."""
 
-import pytest
+import ast
+from pathlib import Path
 
+import pytest
+import torch
+
+import rxlm.training
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.keeping import memory_readers
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
-from rxlm.training.optimizer import build_optimizer, parameter_group
+from rxlm.training.optimizer import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups
 from training_runs import model
+
+TRAINING = Path(rxlm.training.__path__[0])
 
 
 @pytest.mark.parametrize(("write", "gates"), [("attention", "write_gate."), ("copy", "copy_attention.keep_gate")])
 def test_what_decides_between_keeping_and_writing_is_a_gate(write: str, gates: str) -> None:
-    names = [name for name, _ in model(write=write).named_parameters()]
-    of_memory = [f"model.{name}" for name in names if name.startswith("memory_writer.")]
-    assert {name for name in of_memory if parameter_group(name) == "gates"} == {
+    network = model(write=write)
+    groups = parameter_groups(network)
+    of_memory = {name: groups[parameter] for name, parameter in network.memory_writer.named_parameters()}
+    assert {name for name, group in of_memory.items() if group == "gates"} == {
         name for name in of_memory if gates in name
     }
-    assert {parameter_group(name) for name in of_memory} == {"gates", "memory"}
+    assert set(of_memory.values()) == {"gates", "memory"}
 
 
 def test_the_decoders_own_weights_have_a_rate_of_their_own_and_what_reads_the_memory_has_the_bodys() -> None:
@@ -32,3 +40,44 @@ def test_the_decoders_own_weights_have_a_rate_of_their_own_and_what_reads_the_me
     assert rates[id(decoder.embedding.weight)] == 1e-3
     assert rates[id(module.model.encoder.layers[0].attention.q_proj.weight)] == 1e-3
     assert rates[id(module.model.memory_writer.layers[0].write_norm.weight)] == 2e-3
+
+
+def test_the_optimizers_state_finds_its_parameters_by_name_and_an_earlier_one_by_order() -> None:
+    """Whatever order the parameters of the model have that goes on."""
+    network = model()
+    module = MemoryAware(network, MemoryAwareConfig())
+    optimizer = build_optimizer(module, OptimizerConfig())
+    for parameter in module.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    saved, in_order = optimizer_state(module, optimizer), optimizer.state_dict()
+
+    other = MemoryAware(model(), MemoryAwareConfig())
+    other.model._modules["decoder"] = other.model._modules.pop("decoder")  # now it is the last one
+    assert [name for name, _ in other.named_parameters()] != [name for name, _ in module.named_parameters()]
+    resumed = build_optimizer(other, OptimizerConfig(learning_rate=0.5))
+    load_optimizer_state(other, resumed, saved)
+    for name, parameter in other.named_parameters(remove_duplicate=False):
+        for field, value in saved.get(name, {}).items():
+            assert torch.equal(value, resumed.state[parameter][field]), name
+    assert {group["base_rate"] for group in resumed.param_groups} == {0.5}
+
+    earlier = build_optimizer(module, OptimizerConfig())
+    load_optimizer_state(module, earlier, in_order)
+    for parameter in module.parameters():
+        assert torch.equal(earlier.state[parameter]["exp_avg"], optimizer.state[parameter]["exp_avg"])
+    with pytest.raises(ValueError, match="knows parameters that the model has not: \\['lost'\\]"):
+        load_optimizer_state(module, earlier, {"lost": {}})
+
+
+@pytest.mark.parametrize("file", sorted(TRAINING.rglob("*.py")), ids=lambda file: str(file.relative_to(TRAINING)))
+def test_weights_of_a_model_are_reached_through_forward_alone(file: Path) -> None:
+    """What shards weights over processes gathers them there. Settings and rewards have a `weight` of their own."""
+    touched = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("weight", "bias") and isinstance(node.ctx, ast.Load)
+    ]
+    own = {"self.head.weight", "self.head.bias", "embedding.weight"}  # a head's, where it is made
+    settings = {"self.settings.weight", "self.weight", "reward.weight"}
+    assert [name for name in touched if name not in own | settings] == []

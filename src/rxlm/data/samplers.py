@@ -82,6 +82,10 @@ class ShuffledBatches(Generic[R, B]):
         check_same(self._identity(), state)
         self.records_seen = state["records_seen"]
 
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue after the states of another number of processes, which all have read equally far."""
+        self.load_state_dict(states[0])
+
     def _identity(self) -> dict[str, Any]:
         return {"num_records": len(self.dataset), "seed": self.seed, "shuffle": self.shuffle}
 
@@ -146,6 +150,10 @@ class StreamedBatches(Generic[R, B]):
         check_same(self._identity(), state)
         self._records = self._shuffled()
         self.records_seen = sum(1 for _ in islice(self._records, state["records_seen"]))
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue after the states of another number of processes, which all have read equally far."""
+        self.load_state_dict(states[0])
 
     def _identity(self) -> dict[str, Any]:
         return {"seed": self.seed, "buffer_size": self.buffer_size}

@@ -1,7 +1,7 @@
 """Endless conversations, read a few turns at a time: for training that carries the memory from batch to batch."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Self
 
@@ -90,6 +90,17 @@ class ConversationStreams:
             for row in self._rows:
                 self._advance(row)
             self.batches_seen += 1
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue after the states of another number of processes: rows begin conversations that none has read."""
+        kept = {name: value for name, value in self._identity().items() if name != "num_rows"}
+        for state in states:
+            check_same(kept, state)
+        begun = max(life * state["num_rows"] + number + 1 for state in states for number, life, _ in state["rows"])
+        self.batches_seen = states[0]["batches_seen"]
+        self._rows = [_Row(row.number) for row in self._rows]
+        for row in self._rows:  # the next conversation that it opens is the first one of its own from `begun` on
+            row.life = -(-(max(begun, 0) - row.number) // self._num_rows) - 1
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -3,8 +3,9 @@
 Shapes: B batch, T tokens, D model dimension, V vocabulary.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from rxlm.llm.config import DecoderLMConfig
 from rxlm.nn.attention import Attention
 from rxlm.nn.feed_forward import FeedForward
+from rxlm.nn.head import TokenHead
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, Routing
 from rxlm.nn.norm import make_norm
@@ -51,6 +53,8 @@ class DecoderLMPreTrainedModel(PreTrainedModel):
 
 class DecoderLMModel(DecoderLMPreTrainedModel):
     """Embedding, layers and final norm."""
+
+    parameter_groups: ClassVar[Mapping[str, str]] = {"embed_tokens": "embeddings"}
 
     def __init__(self, config: DecoderLMConfig) -> None:
         super().__init__(config)
@@ -137,10 +141,12 @@ class DecoderLMForCausalLM(DecoderLMPreTrainedModel, GenerationMixin):
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
+    parameter_groups: ClassVar[Mapping[str, str]] = {"lm_head": "embeddings"}
+
     def __init__(self, config: DecoderLMConfig) -> None:
         super().__init__(config)
         self.model = DecoderLMModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = TokenHead(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def forward(

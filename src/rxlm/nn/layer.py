@@ -3,6 +3,9 @@
 Shapes: B batch, T tokens, D model dimension.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from rxlm.nn.attention import Attention
@@ -20,6 +23,10 @@ class TransformerLayer(nn.Module):
     In memory cross-attention the queries come from the tokens, turned by the rotary embedding; keys and values
     come from the memory's slots after a norm, without rotation.
     """
+
+    parameter_groups: ClassVar[Mapping[str, str]] = {
+        "memory_norm": "reading", "slot_norm": "reading", "memory_reader": "reading",
+    }  # fmt: skip
 
     def __init__(
         self,

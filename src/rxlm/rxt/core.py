@@ -4,7 +4,7 @@ Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class RxTModel(HubModule):
         memory_attention_variant: overrides the variant that `memory_attention_config` names.
         system_prompt_title: heading under which published Beta models expect a system prompt.
     """
+
+    parameter_groups: ClassVar[Mapping[str, str]] = {"memory_writer": "memory"}
 
     def __init__(
         self,

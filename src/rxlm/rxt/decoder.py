@@ -4,7 +4,7 @@ Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, 
 """
 
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.attention import segment_mask
 from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.head import TokenHead
 from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.layer import TransformerLayer
-from rxlm.nn.linear import Linear
 from rxlm.nn.moe import Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import segment_positions, token_positions
@@ -29,6 +29,10 @@ class RxTDecoder(HubModule):
     Layers stand in one list; stateless ones before, after, or between those with memory (see `DecoderConfig`).
     """
 
+    parameter_groups: ClassVar[Mapping[str, str]] = {
+        "embedding": "embeddings", "head": "embeddings", "layers": "decoder", "final_norm": "decoder",
+    }  # fmt: skip
+
     def __init__(self, config: DecoderConfig | Mapping[str, Any]) -> None:
         super().__init__()
         self.config = config = DecoderConfig.of(config)
@@ -37,7 +41,7 @@ class RxTDecoder(HubModule):
         self.final_norm = (
             make_norm(config.final_norm, config.dim, config.norm_eps) if config.final_norm else nn.Identity()
         )
-        self.head = Linear(config.dim, config.vocab_size, bias=config.head_bias)
+        self.head = TokenHead(config.dim, config.vocab_size, bias=config.head_bias)
         self.rope = build_rope(config)
         initialise(self.embedding, self.layers)
         self.tie_weights()

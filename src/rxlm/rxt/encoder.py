@@ -4,7 +4,7 @@ Shapes: B conversations, T tokens, L layers, D model dimension.
 """
 
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initia
 
 class RxTEncoder(HubModule):
     """Bidirectional transformer that returns the residual stream after each layer, without a final norm."""
+
+    parameter_groups: ClassVar[Mapping[str, str]] = {"embedding": "embeddings"}
 
     def __init__(self, config: EncoderConfig | Mapping[str, Any]) -> None:
         super().__init__()

@@ -16,7 +16,6 @@ from rxlm.data.packing import PackedBatch
 from rxlm.llm.modeling import DecoderLMForCausalLM
 from rxlm.nn.attention import segment_mask
 from rxlm.nn.moe import Routing
-from rxlm.training.cross_entropy import token_loss
 from rxlm.training.module import Counts, Losses, StageModule
 from rxlm.training.turns import Turns
 
@@ -80,7 +79,7 @@ class CausalLanguageModelling(StageModule):
         """Return the mean cross-entropy."""
         config = self.model.config
         routing = Routing(mask=batch.mask) if config.num_experts else None
-        mask = None  # padding at the end comes after all that a causal model sees
+        mask = None  # a causal model sees nothing of padding at the end
         if batch.segments is not None and batch.positions is not None:
             window = config.sliding_window
             mask = segment_mask(batch.segments, batch.positions, causal=True, sliding_window=window)
@@ -89,7 +88,7 @@ class CausalLanguageModelling(StageModule):
         )
         wanted = batch.targets[:, 1:]
         hidden = states.last_hidden_state[:, :-1][wanted]
-        loss, correct = token_loss(hidden, self.model.lm_head.weight, None, batch.ids[:, 1:][wanted])
+        loss, correct = self.model.lm_head(hidden, batch.ids[:, 1:][wanted])
         total = loss / totals["answer"]
         figures = {"answer_loss": total.detach(), "token_accuracy": correct / totals["answer"]}
         balance = None if routing is None else routing.loss()

@@ -5,11 +5,11 @@ of one process with all the rows.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 def compute_device(name: str = "auto") -> torch.device:
@@ -68,14 +68,25 @@ def wait() -> None:
         dist.barrier()
 
 
-def sum_over_processes(values: dict[str, float]) -> dict[str, float]:
+def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
     """Add figures of the same names up over all processes."""
-    if world_size() == 1 or not values:
-        return values
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    total = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return dict(zip(values, total.tolist(), strict=True))
+    return sum_of_figures(list(values.items()))
+
+
+def sum_of_figures(figures: Sequence[tuple[str, float | Tensor]]) -> dict[str, float]:
+    """Add figures of the same name up, within this process and over all: one read from the device, and one message."""
+    if not figures:
+        return {}
+    device = next((value.device for _, value in figures if isinstance(value, Tensor)), torch.device("cpu"))
+    if world_size() > 1:
+        device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    found = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for _, value in figures])
+    if world_size() > 1:
+        dist.all_reduce(found)
+    totals: dict[str, float] = {}
+    for (name, _), value in zip(figures, found.tolist(), strict=True):
+        totals[name] = totals.get(name, 0.0) + value
+    return totals
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -10,7 +10,7 @@ Shapes: B rows, T tokens, L memory layers, D model dimension, V vocabulary.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,11 @@ from rxlm.config import Config, config, require, require_choice, require_int
 from rxlm.data.batches import TurnBatch
 from rxlm.data.packing import PackedBatch
 from rxlm.memory import MemoryReading
+from rxlm.nn.cross_entropy import TokenLoss
+from rxlm.nn.head import TokenHead
 from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
-from rxlm.training.cross_entropy import TokenLoss, token_loss
 from rxlm.training.module import (
     Counts,
     Losses,
@@ -90,21 +91,24 @@ class MaskedBatch:
         return self.segments[:, :, None] == self.segments[:, None, :]
 
 
-class MaskedTokenHead(nn.Module):
-    """Predicts masked tokens from the encoder's last layer: a norm, then the embedding's weight and a bias."""
+class MaskedTokenHead(TokenHead):
+    """Predicts masked tokens from the encoder's last layer: a norm, then a head that shares the embedding's weight."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
-        super().__init__()
+        super().__init__(embedding.embedding_dim, embedding.num_embeddings, device="meta")
         self.norm = nn.RMSNorm(embedding.embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+        self.weight = embedding.weight
 
-    def forward(self, hidden: Tensor, embedding: nn.Embedding, targets: Tensor) -> TokenLoss:
-        """Return the summed loss of `targets` (N,) given the encoder's `hidden` (N, D) at their places."""
-        return token_loss(self.norm(hidden), embedding.weight, self.bias, targets)
+    def forward(self, input: Tensor, targets: Tensor) -> TokenLoss:  # pyrefly: ignore[bad-override]
+        """Return the summed loss of `targets` (N,) given the encoder's states at their positions, (N, D)."""
+        return super().forward(self.norm(input), targets)
 
 
 class JointLanguageModelling(TrainModule):
     """L = alpha * L_AR + beta * L_MLM, plus the load-balancing loss where there are experts."""
+
+    parameter_groups: ClassVar[Mapping[str, str]] = {"mlm_head": "embeddings"}
 
     def __init__(self, model: RxTModel, settings: JointConfig) -> None:
         super().__init__(model)
@@ -142,7 +146,7 @@ class JointLanguageModelling(TrainModule):
         mask = batch.mask if segments is None else None
         encoded = self.model.encoder(batch.masked_ids, mask, routing=routing, segments=segments)
         hidden, truth = encoded[-1][batch.chosen], batch.ids[batch.chosen]
-        masked = self.mlm_head(hidden, self.model.encoder.embedding, truth).loss / totals["masked"]
+        masked = self.mlm_head(hidden, truth).loss / totals["masked"]
 
         memory = encoded.detach()
         memory = memory + settings.noise * torch.randn_like(memory)
@@ -164,7 +168,7 @@ class JointLanguageModelling(TrainModule):
             figures["load_balancing_loss"] = balance.detach() * share
         return Losses(total, figures)
 
-    def diagnose(self, batch: MaskedBatch) -> dict[str, float]:
+    def diagnose(self, batch: MaskedBatch) -> dict[str, Any]:
         """Measure the decoder's loss where it has nothing to copy from."""
         count = part_of(len(batch.ids))
         segments = None if batch.segments is None else batch.segments[:count]

@@ -18,7 +18,6 @@ from rxlm.memory import MemoryReading
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.by_length import by_length
-from rxlm.training.optimizer import MEMORY_READERS
 from rxlm.training.turns import Kept, Turns
 
 LOGITS_AT_ONCE = 2**25
@@ -26,7 +25,7 @@ LOGITS_AT_ONCE = 2**25
 
 def memory_readers(decoder: RxTDecoder) -> list[nn.Module]:
     """Return the parts of a decoder that read the memory."""
-    return [getattr(layer, part) for layer in decoder.memory_layers for part in MEMORY_READERS]
+    return [getattr(layer, part) for layer in decoder.memory_layers for part in layer.parameter_groups]
 
 
 def last_layers(decoder: RxTDecoder, share: float) -> list[nn.Module]:

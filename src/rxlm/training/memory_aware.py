@@ -194,7 +194,7 @@ class MemoryAware(TrainModule):
         written = self.model.written(earlier.flatten(0, 1), mask.flatten(0, 1)).view_as(mask)
         return read_encoded_turns(batch, initial, encode_turns(self.model, batch, with_last=False), written)
 
-    def diagnose(self, batch: Turns) -> dict[str, float]:
+    def diagnose(self, batch: Turns) -> dict[str, Any]:
         """Measure the loss with an empty memory, and how the memory moves."""
         count = part_of(batch.batch_size)
         part = batch.first(count)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rxlm.nn.cross_entropy import TokenLoss
 from rxlm.rxt.core import RxTModel
-from rxlm.training.cross_entropy import TokenLoss, token_loss
 
 Counts = dict[str, float]
 
@@ -48,7 +48,7 @@ class StageModule(nn.Module):
         """Return the losses of a prepared batch, as its share of a step whose counts are `totals`."""
         raise NotImplementedError
 
-    def diagnose(self, batch: Any) -> dict[str, float]:
+    def diagnose(self, batch: Any) -> dict[str, Any]:
         """Return figures for the log that training itself does not need, from a part of a prepared batch.
 
         The loop calls it on steps that are logged, in evaluation mode, without gradients, and puts the random state
@@ -56,8 +56,18 @@ class StageModule(nn.Module):
         """
         return {}
 
+    def see_figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Look at the figures of a step that is logged."""
+
+    def shared_state(self) -> dict[str, Any]:
+        """Return what the stage has besides weights that is the same in all processes, for the checkpoint."""
+        return {}
+
+    def load_shared_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `shared_state` returned."""
+
     def carried_state(self) -> dict[str, Any]:
-        """Return what the stage carries from step to step, besides weights, for the checkpoint."""
+        """Return what this process carries from step to step, besides weights, for the checkpoint."""
         return {}
 
     def load_carried_state(self, state: Mapping[str, Any]) -> None:
@@ -80,17 +90,17 @@ def answer_loss(model: RxTModel, hidden: Tensor, ids: Tensor, targets: Tensor) -
         ids: the tokens themselves, (B, T).
         targets: True at tokens whose prediction counts, (B, T); never the first of a row.
     """
-    wanted, head = targets[:, 1:], model.decoder.head
-    return token_loss(hidden[:, :-1][wanted], head.weight, head.bias, ids[:, 1:][wanted])
+    wanted = targets[:, 1:]
+    return model.decoder.head(hidden[:, :-1][wanted], ids[:, 1:][wanted])
 
 
 def empty_memory_loss(
     model: RxTModel, ids: Tensor, targets: Tensor, segments: Tensor | None = None
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """Return `answer_loss_empty`: the mean loss of the tokens at `targets` (B, T), answered from the initial memory."""
     memory = model.init_memory(ids.shape[0])
     loss, _ = answer_loss(model, model.decoder.hidden_states(ids, memory, segments=segments), ids, targets)
-    return {"answer_loss_empty": float(loss / targets.sum().clamp(min=1))}
+    return {"answer_loss_empty": loss / targets.sum().clamp(min=1)}
 
 
 def part_of(batch_size: int) -> int:

@@ -1,48 +1,59 @@
-"""AdamW with a learning rate for each group of parameters."""
+"""AdamW with a learning rate for each group of parameters.
 
-from collections.abc import Iterable
+Modules say which of their parts are in a group, by attribute: `parameter_groups = {"embedding": "embeddings"}`; and
+which of their parameters weight decay leaves alone: `without_decay = ("initial",)`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rxlm.training.config import OptimizerConfig
 
-MEMORY_READERS = ("memory_reader", "memory_norm", "slot_norm")
-"""What of a decoder's layer reads the memory."""
-GROUPS = ("embeddings", "body", "memory", "gates", "critic")
+GROUPS = ("body", "decoder", "reading", "embeddings", "memory", "gates", "critic")
+"""Of the groups that modules around a parameter name, the last one in this order is its own; of none, the first."""
+LOGGED = ("embeddings", "body", "memory", "gates", "critic")
+"""Groups whose gradient norms are logged; those of `decoder` and `reading` count as the body's."""
 
 
-def parameter_group(name: str) -> str:
-    """Return the group of a parameter, by its name in a train module."""
-    if name.startswith("critic."):
-        return "critic"
-    if any(part in name for part in ("embedding", ".head.", "mlm_head", "embed_tokens", "lm_head")):
-        return "embeddings"
-    if "memory_writer." in name and name.startswith("model.memory_writer."):
-        return "gates" if "_gate" in name else "memory"
-    return "body"
+def parameter_groups(module: nn.Module) -> dict[nn.Parameter, str]:
+    """Return the group of each parameter of a train module, in the order of the parameters."""
+    places = dict.fromkeys(module.parameters(), 0)
+    for part in module.modules():
+        declared: Mapping[str, str] = getattr(part, "parameter_groups", {})
+        for name, group in declared.items():
+            for parameter in _parameters_of(getattr(part, name, None)):
+                places[parameter] = max(places[parameter], GROUPS.index(group))
+    return {parameter: GROUPS[place] for parameter, place in places.items()}
 
 
-def is_decoders_own(name: str) -> bool:
-    """Whether a parameter of a train module belongs to the decoder, and not to what reads the memory there."""
-    return name.startswith("model.decoder.") and not any(f".{part}." in name for part in MEMORY_READERS)
+def _parameters_of(part: nn.Module | nn.Parameter | None) -> Iterable[nn.Parameter]:
+    if isinstance(part, nn.Module):
+        return part.parameters()
+    return () if part is None else (part,)
+
+
+def _logged(group: str) -> str:
+    return group if group in LOGGED else "body"
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """Return the optimizer of a train module; weight decay applies to matrices of body and memory."""
     scales = {
+        "decoder": config.decoder_scale,
         "embeddings": config.embedding_scale,
-        "body": 1.0,
         "memory": config.memory_scale,
         "gates": config.gate_scale,
         "critic": config.critic_scale,
     }
+    undecayed = {getattr(part, name, None) for part in module.modules() for name in getattr(part, "without_decay", ())}
     groups: dict[tuple[str, bool, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        group = parameter_group(name)
-        decays = parameter.dim() >= 2 and group in ("body", "memory") and not name.endswith(("initial", "identity"))
-        scale = config.decoder_scale if group == "body" and is_decoders_own(name) else scales[group]
-        groups.setdefault((group, decays, scale), []).append(parameter)
+    for parameter, group in parameter_groups(module).items():
+        logged = _logged(group)
+        decays = parameter.dim() >= 2 and logged in ("body", "memory") and parameter not in undecayed
+        groups.setdefault((logged, decays, scales.get(group, 1.0)), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -66,18 +77,49 @@ def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
         group["lr"] = group["base_rate"] * share
 
 
-def gradient_norms(module: nn.Module) -> dict[str, float]:
-    """Return the norm of the gradients of each group, and of all."""
-    gradients = {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
-    found = torch.stack(torch._foreach_norm(list(gradients.values()))).double().square().tolist() if gradients else []
-    squares = dict.fromkeys(GROUPS, 0.0)
-    for name, square in zip(gradients, found, strict=True):
-        squares[parameter_group(name)] += square
+def loss_and_norms(loss: Tensor, groups: Mapping[nn.Parameter, str]) -> tuple[float, dict[str, float]]:
+    """Return a loss as a number, and the norm of the gradients of each group of parameters and of all."""
+    gradients = {parameter: parameter.grad for parameter in groups if parameter.grad is not None}
+    read = [loss.double()[None]]
+    if gradients:
+        read.append(torch.stack(torch._foreach_norm(list(gradients.values()))).to(loss.device).double().square())
+    number, *found = torch.cat(read).tolist()
+    squares = dict.fromkeys(LOGGED, 0.0)
+    for parameter, square in zip(gradients, found, strict=True):
+        squares[_logged(groups[parameter])] += square
     norms = {f"gradient_norm/{group}": value**0.5 for group, value in squares.items() if value}
-    return {"gradient_norm": sum(squares.values()) ** 0.5, **norms}
+    return number, {"gradient_norm": sum(squares.values()) ** 0.5, **norms}
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> None:
     """Multiply all gradients by a number."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     torch._foreach_mul_(gradients, factor)
+
+
+def optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return what the optimizer knows of each parameter that has learnt, by the parameter's name."""
+    return {name: optimizer.state[each] for name, each in module.named_parameters() if each in optimizer.state}
+
+
+def load_optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take what `optimizer_state` returned, or what an optimizer of an earlier version did: by the parameters' order.
+
+    Learning rates and all other settings are those of the optimizer's own configuration.
+    """
+    now = optimizer.state_dict()
+    if "param_groups" in state:
+        sizes, own = ([len(group["params"]) for group in groups["param_groups"]] for groups in (state, now))
+        if sizes != own:
+            raise ValueError("The checkpoint's optimizer is that of other parameters: their groups have other sizes.")
+        by_number = state["state"]
+    else:
+        ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        numbers = {parameter: number for number, parameter in enumerate(ordered)}
+        shared = module.named_parameters(remove_duplicate=False)  # each under all of its names
+        named = {name: numbers[parameter] for name, parameter in shared}
+        unknown = sorted(state.keys() - named.keys())
+        if unknown:
+            raise ValueError(f"The checkpoint's optimizer knows parameters that the model has not: {unknown}.")
+        by_number = {named[name]: values for name, values in state.items()}
+    optimizer.load_state_dict({"state": by_number, "param_groups": now["param_groups"]})

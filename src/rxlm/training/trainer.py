@@ -1,21 +1,33 @@
 """The loop. It does not know which stage it runs."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rxlm.seeds import derived_seed
 from rxlm.training import distributed
 from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.config import TrainingConfig
 from rxlm.training.module import Counts, StageModule
-from rxlm.training.optimizer import build_optimizer, gradient_norms, scale_gradients, set_rate
+from rxlm.training.optimizer import (
+    build_optimizer,
+    load_optimizer_state,
+    loss_and_norms,
+    optimizer_state,
+    parameter_groups,
+    scale_gradients,
+    set_rate,
+)
 from rxlm.training.precision import computes_bfloat16
 from rxlm.training.tracking import Pace, ProgressView, Tracker
+
+LOGGER = logging.getLogger(__name__)
 
 Evaluation = Callable[[], Mapping[str, float]]
 """Measures the model and returns figures; the first is the one that decides which checkpoint is best (higher is)."""
@@ -33,9 +45,26 @@ class Batches(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put the source where it stood."""
 
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on after the states of another number of processes, as far as that can be done."""
+
 
 class NotFiniteError(RuntimeError):
     """A loss or gradient that is not a number: nothing was learnt from it, and the last checkpoint is whole."""
+
+
+class TrainedStep(NamedTuple):
+    """What a step leaves.
+
+    Fields:
+        figures: name and value of each figure, a share from each microbatch, still on the device.
+        norms: of the gradients. tokens: of this process's batches. batch: the last microbatch.
+    """
+
+    figures: list[tuple[str, Tensor]]
+    norms: dict[str, float]
+    tokens: int
+    batch: Any
 
 
 class Trainer:
@@ -65,7 +94,8 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
         self.optimizer = build_optimizer(module, config.optimizer)
         self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())
-        self.step = 0
+        self.groups = parameter_groups(module)
+        self.step, self.saved_step = 0, -1
         self.best: tuple[int, float] | None = None
         self.evaluations_since_best = 0
         self.autocast = self._autocast()
@@ -81,11 +111,12 @@ class Trainer:
         try:
             while self.step < self.config.steps and not self._is_stale():
                 started = time.perf_counter()
-                figures, batch = self._train_step()
+                trained = self._train_step()
                 self.step += 1
-                pace.add(figures.pop("tokens"), time.perf_counter() - started)
+                pace.add(trained.tokens, time.perf_counter() - started)
                 if self._is_due(self.config.log_every):
-                    figures |= self._diagnose(batch) | pace.figures(self.step)
+                    figures = self._read_figures(trained, pace)
+                    self.module.see_figures(self.step, figures)
                     if tracker is not None and view is not None:
                         tracker.log(self.step, figures)
                         view.update(self.step, figures)
@@ -100,36 +131,39 @@ class Trainer:
                 tracker.close()
                 view.close()
 
-    def _train_step(self) -> tuple[dict[str, float], Any]:
-        """Train one step; return its figures, and the last of its microbatches."""
+    def _train_step(self) -> TrainedStep:
+        """Train one step; its figures stay on the device."""
         self.module.train()
         self.module.start_step(self.step)
         set_rate(self.optimizer, self.config.optimizer.rate(self.step, self.config.steps))
         taken = [next(self.batches) for _ in range(self.config.accumulation)]
         microbatches = [self.module.prepare(batch, self.generator) for batch in taken]
         totals = self._totals([self.module.counts(batch) for batch in microbatches])
-        figures: dict[str, float] = {"loss": 0.0, "tokens": sum(batch.num_tokens for batch in taken)}
+        figures: list[tuple[str, Tensor]] = []
+        loss = torch.zeros((), device=self.device)
         for batch in microbatches:
             with self.autocast():
                 losses = self.module(batch, totals)
             losses.total.backward()
-            for name, value in {"loss": losses.total.detach(), **losses.figures}.items():
-                figures[name] = figures.get(name, 0.0) + float(value)
+            loss = loss + losses.total.detach()
+            figures += [("loss", losses.total.detach()), *losses.figures.items()]
         distributed.sum_gradients(self._trained())
-        norms = gradient_norms(self.module)
-        self._clip_and_check_finite(figures["loss"], norms["gradient_norm"])
+        # The one value a step that the host waits for: a step that is not finite must not be taken.
+        read, norms = loss_and_norms(loss, self.groups)
+        self._clip_and_check_finite(read, norms["gradient_norm"])
         self.optimizer.step()
         self.optimizer.zero_grad()
-        rate = self.optimizer.param_groups[0]["lr"]
-        return distributed.sum_over_processes(figures) | norms | {"learning_rate": rate}, microbatches[-1]
+        return TrainedStep(figures, norms, sum(batch.num_tokens for batch in taken), microbatches[-1])
 
-    def _diagnose(self, batch: Any) -> dict[str, float]:
-        """Return the stage's figures for the log, means over the processes."""
+    def _read_figures(self, trained: TrainedStep, pace: Pace) -> dict[str, float]:
+        """Return what is logged of a step, over all processes: one read, and one message."""
         with self._measuring(), self.autocast():
-            figures = self.module.diagnose(batch)
-        return {
-            name: value / distributed.world_size() for name, value in distributed.sum_over_processes(figures).items()
-        }
+            measured = self.module.diagnose(trained.batch)
+        mean = [(name, value / distributed.world_size()) for name, value in measured.items()]
+        figures = distributed.sum_of_figures([*trained.figures, ("tokens", pace.tokens), *mean])
+        pace.tokens = figures.pop("tokens")
+        rate = self.optimizer.param_groups[0]["lr"]
+        return figures | trained.norms | {"learning_rate": rate} | pace.figures(self.step)
 
     @contextmanager
     def _measuring(self) -> Iterator[None]:
@@ -161,6 +195,10 @@ class Trainer:
             return
         with self._measuring():
             figures = dict(self.evaluation())
+        # All processes must find the same checkpoint best, though each may have drawn other random numbers.
+        figures = distributed.sum_over_processes(
+            {name: value / distributed.world_size() for name, value in figures.items()}
+        )
         if tracker is not None:
             tracker.log(self.step, {f"evaluation/{name}": value for name, value in figures.items()})
         score = next(iter(figures.values()))
@@ -173,7 +211,7 @@ class Trainer:
     def _go_back_to_best(self) -> None:
         """After an early stop, take the weights that evaluation liked best."""
         if self._is_stale() and self.best is not None:
-            distributed.wait()  # for the one that writes checkpoints
+            distributed.wait()  # for the one that gives a checkpoint its name
             self.checkpoints.load(self.best[0], self.module)
 
     def _is_due(self, every: int | None) -> bool:
@@ -185,36 +223,63 @@ class Trainer:
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        if distributed.rank() != 0 or self.checkpoints.steps()[-1:] == [self.step]:
+        if self.saved_step == self.step:
             return
-        state = {
+        shared = {
             "step": self.step,
             "best": self.best,
             "evaluations_since_best": self.evaluations_since_best,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.module, self.optimizer),
+            "stage": self.module.shared_state(),
+        }
+        own = {
             "random": torch.get_rng_state(),
             "random_on_gpu": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "generator": self.generator.get_state(),
             "batches": self.batches.state_dict(),
             "carried": self.module.carried_state(),
         }
-        self.checkpoints.save(self.step, self.module, state, None if self.best is None else self.best[0])
+        self.checkpoints.save(self.step, self.module, shared, own, None if self.best is None else self.best[0])
+        self.saved_step = self.step
 
     def _resume(self) -> None:
         steps = self.checkpoints.steps()
         if not steps:
             return
         state = self.checkpoints.load(steps[-1], self.module)
-        self.step = state["step"]
+        self.step = self.saved_step = state["step"]
         self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
         self.evaluations_since_best = state["evaluations_since_best"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda" and state.get("random_on_gpu") is not None:
-            torch.cuda.set_rng_state(state["random_on_gpu"], self.device)
-        self.generator.set_state(state["generator"])
-        self.batches.load_state_dict(state["batches"])
-        self.module.load_carried_state(state["carried"])
+        load_optimizer_state(self.module, self.optimizer, state["optimizer"])
+        self.module.load_shared_state(state["stage"] if "stage" in state else state["carried"])
+        if self.checkpoints.num_processes(self.step) == distributed.world_size():
+            self._load_own(self.checkpoints.load_own(self.step, distributed.rank()))
+        else:
+            self._load_others()
+
+    def _load_own(self, own: dict[str, Any]) -> None:
+        """Go on exactly where this process was."""
+        torch.set_rng_state(own["random"])
+        if self.device.type == "cuda" and own.get("random_on_gpu") is not None:
+            torch.cuda.set_rng_state(own["random_on_gpu"], self.device)
+        self.generator.set_state(own["generator"])
+        self.batches.load_state_dict(own["batches"])
+        self.module.load_carried_state(own["carried"])
+
+    def _load_others(self) -> None:
+        """Go on from a checkpoint of another number of processes, with what does not belong to one of them."""
+        count, now = self.checkpoints.num_processes(self.step), distributed.world_size()
+        if distributed.rank() == 0:
+            LOGGER.warning(
+                "Stage %s goes on from step %d with %d process(es), and its checkpoint has the state of %d: weights, "
+                "optimizer and the place in the data are kept; random numbers, and the conversations, memories and "
+                "episodes that each process carried, begin anew. The result will not be bit-equal to that of %d.",
+                *(self.stage, self.step, now, count, count),
+            )
+        seed = derived_seed(self.config.seed, distributed.rank(), self.step)
+        torch.manual_seed(seed)
+        self.generator.manual_seed(seed)
+        self.batches.load_resharded([self.checkpoints.load_own(self.step, rank)["batches"] for rank in range(count)])
 
     def _autocast(self) -> Callable[[], Any]:
         wanted = self.config.precision

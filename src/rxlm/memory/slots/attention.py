@@ -4,6 +4,9 @@ Shapes: L memory layers, B conversations, S slots, T tokens, D model dimension. 
 state only, so that the layers are independent of each other.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +26,11 @@ from rxlm.seeds import Seed, row_generators
 class MemoryAttentionLayer(nn.Module):
     """Update of one layer's slots: consolidate them with what the memory holds, then write the interaction."""
 
+    parameter_groups: ClassVar[Mapping[str, str]] = {
+        "consolidation_gate": "gates", "mix_gate": "gates", "write_gate": "gates",
+    }  # fmt: skip
+    without_decay: ClassVar[tuple[str, ...]] = ("identity",)
+
     def __init__(self, config: MemoryAttentionConfig) -> None:
         super().__init__()
         if config.variant != "simple":
@@ -41,7 +49,7 @@ class MemoryAttentionLayer(nn.Module):
                 self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
                 if not self.identity.is_meta:
                     nn.init.normal_(self.identity)
-            self.encoded_norm = nn.RMSNorm(config.dim)  # in this place: optimizers know parameters by their order
+            self.encoded_norm = nn.RMSNorm(config.dim)  # in this place: old checkpoints go by the order of parameters
             self.write_attention = config.attention.build(config.dim)
             self.write_gate = _gate(config)
 
@@ -85,6 +93,7 @@ class MemoryAttention(MemoryWriter):
     """The whole memory's update: new slots (L, B, S, D) from old slots and the encoded interaction."""
 
     config: MemoryAttentionConfig
+    without_decay: ClassVar[tuple[str, ...]] = ("initial",)
 
     def __init__(self, config: MemoryAttentionConfig) -> None:
         super().__init__()

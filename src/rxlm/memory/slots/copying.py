@@ -8,7 +8,8 @@ normalised state of a token, which a decoder that encodes for itself can read as
 Shapes: B conversations, S slots, T tokens, D model dimension.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,9 @@ class CopyAttention(nn.Module):
         dim: model dimension D.
         num_slots: slots S.
     """
+
+    parameter_groups: ClassVar[Mapping[str, str]] = {"keep_gate": "gates", "keep_gate_bias": "gates"}
+    without_decay: ClassVar[tuple[str, ...]] = ("identity",)
 
     def __init__(self, dim: int, num_slots: int) -> None:
         super().__init__()

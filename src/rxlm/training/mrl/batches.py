@@ -119,6 +119,11 @@ class RolloutBatches:
         self.carried = None if carried is None else MemoryState.from_state_dict(carried).to(self.player.model.device)
         self.good = [Rollout.from_state_dict(each) for each in state["good"]]
 
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on after the states of another number of processes: a new rollout, without memories or replay."""
+        self.dialogues.load_resharded([state["dialogues"] for state in states])
+        self.played = states[0]["played"]
+
 
 def trajectories(rollout: Rollout, episodes: int) -> list[list[TrajectoryTurn]]:
     """Return the first episodes of a rollout, for people to read."""

@@ -30,9 +30,9 @@ class Critic(nn.Module):
             )
         self.body = deepcopy(encoder)
         dim = encoder.config.dim
-        weight = encoder.embedding.weight
-        self.norm = nn.RMSNorm(2 * dim, device=weight.device, dtype=weight.dtype)
-        self.head = nn.Linear(2 * dim, 1, device=weight.device, dtype=weight.dtype)
+        like = next(encoder.parameters())
+        self.norm = nn.RMSNorm(2 * dim, device=like.device, dtype=like.dtype)
+        self.head = nn.Linear(2 * dim, 1, device=like.device, dtype=like.dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

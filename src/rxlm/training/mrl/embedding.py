@@ -49,14 +49,16 @@ class TokenEmbeddings:
 
     def __init__(self, model: RxTAlpha, encode: Encode | None = None) -> None:
         self.encode = encode or cached_encoding(model.needed_tokenizer())
-        self.weight = model.decoder.embedding.weight.detach().float().cpu().clone()  # (V, D)
+        with torch.no_grad():
+            table = model.decoder.embedding(torch.arange(model.decoder.config.vocab_size, device=model.device))
+        self.table = table.float().cpu()  # (V, D)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings of texts, (texts, D) on the CPU."""
         rows = [self.encode(text) for text in texts]
         starts = torch.tensor([0, *accumulate(map(len, rows))][:-1], dtype=torch.long)
         ids = torch.tensor([token for row in rows for token in row], dtype=torch.long)
-        return F.embedding_bag(ids, self.weight, starts, mode="mean")
+        return F.embedding_bag(ids, self.table, starts, mode="mean")
 
 
 class SentenceEmbeddings:

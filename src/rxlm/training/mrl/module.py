@@ -6,15 +6,15 @@ Shapes: N turns, B episodes, T tokens of a turn, K tokens that answers were made
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from rxlm.memory import MemoryState
 from rxlm.rxt.core import RxTModel
+from rxlm.rxt.earlier_versions import translate_weights
 from rxlm.rxt.models import RxTAlpha
-from rxlm.training.cross_entropy import token_loss
 from rxlm.training.memory_chain import encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule
 from rxlm.training.mrl.advantages import generalised, group_relative, normalise, one_step
@@ -45,6 +45,8 @@ class MemoryReinforcement(TrainModule):
         settings: see `MRLConfig`.
     """
 
+    parameter_groups: ClassVar[Mapping[str, str]] = {"critic": "critic"}
+
     def __init__(self, model: RxTAlpha, settings: MRLConfig) -> None:
         super().__init__(model)
         self.settings = settings
@@ -53,7 +55,6 @@ class MemoryReinforcement(TrainModule):
         self.reference = [deepcopy(model).eval().requires_grad_(False)] if settings.kl_weight else []
         self.watch = Watch()
         self.step = 0
-        self.last: dict[str, float] = {}
 
     @property
     def policy(self) -> RxTAlpha:
@@ -151,7 +152,6 @@ class MemoryReinforcement(TrainModule):
             if learns or name == "value_loss":
                 total = total + weight * value
         figures |= rollout_figures(batch, totals)
-        self.last = {name: float(value) for name, value in figures.items()}
         return Losses(total, figures)
 
     def _other_terms(
@@ -209,9 +209,8 @@ class MemoryReinforcement(TrainModule):
         """Return the summed cross-entropy of the answers that were told, each from the memory before its turn."""
         if not rollout.told.any():
             return rollout.rewards.new_zeros(())
-        turns, head = rollout.turns, self.model.decoder.head
-        hidden = answer_states(self.model, replace(turns, answer_mask=rollout.told), before).hidden
-        return token_loss(hidden, head.weight, head.bias, rollout.ids[rollout.told]).loss
+        told = replace(rollout.turns, answer_mask=rollout.told)
+        return self.model.decoder.head(answer_states(self.model, told, before).hidden, rollout.ids[rollout.told]).loss
 
     def _scores(self, model: RxTModel, states: AnswerStates) -> Tensor:
         """Return the log-probabilities (K, V) of all tokens, at the temperature of the rollout."""
@@ -232,19 +231,18 @@ class MemoryReinforcement(TrainModule):
 
     # --- logging and checkpoints ---------------------------------------------------------------------------------
 
-    def diagnose(self, batch: Rollout) -> dict[str, float]:
-        """Warn where the figures of the last step show what commonly goes wrong; nothing more is measured."""
-        self.watch(self.step + 1, self.last)
-        return {}
+    def see_figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Warn where the figures show what commonly goes wrong."""
+        self.watch(step, figures)
 
-    def carried_state(self) -> dict[str, Any]:
+    def shared_state(self) -> dict[str, Any]:
         """Return the reference policy."""
         return {"reference": self.reference[0].state_dict()} if self.reference else {}
 
-    def load_carried_state(self, state: Mapping[str, Any]) -> None:
+    def load_shared_state(self, state: Mapping[str, Any]) -> None:
         """Take that reference policy."""
         if self.reference:
-            self.reference[0].load_state_dict(state["reference"])
+            self.reference[0].load_state_dict(translate_weights(state["reference"]))
 
 
 def rollout_figures(batch: Rollout, totals: Mapping[str, float]) -> dict[str, Tensor]:

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rxlm.training import cross_entropy
-from rxlm.training.cross_entropy import token_loss
+from rxlm.nn import cross_entropy
+from rxlm.nn.cross_entropy import token_loss
 
 NUM_TOKENS, DIM, VOCAB = 11, 6, 13
 

@@ -1,0 +1,96 @@
+"""Several processes that resume are, each, where they were; other numbers of processes go on with what can be kept."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from resumed_runs import train
+from rxlm.training.checkpoint import OWN, STATE
+
+HERE = Path(__file__).parent
+
+
+def run(folder: Path, names: str, *stop: int, processes: int = 2) -> str:
+    """Train stages in some processes, and return what they said."""
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+         str(HERE / "resumed_runs.py"), str(folder), names, *map(str, stop)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def flat(value: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Return all tensors in nested dicts, by their path."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    parts = value.items() if isinstance(value, dict) else ()
+    return {key: tensor for part, inner in parts for key, tensor in flat(inner, f"{name}/{part}").items()}
+
+
+def ends(folder: Path) -> list[dict[str, torch.Tensor]]:
+    """Return what each process had at the end of a stage."""
+    return [flat(torch.load(path, weights_only=True)) for path in sorted(folder.glob("end-*.pt"))]
+
+
+def differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+    return {key for key, tensor in one.items() if key not in other or not torch.equal(tensor, other[key])}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes that were cut off after step 4."""
+    folder = tmp_path_factory.mktemp("stopped")
+    run(folder, "joint,memory_aware,streams,mrl", 4)
+    return folder
+
+
+def test_two_processes_that_resume_end_where_they_would_have_without_a_stop(stopped: Path, tmp_path: Path) -> None:
+    names = "joint,memory_aware,streams,mrl"
+    shutil.copytree(stopped, tmp_path / "resumed")
+    run(tmp_path / "straight", names)
+    run(tmp_path / "resumed", names)
+
+    for name in names.split(","):
+        straight, resumed = ends(tmp_path / "straight" / name), ends(tmp_path / "resumed" / name)
+        assert [differences(*pair) for pair in zip(straight, resumed, strict=True)] == [set(), set()], name
+        assert "/next" in differences(*straight), "each process draws its own random numbers"
+        assert differences(straight[0], ends(stopped / name)[0]), "the last two steps learn"
+
+
+def test_one_process_goes_on_from_two_and_says_what_begins_anew(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    said = run(tmp_path, "joint,streams,mrl", processes=1)
+    assert said.count("goes on from step 4 with 1 process(es), and its checkpoint has the state of 2") == 3
+    assert "weights, optimizer and the place in the data are kept" in said
+    for name in ("joint", "streams", "mrl"):
+        folder = tmp_path / name / "checkpoints" / "step-000006"
+        assert [path.name for path in folder.glob("rank-*.pt")] == ["rank-00000.pt"]
+
+
+def test_a_checkpoint_in_one_file_goes_on_exactly_in_one_process_and_says_what_two_lack(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train("streams", tmp_path / "straight" / "streams", None)
+    train("streams", tmp_path / "one" / "streams", 4)
+    for folder in (tmp_path / "one" / "streams" / "checkpoints").iterdir():  # as versions before wrote them
+        own, shared = folder / OWN.format(0), folder / STATE
+        torch.save(torch.load(shared) | torch.load(own), shared)
+        own.unlink()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+
+    train("streams", tmp_path / "one" / "streams", None)
+    assert "begin anew" not in caplog.text
+    assert not differences(*(ends(tmp_path / kind / "streams")[0] for kind in ("straight", "one")))
+    assert "with 2 process(es), and its checkpoint has the state of 1" in run(tmp_path / "two", "streams")
+    assert not {name for name in differences(*ends(tmp_path / "two" / "streams")) if name.startswith("/weights")}
