@@ -10,7 +10,7 @@ from mrl_runs import BOOK, REWARDS, encoder, player, rollout, settings, talker
 from rxlm.data.records import Dialogue
 from rxlm.data.templates import query_ids
 from rxlm.memory import SlotState
-from rxlm.training.mrl.module import MemoryReinforcement
+from rxlm.training.mrl.module import MemoryReinforcement, rollout_figures
 from rxlm.training.mrl.rewards import Reward, RewardError, Rewards
 from rxlm.training.mrl.rollout import Rollout, join
 from rxlm.training.turns import Turns
@@ -120,8 +120,11 @@ def test_a_rollout_survives_a_checkpoint_and_a_choice_of_rows() -> None:
     whole = join([played.rows([0, 1]), played.rows([2, 3])])
 
     for other in (again, same, whole):
-        for name, value in played._tensors().items():
-            torch.testing.assert_close(getattr(other, name), value, equal_nan=True)
+        for name, value in vars(played).items():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(getattr(other, name), value, equal_nan=True)
+        for name, value in played.by_name.items():
+            torch.testing.assert_close(other.by_name[name], value, equal_nan=True)
         assert torch.equal(other.memory_turns.ids, played.memory_turns.ids)
     assert played.rows([3]).words == played.words[3:]
 
@@ -171,6 +174,20 @@ def test_a_query_is_whole_however_long_an_answer_may_be() -> None:
         for number, turn in enumerate(dialogue.turns):
             query = query_ids(encode.tokenizer, encode.tokens, turn.query)
             assert played.ids[number, row, : len(query)].tolist() == query
+
+
+def test_what_a_query_lost_is_counted() -> None:
+    network, chosen = talker(), settings(warmup_turns=0)
+    query = " ".join(["dog"] * network.max_seq_len)
+    short = BOOK[0].turns[0]
+    long = Dialogue([replace(short, query=query)])
+    played = player(network, chosen).play([long, Dialogue([short])], seed=0)[0]
+    encode = encoder(network)
+    prompt = int(played.mask[0, 0].sum() - played.answered[0, 0].sum()) - len(encode.tokens.before_answer)
+
+    assert played.cut.tolist() == [[len(query_ids(encode.tokenizer, encode.tokens, query)) - prompt, 0]]
+    figures = rollout_figures(played, MemoryReinforcement(network, chosen).counts(played))
+    assert float(figures["truncated/tokens"]) == int(played.cut[0, 0]) / 2
 
 
 def test_any_seed_plays_and_each_plays_otherwise() -> None:

@@ -133,10 +133,8 @@ def trajectories(rollout: Rollout, episodes: int) -> list[list[TrajectoryTurn]]:
 
     return [
         [
-            TrajectoryTurn(
-                words.query,
-                words.answer,
-                words.reference,
+            replace(
+                words,
                 reward=figure(rollout.rewards, turn, row),
                 rewards={name: figure(values, turn, row) for name, values in rollout.by_name.items()},
                 memory_drift=float(rollout.drift[turn, row]),

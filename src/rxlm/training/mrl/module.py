@@ -257,6 +257,7 @@ def rollout_figures(batch: Rollout, totals: Mapping[str, float]) -> dict[str, Te
         "completions/mean_length": part * lengths.mean(),
         "completions/min_length": part * lengths.min(),
         "completions/max_length": part * lengths.max(),
+        "truncated/tokens": batch.cut[batch.earns].sum() / totals["turns"],
         "memory_drift": part * batch.drift[batch.mask.any(dim=2)].mean(),
     }
     for name, values in batch.by_name.items():

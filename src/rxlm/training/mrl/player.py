@@ -4,7 +4,8 @@ Shapes: N turns, B episodes, T tokens of a turn.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -21,24 +22,25 @@ from rxlm.rxt.turn_engine import Opening, Query, TurnEngine, write_turns
 from rxlm.seeds import derived_seed
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.rewards import Rewards, Scores, TurnAnswers
-from rxlm.training.mrl.rollout import Rollout, Words
-from rxlm.training.turns import Turns
+from rxlm.training.mrl.rollout import Rollout
+from rxlm.training.mrl.trajectories import TrajectoryTurn
 
 
 class _Said(NamedTuple):
-    """One turn of one episode: its tokens, how many the policy chose at its end, their log-probabilities, its text.
+    """One turn of one episode.
 
-    `told`: where the tokens of a reference answer begin and end, at a turn that the policy was told.
+    Fields:
+        ids: its tokens. first, end: where those of the answer begin and end. text: the answer.
+        log_probs: of the answer's tokens; None where the policy was told a reference answer, and chose nothing.
+        cut: tokens that the query lost because it was too long.
     """
 
-    ids: Sequence[int]
-    chosen: int
-    log_probs: Sequence[float]
-    text: str
-    told: tuple[int, int] = (0, 0)
-
-
-_NOTHING = _Said((), 0, (), "")
+    ids: Sequence[int] = ()
+    first: int = 0
+    end: int = 0
+    text: str = ""
+    log_probs: Sequence[float] | None = None
+    cut: int = 0
 
 
 class _Turn(NamedTuple):
@@ -46,8 +48,8 @@ class _Turn(NamedTuple):
 
     played: list[_Said]
     remembered: list[_Said]
-    scores: Scores | None
     asked: list[int]
+    scores: Scores | None
     drift: Tensor
 
 
@@ -87,160 +89,161 @@ class EpisodePlayer:
         """
         was_training = self.model.training
         self.model.eval()
-        self.seconds = {"generation": 0.0, "reward": 0.0}
-        memory = self.model.init_memory(len(dialogues))
-        start = None
+        memory, start = self.model.init_memory(len(dialogues)), None
         if carried is not None and fresh is not None:
             start = memory = memory.where(fresh, carried)
-        history: list[list[tuple[str, str]]] = [[] for _ in dialogues]
-        turns = []
+        turns: list[_Turn] = []
+        seconds = {"generation": 0.0, "reward": 0.0}
         for number in range(max(map(len, dialogues))):
             present = {row: each.turns[number] for row, each in enumerate(dialogues) if number < len(each)}
-            turn, memory = self._turn(number, present, memory, history, seed)
-            turns.append(turn)
-            for row, interaction in present.items():
-                history[row].append((interaction.query, turn.remembered[row].text))
+            with _timed(seconds, "generation"):
+                references = [self._told(present[row]) if row in present else _Said() for row in range(len(dialogues))]
+                asked = [row for row, turn in present.items() if self._is_played(number, turn)]
+                answers = self._answer({row: present[row].query for row in asked}, memory, derived_seed(seed, number))
+                played = [answers.get(row, told) for row, told in enumerate(references)]
+                remembered = references if self.settings.memory_from == "reference" else played
+                before, memory = memory, write_turns(self.model, memory, [said.ids for said in remembered])
+            with _timed(seconds, "reward"):
+                scores = self._score(dialogues, answers, references, turns)
+            drift = memory.drift(before).square().mean(0).sqrt()
+            turns.append(_Turn(played, remembered, asked, scores, drift))
         self.model.train(was_training)
-        words = tuple(
-            tuple(
-                Words(each.query, turn.played[row].text, each.answer)
-                for turn, each in zip(turns, dialogue.turns, strict=False)
-            )
-            for row, dialogue in enumerate(dialogues)
-        )
-        return self._rollout(turns, words, start, None if start is None else fresh), memory
-
-    def _turn(
-        self,
-        number: int,
-        present: dict[int, Interaction],
-        memory: MemoryState,
-        history: list[list[tuple[str, str]]],
-        seed: int,
-    ) -> tuple[_Turn, MemoryState]:
-        """Play a turn of the episodes that have it."""
-        started = time.perf_counter()
-        references = [self._told(present[row]) if row in present else _NOTHING for row in range(memory.batch_size)]
-        played = list(references)
-        asked = [row for row, turn in present.items() if self._is_played(number, turn)]
-        if asked:
-            first = derived_seed(seed, number)
-            queries = [present[row].query for row in asked]
-            answers = self._answer(queries, memory.select(asked), [first + row for row in asked])
-            for row, answer in zip(asked, answers, strict=True):
-                played[row] = answer
-        remembered = references if self.settings.memory_from == "reference" else played
-        after = write_turns(self.model, memory, [said.ids for said in remembered])
-        self.seconds["generation"] += time.perf_counter() - started
-        started = time.perf_counter()
-        scores = self._score(number, present, asked, played, history) if asked else None
-        self.seconds["reward"] += time.perf_counter() - started
-        return _Turn(played, remembered, scores, asked, after.drift(memory).square().mean(0).sqrt()), after
+        return self._rollout(dialogues, turns, start, None if start is None else fresh, seconds), memory
 
     def _is_played(self, number: int, turn: Interaction) -> bool:
-        behind_warmup = number >= self.settings.warmup_turns
-        return behind_warmup and (self.settings.plays == "all" or turn.question is not None)
+        return number >= self.settings.warmup_turns and (self.settings.plays == "all" or turn.question is not None)
 
     def _told(self, turn: Interaction) -> _Said:
-        """Return a turn with its reference answer, of which the policy chose nothing."""
+        """Return a turn with its reference answer."""
         encoded = self.turn_tokenizer.encode(turn)
-        return _Said(encoded.ids, 0, (), turn.answer, (encoded.first_target, encoded.end_of_targets))
+        return _Said(encoded.ids, encoded.first_target, encoded.end_of_targets, turn.answer)
 
-    def _answer(self, queries: list[str], memory: MemoryState, seeds: list[int]) -> list[_Said]:
-        """Sample an answer to each query."""
-        longest, limit = self.settings.max_answer_tokens, self.turn_tokenizer.max_tokens
-        engine = TurnEngine(self.model, len(queries), max_seq_len=limit, with_log_probs=True)
+    def _answer(self, queries: Mapping[int, str], memory: MemoryState, seed: int) -> dict[int, _Said]:
+        """Sample an answer to each query, by its episode."""
+        if not queries:
+            return {}
+        engine = TurnEngine(self.model, len(queries), max_seq_len=self.turn_tokenizer.max_tokens, with_log_probs=True)
         opening, tokenizer = Opening(appended=self.tokens.before_answer), self.turn_tokenizer.tokenizer
-        asked = [
-            Query(query_ids(tokenizer, self.tokens, query), opening, self.sampling, seed, max_answer_tokens=longest)
-            for query, seed in zip(queries, seeds, strict=True)
+        longest = self.settings.max_answer_tokens
+        turns = [
+            engine.prepare(Query(ids, opening, self.sampling, seed + row, max_answer_tokens=longest), "cut")
+            for row, ids in ((row, query_ids(tokenizer, self.tokens, text)) for row, text in queries.items())
         ]
-        turns = [engine.prepare(query, "cut") for query in asked]
-        engine.begin(turns, memory)
-        log_probs = torch.stack([column.log_probs for column in engine.run() if column.log_probs is not None], dim=1)
-        rows = log_probs.tolist()
+        engine.begin(turns, memory.select(list(queries)))
+        columns = [column.log_probs for column in engine.run() if column.log_probs is not None]
         engine.leave(turns)
+        log_probs = torch.stack(columns, dim=1).tolist()
         texts = self.model.stringify_batch([engine.said(turn) for turn in turns])
-        return [
-            _Said(turn.ids, len(turn.answer), rows[turn.row][: len(turn.answer)], text)
-            for turn, text in zip(turns, texts, strict=True)
-        ]
+        return {
+            row: _Said(
+                turn.ids,
+                len(turn.prompt),
+                len(turn.ids),
+                text,
+                log_probs[turn.row][: len(turn.answer)],
+                turn.cut,
+            )
+            for row, turn, text in zip(queries, turns, texts, strict=True)
+        }
 
     def _score(
         self,
-        number: int,
-        present: dict[int, Interaction],
-        asked: list[int],
-        played: list[_Said],
-        history: list[list[tuple[str, str]]],
-    ) -> Scores:
-        """Return what the answers earned."""
-        end = self.tokens.eos_token_id
-        references = [self.turn_tokenizer.encode(present[row]) for row in asked]
-        answers = [played[row] for row in asked]
+        dialogues: Sequence[Dialogue],
+        answers: Mapping[int, _Said],
+        references: Sequence[_Said],
+        earlier: Sequence[_Turn],
+    ) -> Scores | None:
+        """Return what the answers earned; None where there are none."""
+        if not answers:
+            return None
+
+        def ids_of(answer: _Said) -> list[int]:
+            return [token for token in answer.ids[answer.first : answer.end] if token != self.tokens.eos_token_id]
+
+        interactions = [dialogues[row].turns[len(earlier)] for row in answers]
         return self.rewards(
             TurnAnswers(
-                turn=number,
-                queries=[present[row].query for row in asked],
-                answers=[answer.text for answer in answers],
-                references=[present[row].answer for row in asked],
-                answer_ids=[[t for t in each.ids[len(each.ids) - each.chosen :] if t != end] for each in answers],
-                reference_ids=[
-                    [t for t in each.ids[each.first_target : each.end_of_targets] if t != end] for each in references
+                turn=len(earlier),
+                queries=[turn.query for turn in interactions],
+                answers=[answer.text for answer in answers.values()],
+                references=[turn.answer for turn in interactions],
+                answer_ids=[ids_of(answer) for answer in answers.values()],
+                reference_ids=[ids_of(references[row]) for row in answers],
+                questions=[turn.question for turn in interactions],
+                history=[
+                    [(dialogues[row].turns[n].query, turn.remembered[row].text) for n, turn in enumerate(earlier)]
+                    for row in answers
                 ],
-                questions=[present[row].question for row in asked],
-                history=[history[row] for row in asked],
             )
         )
 
     def _rollout(
-        self, turns: list[_Turn], words: tuple[tuple[Words, ...], ...], start: MemoryState | None, fresh: Tensor | None
+        self,
+        dialogues: Sequence[Dialogue],
+        turns: Sequence[_Turn],
+        start: MemoryState | None,
+        fresh: Tensor | None,
+        seconds: Mapping[str, float],
     ) -> Rollout:
-        size, device = len(words), self.model.device
-        played = self._turns([turn.played for turn in turns])
-        log_probs = torch.zeros(played.ids.shape)
-        shape = len(turns), size
+        """Put what was played into tensors."""
+        device, shape = self.model.device, (len(turns), len(dialogues))
+        ids, mask = self._stacked([turn.played for turn in turns])
+        place = torch.arange(ids.shape[2], device=device)
+        ranges = torch.tensor([[(said.first, said.end) for said in turn.played] for turn in turns], device=device)
+        first, end = ranges[..., None].unbind(2)
+        is_answer = (place >= first) & (place < end)
+        chosen = torch.tensor([[said.log_probs is not None for said in turn.played] for turn in turns], device=device)
+        log_probs = torch.zeros(ids.shape)
         rewards, earns = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
-        by_name = {reward.name: torch.full(shape, float("nan")) for reward in self.rewards.rewards}
+        by_name = {reward.name: torch.full(shape, torch.nan) for reward in self.rewards.rewards}
         for number, turn in enumerate(turns):
-            for row, said in enumerate(turn.played):
-                log_probs[number, row, len(said.ids) - said.chosen : len(said.ids)] = torch.tensor(said.log_probs)
+            for row in turn.asked:
+                said = turn.played[row]
+                log_probs[number, row, said.first : said.end] = torch.tensor(said.log_probs)
             if turn.scores is not None:
                 rewards[number, turn.asked], earns[number, turn.asked] = turn.scores.total, turn.scores.applies
                 for name, values in turn.scores.by_name.items():
                     by_name[name][number, turn.asked] = values
-        from_reference = self.settings.memory_from == "reference"
-        return Rollout(
-            ids=played.ids,
-            mask=played.mask,
-            answered=played.answer_mask,
-            told=self._told_tokens([turn.played for turn in turns], played),
-            log_probs=log_probs.to(device),
-            rewards=rewards.to(device),
-            earns=earns.to(device),
-            by_name={name: values.to(device) for name, values in by_name.items()},
+        remembered = None
+        if self.settings.memory_from == "reference":
+            remembered = dict(zip(("ids", "mask"), self._stacked([turn.remembered for turn in turns]), strict=True))
+        rollout = Rollout(
+            ids=ids,
+            mask=mask,
+            answered=is_answer & chosen[..., None],
+            told=is_answer & ~chosen[..., None],
+            log_probs=log_probs,
+            rewards=rewards,
+            earns=earns,
+            by_name=by_name,
             drift=torch.stack([turn.drift for turn in turns]),
-            remembered=self._turns([turn.remembered for turn in turns]) if from_reference else None,
+            cut=torch.tensor([[said.cut for said in turn.played] for turn in turns]),
+            remembered=remembered,
             start=start,
             fresh=fresh,
             groups=self.settings.group_size,
-            words=words,
-            seconds=self.seconds,
+            words=[
+                [
+                    TrajectoryTurn(each.query, turn.played[row].text, each.answer)
+                    for turn, each in zip(turns, dialogue.turns, strict=False)
+                ]
+                for row, dialogue in enumerate(dialogues)
+            ],
+            seconds=seconds,
         )
+        return rollout.to(device)
 
-    def _turns(self, turns: Sequence[Sequence[_Said]]) -> Turns:
-        """Stack turns of all episodes; the tokens that the policy chose are the answers."""
+    def _stacked(self, turns: Sequence[Sequence[_Said]]) -> tuple[Tensor, Tensor]:
+        """Return the tokens of turns of all episodes, and their mask, (N, B, T) each."""
         width = max(len(said.ids) for turn in turns for said in turn)
-        pad, device = self.tokens.pad_token_id, self.model.device
-        parts = [padded([said.ids for said in turn], pad, width=width, device=device) for turn in turns]
-        ids, mask = (torch.stack([part[number] for part in parts]) for number in (0, 1))
-        chosen = torch.tensor([[said.chosen for said in turn] for turn in turns], device=ids.device)
-        first = mask.sum(2) - chosen
-        return Turns(ids, mask, mask & (torch.arange(width, device=ids.device) >= first[..., None]))
+        rows = [said.ids for turn in turns for said in turn]
+        ids, mask = padded(rows, self.tokens.pad_token_id, width=width, device=self.model.device)
+        return ids.unflatten(0, (len(turns), -1)), mask.unflatten(0, (len(turns), -1))
 
-    def _told_tokens(self, turns: Sequence[Sequence[_Said]], played: Turns) -> Tensor:
-        """Return True at the tokens of answers that were told, (N, B, T)."""
-        ranges = torch.tensor([[said.told for said in turn] for turn in turns], device=played.ids.device)
-        first, end = ranges[..., None].unbind(2)
-        place = torch.arange(played.ids.shape[2], device=played.ids.device)
-        return (place >= first) & (place < end)
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the seconds that a block takes."""
+    started = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - started
