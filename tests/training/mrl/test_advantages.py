@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rxlm.training.mrl.advantages import EPSILON, generalised, group_relative, normalise, one_step
+from rxlm.training.mrl.advantages import EPSILON, generalised, group_relative, one_step, standardise
 
 
 def test_generalised_advantages_equal_the_sum_over_later_turns() -> None:
@@ -46,7 +46,7 @@ def test_normalised_advantages_have_mean_0_and_deviation_1_over_what_counts(over
     torch.manual_seed(0)
     advantages = torch.randn(3, 8) * 4 + 2
     counted = torch.rand(3, 8) < 0.7
-    found = normalise(advantages, counted, over)  # type: ignore[arg-type]
+    found = standardise(advantages, counted, over)  # type: ignore[arg-type]
 
     parts = [(advantages, counted, found)] if over == "batch" else list(zip(advantages, counted, found, strict=True))
     for values, taken, normal in parts:
@@ -60,5 +60,5 @@ def test_normalised_advantages_have_mean_0_and_deviation_1_over_what_counts(over
 
 def test_advantages_can_be_left_as_they_are_and_one_alone_teaches_nothing() -> None:
     advantages, counted = torch.tensor([[2.0, 3.0]]), torch.tensor([[True, False]])
-    assert normalise(advantages, counted, "none").tolist() == [[2.0, 0.0]]
-    assert normalise(advantages, counted, "batch").tolist() == [[0.0, 0.0]]
+    assert standardise(advantages, counted, "none").tolist() == [[2.0, 0.0]]
+    assert standardise(advantages, counted, "batch").tolist() == [[0.0, 0.0]]

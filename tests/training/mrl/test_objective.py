@@ -171,3 +171,12 @@ def test_memory_that_does_not_move_costs_nothing() -> None:
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MRLConfig(**changes)
+
+
+def test_settings_of_version_0_0_load_where_what_is_gone_changed_nothing() -> None:
+    gone = {"unfreeze_memory_at": 0, "unfreeze_encoder_at": 0, "reward_scale": 10.0}
+    for algorithm, use_gae in (("impo", False), ("ppo", True)):
+        chosen = MRLConfig(algorithm=algorithm, told_weight=0.5)
+        assert MRLConfig.from_dict({**chosen.to_dict(), **gone, "use_gae": use_gae}) == chosen
+        with pytest.raises(ValueError, match="use_gae"):
+            MRLConfig.from_dict({**chosen.to_dict(), **gone, "use_gae": not use_gae})

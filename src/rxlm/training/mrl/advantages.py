@@ -53,7 +53,7 @@ def group_relative(rewards: Tensor, earns: Tensor, groups: int) -> Tensor:
     return ((grouped - mean) * counted).flatten(1)
 
 
-def normalise(advantages: Tensor, counted: Tensor, over: Normalisation) -> Tensor:
+def standardise(advantages: Tensor, counted: Tensor, over: Normalisation) -> Tensor:
     """Return advantages (N, B) with mean 0 and standard deviation 1 over those that count, in all processes.
 
     `over` the whole "batch", or over each "step", the turns of one number. Those that do not count get 0.
@@ -61,13 +61,13 @@ def normalise(advantages: Tensor, counted: Tensor, over: Normalisation) -> Tenso
     if over == "none":
         return advantages.where(counted, 0)
     if over == "batch":
-        return _normalise(advantages, counted, "all")
+        return _standardise(advantages, counted, "all")
     return torch.stack(
-        [_normalise(*row, str(number)) for number, row in enumerate(zip(advantages, counted, strict=True))]
+        [_standardise(*row, str(number)) for number, row in enumerate(zip(advantages, counted, strict=True))]
     )
 
 
-def _normalise(values: Tensor, counted: Tensor, name: str) -> Tensor:
+def _standardise(values: Tensor, counted: Tensor, name: str) -> Tensor:
     chosen = values[counted].double()
     sums = {
         f"{name}/count": float(chosen.numel()),

@@ -1,8 +1,10 @@
 """Settings of stage 5, and the three algorithms as presets."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
-from rxlm.config import Config, config, require, require_bool, require_choice, require_int
+from rxlm.config import Config, config, require, require_choice, require_int
+from rxlm.metrics.composite import SCALE
 
 Algorithm = Literal["impo", "ppo", "grpo"]
 Normalisation = Literal["batch", "step", "none"]
@@ -41,10 +43,8 @@ class MRLConfig(Config):
             asked and the model makes small talk well enough, that is quicker and has less noise.
         carry_probability: of an episode to go on from the memory that the one before left in its row.
         unroll: memory updates that a gradient flows through.
-        unfreeze_memory_at, unfreeze_encoder_at: steps at which memory attention, and the encoder, begin to learn.
-        reward_scale: what rewards are divided by before anything is learnt from them, so that values are near 1.
-        use_gae, discount, gae_lambda: generalised advantage estimation over the turns of an episode (Schulman et al.,
-            2016); without, the advantage of a turn is its reward less its value.
+        discount, gae_lambda: of ppo's generalised advantage estimation over the turns of an episode (Schulman et al.,
+            2016); with impo the advantage of a turn is its reward less its value.
         normalise: advantages have mean 0 and standard deviation 1 over the "batch", over each "step" of the episodes
             (the turns of one number), or are left as they are ("none").
         clip_low, clip_high: the ratio to the policy that answered counts within 1 - clip_low and 1 + clip_high.
@@ -74,10 +74,6 @@ class MRLConfig(Config):
     plays: Plays = "all"
     carry_probability: float = 0.0
     unroll: int = 8
-    unfreeze_memory_at: int = 0
-    unfreeze_encoder_at: int = 0
-    reward_scale: float = 10.0
-    use_gae: bool = False
     discount: float = 1.0
     gae_lambda: float = 0.95
     normalise: Normalisation = "batch"
@@ -101,11 +97,9 @@ class MRLConfig(Config):
         require_choice(self, "plays", get_args(Plays))
         require_choice(self, "normalise", get_args(Normalisation))
         require_choice(self, "memory_change", get_args(MemoryChange))
-        require_bool(self, "use_gae")
         require_int(self, "group_size", "updates_per_rollout", "max_answer_tokens", "unroll", "replay_size")
         require_int(self, "warmup_turns", "critic_warmup", minimum=0)
-        require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", minimum=0)
-        for name in ("temperature", "reward_scale", "clip_low", "clip_high"):
+        for name in ("temperature", "clip_low", "clip_high"):
             require(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}.")
         for name in AT_LEAST_ZERO:
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
@@ -128,17 +122,26 @@ class MRLConfig(Config):
         return self.algorithm != "grpo"
 
     @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """As `Config.from_dict`; settings of version 0.0 that are gone may hold what holds for all today."""
+        fixed = {"unfreeze_memory_at": 0, "unfreeze_encoder_at": 0, "reward_scale": SCALE}
+        fixed["use_gae"] = values.get("algorithm") == "ppo"
+        return super().from_dict(
+            {name: value for name, value in values.items() if name not in fixed or value != fixed[name]}
+        )
+
+    @classmethod
     def of(cls, algorithm: Algorithm, **changes: Any) -> Self:
         """Return the usual settings of an algorithm, with some changed.
 
-        impo: the memory policy's own terms, no GAE. ppo: GAE, and none of these terms. grpo: groups of 8, no critic.
+        impo: the memory policy's own terms. ppo: none of these terms. grpo: groups of 8, no critic.
         Advantages of grpo are divided by the standard deviation over the batch, not over each group, which would make
         much of tiny differences.
         """
         plain = {"consistency_weight": 0.0, "memory_change_weight": 0.0}
         settings: dict[str, dict[str, Any]] = {
             "impo": {},
-            "ppo": {**plain, "use_gae": True},
+            "ppo": plain,
             "grpo": {**plain, "group_size": 8},
         }
         require(algorithm in settings, f"algorithm must be one of impo, ppo, grpo, got {algorithm!r}.")

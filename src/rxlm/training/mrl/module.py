@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from rxlm.memory import MemoryState
+from rxlm.metrics.composite import SCALE
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.earlier_versions import translate_weights
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.memory_chain import encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule
-from rxlm.training.mrl.advantages import generalised, group_relative, normalise, one_step
+from rxlm.training.mrl.advantages import generalised, group_relative, one_step, standardise
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.critic import Critic
 from rxlm.training.mrl.objective import (
@@ -49,6 +50,8 @@ class MemoryReinforcement(TrainModule):
 
     def __init__(self, model: RxTAlpha, settings: MRLConfig) -> None:
         super().__init__(model)
+        for part in (model.memory_writer, model.encoder.layers):
+            part.requires_grad_(True)  # stage 4 may have ended before it unfroze them
         self.settings = settings
         self.critic = Critic(model.encoder) if settings.has_critic else None
         # In a list, so that it is no part of what is trained and saved with the weights.
@@ -63,10 +66,8 @@ class MemoryReinforcement(TrainModule):
         return self.model
 
     def start_step(self, step: int) -> None:
-        """Unfreeze memory attention and encoder when it is their time."""
+        """Note the step: in the first ones the critic learns alone."""
         self.step = step
-        self.model.memory_writer.requires_grad_(step >= self.settings.unfreeze_memory_at)
-        self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
     # --- what is known once a rollout is played ------------------------------------------------------------------
 
@@ -77,14 +78,14 @@ class MemoryReinforcement(TrainModule):
         self.eval()
         rollout = rollout.to(self.model.device)
         settings = self.settings
-        rewards = rollout.rewards / settings.reward_scale
+        rewards = rollout.rewards / SCALE
         values = torch.zeros_like(rewards)
         if self.critic is not None:
             states, _, _ = self._states(self.model, rollout)
             values = self._values(rollout, states).where(rollout.earns, 0)
         if settings.algorithm == "grpo":
             advantages, returns = group_relative(rewards, rollout.earns, rollout.groups), rewards
-        elif settings.use_gae:
+        elif settings.algorithm == "ppo":
             present = rollout.answered.any(dim=2)
             advantages, returns = generalised(
                 rewards, values, present, discount=settings.discount, gae_lambda=settings.gae_lambda
@@ -102,7 +103,7 @@ class MemoryReinforcement(TrainModule):
             rollout,
             values=values,
             returns=returns,
-            advantages=normalise(advantages, rollout.earns, settings.normalise),
+            advantages=standardise(advantages, rollout.earns, settings.normalise),
             reference_log_probs=reference,
         )
 
@@ -123,74 +124,48 @@ class MemoryReinforcement(TrainModule):
         """Return the loss of a rollout: policy, critic, entropy, divergences, memory change and what was told."""
         if batch.advantages is None or batch.values is None or batch.returns is None:
             raise ValueError("The rollout has no advantages: MemoryReinforcement.annotate gives it some.")
-        settings = self.settings
         states, before, after = self._states(self.model, batch)
         scores = self._scores(self.model, states)
-        log_probs = _chosen(scores, batch.ids[batch.answered])
-        learnt = batch.learnt[batch.answered]
-        advantages = batch.advantages[..., None].expand_as(batch.log_probs)[batch.answered]
-        clipped = clipped_objective(
-            log_probs[learnt],
-            batch.log_probs[batch.answered][learnt],
-            advantages[learnt],
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-        )
-        entropy = -(scores.exp() * scores).sum(-1)[learnt].sum() / totals["answer"]
-        policy = clipped.loss / totals["answer"]
-        learns = self.critic is None or self.step >= settings.critic_warmup
-        total = policy - settings.entropy_weight * entropy if learns else torch.zeros_like(policy)
-        figures = {
-            "policy_loss": policy.detach(),
-            "entropy": entropy.detach(),
-            "clip_ratio/low_mean": clipped.low / totals["answer"],
-            "clip_ratio/high_mean": clipped.high / totals["answer"],
-            "clip_ratio/region_mean": (clipped.low + clipped.high) / totals["answer"],
-        }
-        for name, weight, value in self._other_terms(batch, states, scores, log_probs, learnt, before, after, totals):
-            figures[name] = value.detach()
-            if learns or name == "value_loss":
-                total = total + weight * value
-        figures |= rollout_figures(batch, totals)
-        return Losses(total, figures)
+        learnt = scores[batch.learnt[batch.answered]]
+        log_probs = _chosen(learnt, batch.ids[batch.learnt])
+        advantages = batch.advantages[..., None].expand_as(batch.log_probs)[batch.learnt]
+        settings, tokens = self.settings, totals["answer"]
+        bounds = {"clip_low": settings.clip_low, "clip_high": settings.clip_high}
+        clipped = clipped_objective(log_probs, batch.log_probs[batch.learnt], advantages, **bounds)
 
-    def _other_terms(
-        self,
-        batch: Rollout,
-        states: AnswerStates,
-        scores: Tensor,
-        log_probs: Tensor,
-        learnt: Tensor,
-        before: MemoryState,
-        after: MemoryState,
-        totals: Mapping[str, float],
-    ) -> list[tuple[str, float, Tensor]]:
-        """Return name, weight and value of the terms that the settings ask for."""
-        settings = self.settings
-        terms: list[tuple[str, float, Tensor]] = []
+        # L = sum of weight * term, by the names that the terms are logged by
+        terms: dict[str, tuple[float, Tensor]] = {
+            "policy_loss": (1.0, clipped.loss / tokens),
+            "entropy": (-settings.entropy_weight, -(learnt.exp() * learnt).sum(-1).sum() / tokens),
+        }
         if self.critic is not None:
-            assert batch.values is not None
-            assert batch.returns is not None
-            values = self._values(batch, states)[batch.earns]
-            loss = value_objective(values, batch.values[batch.earns], batch.returns[batch.earns], settings.value_clip)
-            terms.append(("value_loss", settings.value_weight, loss / totals["turns"]))
+            old, returns = batch.values[batch.earns], batch.returns[batch.earns]
+            value = value_objective(self._values(batch, states)[batch.earns], old, returns, settings.value_clip)
+            terms["value_loss"] = (settings.value_weight, value / totals["turns"])
         if batch.reference_log_probs is not None:
-            reference = batch.reference_log_probs[batch.answered]
-            divergence = reference_divergence(log_probs[learnt], reference[learnt])
-            terms.append(("kl", settings.kl_weight, divergence / totals["answer"]))
+            divergence = reference_divergence(log_probs, batch.reference_log_probs[batch.learnt])
+            terms["kl"] = (settings.kl_weight, divergence / tokens)
         if settings.consistency_weight:
-            has_earlier = states.rows >= batch.batch_size
-            with torch.no_grad():
-                earlier = self._scores(self.model, self._states_a_turn_before(batch, before))
-            divergence = turn_divergence(scores[has_earlier], earlier) / totals["consistency"]
-            terms.append(("policy_consistency", settings.consistency_weight, divergence))
+            divergence = self._divergence_from_a_turn_before(batch, states, scores, before)
+            terms["policy_consistency"] = (settings.consistency_weight, divergence / totals["consistency"])
         if settings.memory_change_weight:
             present = batch.memory_turns.mask.any(dim=2)
-            movement = memory_movement(before, after, present, settings.memory_change) / totals["updates"]
-            terms.append(("memory_change", settings.memory_change_weight, movement))
+            movement = memory_movement(before, after, present, settings.memory_change)
+            terms["memory_change"] = (settings.memory_change_weight, movement / totals["updates"])
         if settings.told_weight:
-            terms.append(("told_loss", settings.told_weight, self._told_loss(batch, before) / totals["told"]))
-        return terms
+            terms["told_loss"] = (settings.told_weight, self._told_loss(batch, before) / totals["told"])
+
+        critic_alone = self.critic is not None and self.step < settings.critic_warmup
+        learning = [terms["value_loss"]] if critic_alone else list(terms.values())
+        total = sum((weight * value for weight, value in learning), start=scores.new_zeros(()))
+        figures = {name: value.detach() for name, (_, value) in terms.items()}
+        figures |= {
+            "clip_ratio/low_mean": clipped.low / tokens,
+            "clip_ratio/high_mean": clipped.high / tokens,
+            "clip_ratio/region_mean": (clipped.low + clipped.high) / tokens,
+        }
+        figures |= rollout_figures(batch, totals)
+        return Losses(total, figures)
 
     def _states(self, model: RxTModel, rollout: Rollout) -> tuple[AnswerStates, MemoryState, MemoryState]:
         """Return a model's states before the tokens of answers, the memories before each turn, and the last one."""
@@ -199,11 +174,16 @@ class MemoryReinforcement(TrainModule):
         before, after = memory_chain(model, turns, encoded, unroll=self.settings.unroll, carried=rollout.start)
         return answer_states(model, rollout.turns, before), before, after
 
-    def _states_a_turn_before(self, rollout: Rollout, before: MemoryState) -> AnswerStates:
-        """Return the states of all turns but the first, each from the memory of the turn before it."""
+    def _divergence_from_a_turn_before(
+        self, rollout: Rollout, states: AnswerStates, scores: Tensor, before: MemoryState
+    ) -> Tensor:
+        """Return the summed KL of all turns but the first to the policy with the memory of the turn before."""
         turns, size = rollout.turns, rollout.batch_size
         later = Turns(turns.ids[1:], turns.mask[1:], turns.answer_mask[1:])
-        return answer_states(self.model, later, before.select(range(before.batch_size - size)))
+        with torch.no_grad():
+            earlier = answer_states(self.model, later, before.select(range(before.batch_size - size)))
+            expected = self._scores(self.model, earlier)
+        return turn_divergence(scores[states.rows >= size], expected)
 
     def _told_loss(self, rollout: Rollout, before: MemoryState) -> Tensor:
         """Return the summed cross-entropy of the answers that were told, each from the memory before its turn."""
