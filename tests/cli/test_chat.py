@@ -87,7 +87,6 @@ def test_a_saved_conversation_goes_on(
         ("/save 'half a quote", "No closing quotation"),
         ("/back", "This is no copy"),
         ("/load nothing.safetensors", "There is no saved conversation nothing.safetensors"),
-        ("word " * 60, "max_seq_len 48"),
     ],
 )
 def test_a_failing_line_of_a_pipe_ends_the_chat_with_its_reason(
@@ -95,6 +94,16 @@ def test_a_failing_line_of_a_pipe_ends_the_chat_with_its_reason(
 ) -> None:
     assert pipe(folder, [line], monkeypatch) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_message_that_is_too_long_is_cut_and_the_chat_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pipe(folder, ["word " * 60, "Hello"], monkeypatch) == 0
+
+    assert re.findall(r"too long: its first \d+ tokens were cut", capsys.readouterr().out) == [
+        "too long: its first 219 tokens were cut"
+    ]
 
 
 def test_bad_options_are_refused_before_the_first_turn(

@@ -1,5 +1,6 @@
 """A conversation does what its methods say, and an interrupted turn leaves everything as it was (laws 4 and 5)."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.memory import MemoryState
@@ -335,7 +338,9 @@ class TestFiles:
         with pytest.raises(ConversationError, match="the tokenizer differs"):
             other.load(tmp_path / "chat.safetensors")
 
-    @pytest.mark.parametrize("damage", ["missing", "cut", "text", "plain tensors"])
+    @pytest.mark.parametrize(
+        "damage", ["missing", "cut", "text", "plain tensors", "another kind", "no memory", "no turns"]
+    )
     def test_a_damaged_file_is_refused_and_the_conversation_stays(
         self, damage: str, chat: Conversation, tmp_path: Path
     ) -> None:
@@ -348,6 +353,17 @@ class TestFiles:
             path.write_bytes(path.read_bytes()[:-100])
         elif damage == "text":
             path.write_text("hello")
+        elif damage in ("another kind", "no memory", "no turns"):
+            with safe_open(path, framework="pt") as file:
+                record = json.loads(file.metadata()["conversation"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if damage == "another kind":
+                record["kind"] = "pebbles"
+            elif damage == "no memory":
+                del tensors["memory.1.memory"]
+            else:
+                del record["turns"]
+            save_file(tensors, path, {"conversation": json.dumps(record)})
         else:
             chat.memory.save(path)
         turns = chat.turns

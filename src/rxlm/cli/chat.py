@@ -90,7 +90,7 @@ class ChatTerminal:
         thinking: Literal["auto", "extended", "fast"] | None = None,
     ) -> None:
         self.branches = [conversation]
-        self.options = {"max_seq_len": max_seq_len, "thinking_mode": thinking}
+        self.options = {"max_seq_len": max_seq_len, "thinking_mode": thinking, "fit": "cut"}
         self.interactive = sys.stdin.isatty()
         self.console = Console(highlight=False, soft_wrap=True)
         self.commands: dict[str, Callable[..., None]] = {
@@ -222,6 +222,8 @@ class ChatTerminal:
         finally:
             pieces.close()  # type: ignore[attr-defined]
             self.console.print()
+        if cut := self.conversation.turns[-1].cut:
+            self.say(f"The message was too long: its first {cut} tokens were cut.")
 
     def _think(self, piece: str) -> None:
         self.console.print(f"[dim italic]{escape(printable(piece))}[/dim italic]", end="")

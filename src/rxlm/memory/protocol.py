@@ -64,6 +64,8 @@ class MemoryReading:
 
     def put(self, rows: Sequence[int], other: "MemoryReading") -> "MemoryReading":
         """Return the reading with some conversations replaced by those of `other`, in the order given."""
+        if not self.layers:
+            return self
         order = list(range(self.batch_size))
         for place, row in enumerate(rows):
             order[row] = self.batch_size + place
@@ -193,11 +195,18 @@ class MemoryState(ABC):
         return {"kind": self.kind, "tensors": self.tensors()}
 
     @staticmethod
+    def of_kind(kind: str, tensors: Mapping[str, Tensor]) -> "MemoryState":
+        """Return the memory that `tensors` were taken of; ValueError where there is none of this kind."""
+        if kind not in MemoryState.kinds:
+            raise ValueError(f"kind of memory must be one of {', '.join(sorted(MemoryState.kinds))}, got {kind!r}.")
+        return MemoryState.kinds[kind].from_tensors(tensors)
+
+    @staticmethod
     def from_state_dict(state: Mapping[str, Any] | Tensor) -> "MemoryState":
         """Return the memory that `state_dict` was taken of; a tensor alone is that of slots, as in version 0.0."""
         if isinstance(state, Tensor):
             state = {"kind": "slots", "tensors": {"memory": state}}
-        return MemoryState.kinds[state["kind"]].from_tensors(state["tensors"])
+        return MemoryState.of_kind(state["kind"], state["tensors"])
 
     def save(self, path: str | Path) -> None:
         """Write the memory to a safetensors file."""
@@ -215,10 +224,8 @@ class MemoryState(ABC):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"The memory file {path} is damaged: {error}.") from error
-        if kind not in cls.kinds:
-            raise ValueError(f"{path} holds a memory of kind {kind!r}; known kinds: {', '.join(sorted(cls.kinds))}.")
         try:
-            return cls.kinds[kind].from_tensors(tensors)
+            return MemoryState.of_kind(kind, tensors)
         except ValueError as error:
             raise ValueError(f"{path} holds {sorted(tensors)} and not a memory: {error}") from error
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.templates import interaction_ids, query_ids
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.rxt.conversation_file import ConversationError, SavedConversation
-from rxlm.rxt.current_memory import reading_weights
+from rxlm.rxt.current_memory import KeptReading
 from rxlm.rxt.fingerprint import fingerprint
 from rxlm.rxt.models import RxTAlpha, ThinkingMode
 from rxlm.rxt.sampling import SamplingConfig
@@ -125,7 +125,7 @@ class Conversation:
 
         Bad arguments raise ValueError here, before anything is done.
         """
-        return self._answer(self._reply(text, sampling, max_seq_len, seed, thinking_mode, tuple(stop), fit, on_thought))
+        return self._answer(self._reply(text, sampling, max_seq_len, seed, thinking_mode, stop, fit, on_thought))
 
     def retry(
         self,
@@ -145,7 +145,7 @@ class Conversation:
         if not self._turns:
             raise ConversationError("There is no turn to retry.")
         query = self._turns[-1].query
-        reply = self._reply(query, sampling, max_seq_len, seed, thinking_mode, tuple(stop), fit, on_thought)
+        reply = self._reply(query, sampling, max_seq_len, seed, thinking_mode, stop, fit, on_thought)
         return self._answer(reply, retries=True)
 
     def undo(self, n: int = 1) -> None:
@@ -209,7 +209,7 @@ class Conversation:
             return
         update, self._update = self._update, None
         try:
-            state, reading = update.future.result()
+            read = update.future.result()
         except Exception as error:
             query = self._turns[-1].query
             self._turns = update.turns_before
@@ -217,7 +217,7 @@ class Conversation:
             raise ConversationError(
                 f"The memory update after {query!r} failed, the turn is taken back: {error}"
             ) from error
-        self._keep(len(self._turns), state, reading)
+        self._keep(len(self._turns), read.memory, read)
 
     # --- a turn --------------------------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Conversation:
         max_seq_len: int | None,
         seed: int | None,
         thinking_mode: ThinkingMode | None,
-        stop: tuple[str, ...],
+        stop: Sequence[str],
         fit: Fit,
         on_thought: Callable[[str], None] | None,
     ) -> "_Reply":
@@ -252,7 +252,7 @@ class Conversation:
         try:
             before = len(self._turns) - (1 if retries else 0)
             memory = self._memory_after(before)
-            reading = self.model.read_memory(memory) if retries else self._present_reading(memory)
+            reading = self.model.read_memory(memory) if retries else self._present_reading()
             turn, writer = self._seeded(reply.turn), reply.turn.writer
             assert writer is not None
             reply.engine.begin([turn], reading)
@@ -262,7 +262,6 @@ class Conversation:
                         reply.on_thought(piece.text)
                     else:
                         yield piece.text
-            writer.flush()
             reply.engine.leave([turn])
             self._record(before, memory, reply, turn)
             yield from (piece.text for piece in writer.take() if not piece.is_thought)
@@ -301,19 +300,18 @@ class Conversation:
         return torch.tensor([ids], device=self.model.device)
 
     @torch.no_grad()
-    def _update_and_read(self, memory: MemoryState, turn: Turn) -> tuple[MemoryState, MemoryReading]:
+    def _update_and_read(self, memory: MemoryState, turn: Turn) -> KeptReading:
         """Do what is to be done between two turns."""
-        updated = self._updated(memory, turn)
-        return updated, self.model.read_memory(updated)
+        return KeptReading.of(self.model, self._updated(memory, turn))
 
     def _updated(self, memory: MemoryState, turn: Turn) -> MemoryState:
         return write_turns(self.model, memory, [turn.ids])
 
-    def _present_reading(self, memory: MemoryState) -> MemoryReading:
+    def _present_reading(self) -> MemoryReading:
         """Return the reading that was made after the last turn; made again where training has changed the weights."""
-        if self._read_with != reading_weights(self.model):
-            self._keep(len(self._turns), memory)
-        return self._reading
+        if self._kept.is_outdated(self.model):
+            self._keep(len(self._turns), self._kept.memory)
+        return self._kept.reading
 
     def _memory_after(self, count: int) -> MemoryState:
         """Return the memory after `count` turns: a kept one, or one computed again from the turns since a kept one."""
@@ -324,12 +322,11 @@ class Conversation:
         return memory
 
     @torch.no_grad()
-    def _keep(self, count: int, memory: MemoryState, reading: MemoryReading | None = None) -> None:
+    def _keep(self, count: int, memory: MemoryState, read: KeptReading | None = None) -> None:
         """Make `memory` the one after `count` turns; forget later ones, and of the earlier all but the newest."""
         kept = {n: state for n, state in self._states.items() if n == 0 or count - KEPT_STATES < n < count}
         self._states = {**kept, count: memory}
-        self._reading = reading or self.model.read_memory(memory)
-        self._read_with = reading_weights(self.model)
+        self._kept = read or KeptReading.of(self.model, memory)
 
     def _ready(self) -> None:
         self._check_idle()
@@ -347,7 +344,7 @@ def _turn(saved: Mapping[str, Any]) -> Turn:
 class _Update(NamedTuple):
     """A memory update under way, and the turns to return to where it fails."""
 
-    future: Future[tuple[MemoryState, MemoryReading]]
+    future: Future[KeptReading]
     turns_before: list[Turn]
 
 

@@ -68,7 +68,15 @@ class SavedConversation:
             raise ConversationError(f"The saved conversation {path} is damaged: {error}.") from error
         if "conversation" not in metadata:
             raise ConversationError(f"{path} is a safetensors file, but not a saved conversation.")
-        record = json.loads(metadata["conversation"])
+        try:
+            return cls._of_record(path, json.loads(metadata["conversation"]), tensors)
+        except ConversationError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConversationError(f"The saved conversation {path} is damaged: {error}.") from error
+
+    @classmethod
+    def _of_record(cls, path: Path, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         version = record.pop("version")
         if version not in (1, CONVERSATION_VERSION):
             raise ConversationError(
@@ -79,7 +87,9 @@ class SavedConversation:
         for place, tensor in tensors.items():
             _, count, *name = place.split(".", 2)
             parts.setdefault(int(count), {})[name[0] if name else "memory"] = tensor
-        memories = {count: MemoryState.kinds[kind].from_tensors(own) for count, own in parts.items()}
+        memories = {count: MemoryState.of_kind(kind, own) for count, own in parts.items()}
+        if missing := {0, len(record["turns"])} - set(memories):
+            raise ConversationError(f"The saved conversation {path} lacks the memory after {min(missing)} turns.")
         return cls(**record, memories=memories)
 
     def check_belongs_to(self, present: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ Shapes: B conversations, T tokens.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,9 +32,7 @@ class CurrentMemory:
         self.model = model
         self.batch_size: int | None = None
         """Conversations in batch mode; None for one conversation."""
-        self._memory: MemoryState | None = None
-        self._reading: MemoryReading | None = None
-        self._read_with: list[tuple[int, int]] | None = None
+        self._kept: KeptReading | None = None
 
     # --- the memory ----------------------------------------------------------------------------------------------
 
@@ -68,19 +67,25 @@ class CurrentMemory:
     def get(self) -> MemoryState:
         """Return the memory, where the weights are, and read with the weights of now."""
         model = self.model
-        if self._memory is None:
+        if self._kept is None:
             self.reset()
-        elif self._memory.device != model.device or self._memory.dtype != model.dtype:
-            self.set(self._memory.to(model.device, model.dtype))
-        elif self._read_with != reading_weights(model):
-            self.set(self._memory)
-        assert self._memory is not None
-        return self._memory
+        elif self._kept.memory.device != model.device or self._kept.memory.dtype != model.dtype:
+            self.set(self._kept.memory.to(model.device, model.dtype))
+        elif self._kept.is_outdated(model):
+            self.set(self._kept.memory)
+        assert self._kept is not None
+        return self._kept.memory
 
     def set(self, memory: MemoryState) -> None:
         """Go on from `memory`; it is projected for the decoder now, so that the next turn starts at once."""
-        self._memory, self._reading = memory, self.model.read_memory(memory)
-        self._read_with = reading_weights(self.model)
+        self._kept = KeptReading.of(self.model, memory)
+
+    def _reading_of(self, memory: MemoryState) -> MemoryReading:
+        """Return the reading of the current memory; ValueError where it is not `memory` any more."""
+        if self.get() is not memory:
+            raise ValueError("The memory was replaced while this turn was answered: the turn is not remembered.")
+        assert self._kept is not None
+        return self._kept.reading
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
@@ -110,8 +115,7 @@ class CurrentMemory:
     ) -> list[list[int]]:
         """Answer a batch of queries, (B, T), and update all memories; return the answers' tokens, without [EOS]."""
         engine, turns, memory = self._begin(ids, mask, max_seq_len, opening, sampling, seed, ignore_eos)
-        assert self._reading is not None
-        engine.begin(turns, self._reading)
+        engine.begin(turns, self._reading_of(memory))
         for _ in engine.run():
             pass
         self._finish(engine, turns, memory)
@@ -146,11 +150,10 @@ class CurrentMemory:
         )
 
     def _stream(self, engine: TurnEngine, turns: list[RunningTurn], memory: MemoryState) -> Iterator[int]:
-        assert self._reading is not None
         (turn,) = turns
         if turn.query.opening.shown:
             yield from turn.query.opening.appended
-        engine.begin(turns, self._reading)
+        engine.begin(turns, self._reading_of(memory))
         ends = () if turn.query.ignore_eos else (self.model.tokenizer_config.eos_token_id,)
         for column in engine.run():
             token = int(column.tokens[0])
@@ -162,12 +165,28 @@ class CurrentMemory:
 
     @torch.no_grad()
     def _finish(self, engine: TurnEngine, turns: list[RunningTurn], memory: MemoryState) -> None:
-        if self.get() is not memory:
-            raise ValueError("The memory was replaced while this turn was answered: the turn is not remembered.")
+        self._reading_of(memory)
         self.set(engine.finish(turns, memory))
 
 
-def reading_weights(model: RxTModel) -> list[tuple[int, int]]:
-    """Return what tells whether the weights that project a memory are still the same: training changes them."""
+class KeptReading(NamedTuple):
+    """A memory, the reading that was made of it, and what tells the weights that made it from others."""
+
+    memory: MemoryState
+    reading: MemoryReading
+    weights: list[tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, model: RxTModel, memory: MemoryState) -> "KeptReading":
+        """Read a memory now."""
+        weights = _reading_weights(model)  # first: if they change meanwhile, the reading counts as outdated
+        return cls(memory, model.read_memory(memory), weights)
+
+    def is_outdated(self, model: RxTModel) -> bool:
+        """Tell whether the weights that read a memory have changed or moved since: training changes them."""
+        return self.weights != _reading_weights(model)
+
+
+def _reading_weights(model: RxTModel) -> list[tuple[int, int, int]]:
     weights = [weight for layer in model.decoder.memory_layers for weight in layer.parameters()]
-    return [(id(weight), 0 if weight.is_inference() else weight._version) for weight in weights]
+    return [(id(each), each.data_ptr(), 0 if each.is_inference() else each._version) for each in weights]

@@ -132,9 +132,10 @@ class RxTDecoder(HubModule):
             positions, attention_mask = self._documents(mask, segments)
         return {"rotation": self.rope(positions), "mask": attention_mask, "causal": causal}
 
-    def read_memory(self, memory: MemoryState) -> MemoryReading:
+    def read_memory(self, memory: MemoryState | MemoryReading) -> MemoryReading:
         """Return the keys and values that the layers attend to, made once for all tokens of a turn."""
-        return self._checked(memory.read()).project(self.memory_layers)
+        reading = memory.read() if isinstance(memory, MemoryState) else memory
+        return self._checked(reading).project(self.memory_layers)
 
     def _checked(self, reading: MemoryReading) -> MemoryReading:
         """Return what a memory gives the layers to read; ValueError where it is the memory of another model."""

@@ -117,6 +117,8 @@ class DecodingState:
 
         Returns: the numbers of the rows, in the order of the prompts.
         """
+        if not settings:
+            return []
         rows = self.free_rows[: len(settings)]
         if len(rows) < len(settings):
             raise ValueError(f"There are {len(rows)} free rows of {self.num_rows}, and {len(settings)} are to join.")
@@ -127,7 +129,7 @@ class DecodingState:
                     f"{min(own.max_length, self.capacity) - 1} (max_seq_len {own.max_length})."
                 )
         self._read_chosen()
-        self._prefill(rows, prompt, self.decoder.read_memory(memory) if isinstance(memory, MemoryState) else memory)
+        self._prefill(rows, prompt, self.decoder.read_memory(memory))
         index = torch.tensor(rows, device=self.device)
         lengths = torch.tensor(prompt.lengths, device=self.device)
         self.ids[index] = self.pad_token_id
@@ -149,6 +151,9 @@ class DecodingState:
         self.cache.release(rows)
         for row in rows:
             self._settings[row] = None
+            self._openings.pop(row, None)
+        if not any(self._settings):
+            self.steps_left, self._unread = 0, None
         self._group()
 
     def end(self, rows: Sequence[int]) -> None:
@@ -215,15 +220,18 @@ class DecodingState:
 
     @torch.no_grad()
     def step(self) -> Column:
-        """Choose the next token of every active row."""
+        """Choose the next token of every active row; ValueError where none can go on."""
+        if self.steps_left <= 0:
+            raise ValueError("No row can go on: admit prompts before a step.")
         self._read_chosen()
         assert self._hidden is not None
         with torch.inference_mode():
             logits = self.decoder.head(self._hidden)
-        for row, tokens in self._openings.items():
+        if self._openings:
             logits = logits.clone()
-            logits[row] = _only(logits[row], tokens)
-        self._openings.clear()
+            for row, tokens in self._openings.items():
+                logits[row] = _only(logits[row], tokens)
+            self._openings.clear()
         active = self.active
         tokens = torch.where(active, self._choose(logits), self.pad_token_id)
         column = Column(tokens, active, self._log_probs(logits, tokens) if self.with_log_probs else None)

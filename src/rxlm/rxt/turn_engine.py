@@ -8,6 +8,7 @@ Shapes: R rows, T tokens of a turn.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ class Query:
     sampling: SamplingConfig
     seed: int | None = None
     max_answer_tokens: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
     ignore_eos: bool = False
 
 
@@ -111,27 +112,38 @@ class TurnEngine:
     ) -> None:
         self.model, self.tokenizer, self.streams = model, tokenizer, streams
         self.tokens, self.limit = model.tokenizer_config, model.length_limit(max_seq_len)
-        self.state = DecodingState(
-            model.decoder,
-            num_rows,
-            self.limit,
-            pad_token_id=self.tokens.pad_token_id,
-            with_log_probs=with_log_probs,
-        )
+        self.num_rows, self.with_log_probs = num_rows, with_log_probs
         self.turns: dict[int, RunningTurn] = {}
         """The turns under way, by row."""
 
+    @cached_property
+    def state(self) -> DecodingState:
+        """The table of rows; made with the first turn, for an engine may only be asked what it would cut."""
+        return DecodingState(
+            self.model.decoder,
+            self.num_rows,
+            self.limit,
+            pad_token_id=self.tokens.pad_token_id,
+            with_log_probs=self.with_log_probs,
+        )
+
     def prepare(self, query: Query, fit: Fit = "refuse") -> RunningTurn:
-        """Return the turn that `begin` would answer; ValueError for a query that is too long and not to be cut.
+        """Return the turn that `begin` would answer.
+
+        ValueError for a query that is too long and not to be cut, or that nothing can answer as it asks.
 
         A query that is cut leaves the answer the room that it may take, but keeps half of the turn.
         """
+        if query.max_answer_tokens is not None and query.max_answer_tokens < 1:
+            raise ValueError(f"max_answer_tokens must be at least 1, or None, got {query.max_answer_tokens}.")
         form, appended = len(self.tokens.before_query), query.opening.appended
         room = 1
         if fit == "cut":
             room = max(1, min(query.max_answer_tokens or self.limit, self.limit // 2))
         most = self.limit - len(appended) - room
-        if fit == "refuse" and len(query.ids) > most:
+        if fit == "cut" and len(query.ids) > most < form:
+            room, most = 1, self.limit - len(appended) - 1
+        if len(query.ids) > most and (fit == "refuse" or most < form):
             raise ValueError(
                 f"The query takes {len(query.ids) + len(appended)} tokens with its special ones; with room for an "
                 f"answer it may take {most + len(appended)} (max_seq_len {self.limit})."
@@ -141,11 +153,15 @@ class TurnEngine:
         if self.streams or query.stop:
             if self.tokenizer is None:
                 raise ValueError("Stop texts need a tokenizer: give the engine one.")
+            if isinstance(query.stop, str) or "" in query.stop:
+                raise ValueError(f"stop must be a list of texts, none of them empty, got {query.stop!r}.")
             writer = AnswerWriter(self.tokenizer, self.tokens, appended, query.stop)
         return RunningTurn(query, [*query.ids[:form], *words, *appended], cut, writer=writer)
 
     def begin(self, turns: Sequence[RunningTurn], memory: MemoryState | MemoryReading) -> None:
-        """Let prepared turns join, each answered from its row of `memory`."""
+        """Let prepared turns join, each answered from its row of `memory`; ValueError where one has begun already."""
+        if any(turn.row >= 0 for turn in turns) or len(set(map(id, turns))) < len(turns):
+            raise ValueError("A turn begins once: prepare another one.")
         drawing = [turn for turn in turns if turn.query.sampling.temperature > 0 and turn.query.seed is None]
         fresh = iter(row_seeds(len(drawing), None) if drawing else ())
         settings = []
@@ -181,11 +197,14 @@ class TurnEngine:
 
     def leave(self, turns: Sequence[RunningTurn]) -> None:
         """Let turns leave, ended or not; their answers are complete then."""
+        if any(self.turns.get(turn.row) is not turn for turn in turns) or len(set(map(id, turns))) < len(turns):
+            raise ValueError("Only turns that have begun can leave, each of them once.")
         ids, lengths = self.state.ids.tolist(), self.state.lengths.tolist()
         for turn in turns:
-            answer = ids[turn.row][len(turn.prompt) : lengths[turn.row]]
-            kept = None if turn.writer is None else turn.writer.kept_tokens
-            turn.answer = answer[:kept]
+            turn.answer = ids[turn.row][len(turn.prompt) : lengths[turn.row]]
+            if turn.writer is not None:
+                turn.writer.flush()
+                turn.answer = turn.answer[: turn.writer.kept_tokens]
             del self.turns[turn.row]
         self.state.evict([turn.row for turn in turns])
 
@@ -218,4 +237,5 @@ class TurnEngine:
 def write_turns(model: RxTModel, memory: MemoryState, turns: Sequence[Sequence[int]]) -> MemoryState:
     """Return the memories after finished turns, given as token ids, one a conversation; empty ones change nothing."""
     ids, mask = padded(turns, model.tokenizer_config.pad_token_id, device=model.device)
-    return model.update_memory(memory, ids, None if len(set(map(len, turns))) == 1 else mask)
+    is_whole = all(len(turn) == ids.shape[1] for turn in turns)
+    return model.update_memory(memory, ids, None if is_whole else mask)

@@ -46,10 +46,11 @@ class AnswerWriter:
         self._decoder = StreamDecoder(tokenizer, skip_special_tokens=True)
         self._is_open = False
         self._is_thinking = False
+        self._is_answer_from_prompt = bool(appended) and appended[0] != tokens.think_token_id
         self._pieces: list[Piece] = []
         self._held = ""
         self._ends: list[int] = []
-        """Characters of the answer that are there after each token."""
+        """Characters of the answer that are there after each token; -1 before it begins."""
         if appended:
             self._open(appended[0])
 
@@ -57,12 +58,12 @@ class AnswerWriter:
         """Take the next token."""
         if not self._is_open:
             self._open(token)
-        elif self._is_thinking and token == self._tokens.answer_token_id:
+        if self._is_thinking and token == self._tokens.answer_token_id:
             self._add(self._decoder.flush())
             self._is_thinking = False
         else:
             self._add(self._decoder.push(token))
-        self._ends.append(len(self.answer) + len(self._held))
+        self._ends.append(-1 if self._is_thinking else len(self.answer) + len(self._held))
 
     def take(self) -> list[Piece]:
         """Return the pieces that were completed since the last call."""
@@ -90,12 +91,14 @@ class AnswerWriter:
             self._pieces.append(Piece(text, True))
             return
         text = self._held + text
-        found = [place for place in map(text.find, self.stop) if place >= 0]
+        # The text that is complete first ends the answer, wherever tokens end.
+        found = [(place + len(stop), place) for stop in self.stop if (place := text.find(stop)) >= 0]
         if found:
-            self._say(text[: min(found)])
+            self._say(text[: min(found)[1]])
             self.is_stopped, self._held = True, ""
-            needed = (count for count, end in enumerate(self._ends) if end >= len(self.answer))
-            self.kept_tokens = next((count + 1 for count in needed), len(self._ends) + 1) if self.answer else 0
+            begun = 0 if self._is_answer_from_prompt else -1
+            ends = enumerate([begun, *self._ends])
+            self.kept_tokens = next((n for n, end in ends if end >= len(self.answer)), len(self._ends) + 1)
             return
         held = max((_overlap(text, stop) for stop in self.stop), default=0)
         self._held = text[len(text) - held :]
