@@ -70,6 +70,11 @@ def finish(run: TrainingRun[Any, Any], model: Any, console: Console) -> None:
     from rxlm.reporting.report import write_report  # slow to import, and only needed now
 
     show(run.results(model), console)
+    cut = run.turn_tokenizer.num_cut
+    if cut:
+        console.print(
+            f"{cut:,} turns that this process read were longer than {run.recipe.max_tokens} tokens and were cut."
+        )
     page = write_report(run.folder)
     console.rule()
     console.print(f"Curves and tables: {page}\nGo on: [bold]{run.what_next()}[/bold]", soft_wrap=True)

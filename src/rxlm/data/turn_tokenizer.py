@@ -52,8 +52,8 @@ class TurnTokenizer:
     """Makes tokens and tensors of interactions.
 
     An interaction longer than `max_tokens` is cut by the rule of `rxlm.data.templates.fit_turn`; special tokens stay.
-    A warning is logged the first time. An answer that has lost its end is followed by [EOS] in the ids, but this [EOS]
-    is not a token to predict.
+    A warning is logged the first time, and `num_cut` counts them. An answer that has lost its end is followed by [EOS]
+    in the ids, but this [EOS] is not a token to predict.
 
     Args:
         tokenizer: encodes the texts.
@@ -69,7 +69,7 @@ class TurnTokenizer:
                 "and a text"
             )
         self.tokenizer, self.tokens, self.max_tokens = tokenizer, tokens, max_tokens
-        self._has_cut = False
+        self.num_cut = 0
         self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts repeat
 
     def encode(self, interaction: Interaction) -> TokenizedTurn:
@@ -111,8 +111,8 @@ class TurnTokenizer:
 
     def _tell(self, fitted: FittedTurn) -> None:
         """Log that an interaction was cut, the first time only: there may be millions."""
-        if any(fitted.cut) and not self._has_cut:
-            self._has_cut = True
+        self.num_cut += any(fitted.cut)
+        if any(fitted.cut) and self.num_cut == 1:
             _logger.warning(
                 "max_tokens=%d: an interaction is %d tokens too long. Cut: %d from the beginning of its query, %d from "
                 "the beginning of its thought, %d from the end of its answer. Others may be cut, too.",
