@@ -81,3 +81,17 @@ def test_weights_of_a_model_are_reached_through_forward_alone(file: Path) -> Non
     own = {"self.head.weight", "self.head.bias", "embedding.weight"}  # a head's, where it is made
     settings = {"self.settings.weight", "self.weight", "reward.weight"}
     assert [name for name in touched if name not in own | settings] == []
+
+
+def test_a_step_makes_readings_of_the_current_memory_outdated() -> None:
+    network = model()
+    memory, optimizer = network.current.get(), build_optimizer(network, OptimizerConfig())
+    assert network.current._kept is not None
+    before = network.current._kept
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+    assert before.is_outdated(network)
+    assert network.current.get() is memory
+    assert network.current._kept is not before

@@ -54,7 +54,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
         logged = _logged(group)
         decays = parameter.dim() >= 2 and logged in ("body", "memory") and parameter not in undecayed
         groups.setdefault((logged, decays, scales.get(group, 1.0)), []).append(parameter)
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {
                 "params": parameters,
@@ -69,6 +69,14 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
         eps=config.epsilon,
         fused=True,  # one pass over the parameters, on a CPU too
     )
+    optimizer.register_step_post_hook(_tell_of_change)
+    return optimizer
+
+
+def _tell_of_change(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Count the weights' versions up: a fused step does not, and readings of a memory are known as outdated by them."""
+    for group in optimizer.param_groups:
+        torch.autograd.graph.increment_version(group["params"])
 
 
 def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
