@@ -162,25 +162,25 @@ class TurnEngine:
         """Let prepared turns join, each answered from its row of `memory`; ValueError where one has begun already."""
         if any(turn.row >= 0 for turn in turns) or len(set(map(id, turns))) < len(turns):
             raise ValueError("A turn begins once: prepare another one.")
-        drawing = [turn for turn in turns if turn.query.sampling.temperature > 0 and turn.query.seed is None]
-        fresh = iter(row_seeds(len(drawing), None) if drawing else ())
-        settings = []
-        for turn in turns:
-            query = turn.query
-            longest = self.limit if query.max_answer_tokens is None else len(turn.prompt) + query.max_answer_tokens
-            settings.append(
-                RowSettings(
-                    sampling=query.sampling,
-                    seed=next(fresh) if any(turn is each for each in drawing) else query.seed,
-                    max_length=min(self.limit, longest),
-                    stop_tokens=() if query.ignore_eos else (self.tokens.eos_token_id,),
-                    first_tokens=query.opening.choices,
-                )
-            )
+        draws = [turn.query.seed is None and turn.query.sampling.temperature > 0 for turn in turns]
+        fresh = iter(row_seeds(sum(draws), None))
+        seeds = [next(fresh) if draw else turn.query.seed for turn, draw in zip(turns, draws, strict=True)]
+        settings = [self._settings(turn, seed) for turn, seed in zip(turns, seeds, strict=True)]
         prompt = Prompt.of_rows([turn.prompt for turn in turns], self.tokens.pad_token_id, self.model.device)
         for turn, row in zip(turns, self.state.admit(prompt, memory, settings), strict=True):
             turn.row = row
             self.turns[row] = turn
+
+    def _settings(self, turn: RunningTurn, seed: int | None) -> RowSettings:
+        query = turn.query
+        longest = self.limit if query.max_answer_tokens is None else len(turn.prompt) + query.max_answer_tokens
+        return RowSettings(
+            sampling=query.sampling,
+            seed=seed,
+            max_length=min(self.limit, longest),
+            stop_tokens=() if query.ignore_eos else (self.tokens.eos_token_id,),
+            first_tokens=query.opening.choices,
+        )
 
     def step(self) -> Column:
         """Choose the next token of every turn under way."""
