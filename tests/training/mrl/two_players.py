@@ -1,6 +1,7 @@
 """One of two processes under torchrun that share the episodes of a rollout; alone, a process has all of them."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ class OneRollout:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         pass
 
 
