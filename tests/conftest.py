@@ -6,6 +6,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+import shape_checks
+
+shape_checks.install()
+
 # The same examples in every run, few enough for two cores; HYPOTHESIS_PROFILE=explore looks for new ones.
 quick = settings(
     deadline=None, derandomize=True, max_examples=12, suppress_health_check=[HealthCheck.too_slow], database=None

@@ -21,6 +21,7 @@ from rxlm.nn.half_attention import half_attention, half_attention_pays
 from rxlm.nn.heads import HeadCounts, check_head_counts
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.rope import Rotation, rotate
+from rxlm.shapes import Bool, Float, Int, Shaped
 
 AttentionBackend = Literal["sdpa", "flash", "auto"]
 BACKENDS: tuple[AttentionBackend, ...] = get_args(AttentionBackend)
@@ -110,16 +111,16 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
-        y: Tensor | KeyValues | None = None,
+        x: Float[Tensor, "B T D"],
+        y: Float[Tensor, "B S D"] | KeyValues | None = None,
         *,
         query_rotation: Rotation | None = None,
         key_rotation: Rotation | None = None,
-        mask: Tensor | None = None,
+        mask: Bool[Tensor, "#B 1 #T S"] | None = None,
         causal: bool = False,
         cache: LayerCache | None = None,
         layer: int = 0,
-    ) -> Tensor:
+    ) -> Float[Tensor, "B T D"]:
         """Attend from `x` (B, T, D) to `y` and return (B, T, D).
 
         Args:
@@ -149,7 +150,12 @@ class Attention(nn.Module):
             heads = heads * self.gate_activation(self.gate_proj(x))
         return self.out_proj(heads)
 
-    def keys_values(self, y: Tensor, rotation: Rotation | None = None, mask: Tensor | None = None) -> KeyValues:
+    def keys_values(
+        self,
+        y: Float[Tensor, "B S D"],
+        rotation: Rotation | None = None,
+        mask: Bool[Tensor, "B S"] | Bool[Tensor, "B T S"] | None = None,
+    ) -> KeyValues:
         """Project `y` (B, S, D) once, for as many calls as wanted; `mask` as in `KeyValues`."""
         keys = self._heads(self.k_proj(y), self.num_kv_heads, self.k_norm)
         if rotation is not None:
@@ -230,7 +236,7 @@ def _windowed_attention(queries: Tensor, keys: Tensor, values: Tensor, window: i
     return torch.cat(blocks, dim=2)
 
 
-def padding_mask(mask: Tensor) -> Tensor:
+def padding_mask(mask: Bool[Tensor, "B S"]) -> Bool[Tensor, "B 1 1 S"]:
     """Mask of attention in both directions over a padded batch, from a mask (B, S) of real tokens.
 
     Returns: (B, 1, 1, S). A row without any token sees everything, for a softmax over nothing is not a number; its
@@ -240,7 +246,13 @@ def padding_mask(mask: Tensor) -> Tensor:
     return real[:, None, None, :]
 
 
-def segment_mask(segments: Tensor, positions: Tensor, *, causal: bool, sliding_window: int | None = None) -> Tensor:
+def segment_mask(
+    segments: Shaped[Tensor, "B T"],
+    positions: Int[Tensor, "B T"],
+    *,
+    causal: bool,
+    sliding_window: int | None = None,
+) -> Bool[Tensor, "B 1 T T"]:
     """Mask of self-attention that keeps to the documents of a row, without a cache.
 
     Args:

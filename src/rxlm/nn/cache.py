@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from rxlm.shapes import Bool, Float, Int
+
 
 class LayerCache(Protocol):
     """What an attention stores its keys and values in."""
@@ -56,7 +58,7 @@ class KeyValueCache:
         self.positions.zero_()
         self._fill([0] * len(self.filled), aligned=True)
 
-    def new_positions(self, num_tokens: int) -> Tensor:
+    def new_positions(self, num_tokens: int) -> Int[Tensor, "*B T"]:
         """Positions that the next `num_tokens` tokens take: (T,) where rows are aligned, else (B, T)."""
         if self.aligned:
             if self.extent + num_tokens > self.capacity:
@@ -67,7 +69,7 @@ class KeyValueCache:
             return self.places[self.extent : self.extent + num_tokens]
         return self.positions[:, None] + self.places[:num_tokens]
 
-    def visible(self, num_tokens: int, sliding_window: int | None = None) -> Tensor | None:
+    def visible(self, num_tokens: int, sliding_window: int | None = None) -> Bool[Tensor, "#B 1 T S"] | None:
         """Mask for the next `num_tokens` tokens as queries over the places filled by then, True where seen.
 
         Shape (B or 1, 1, T, extent + T); None where every query sees every place.
@@ -83,7 +85,9 @@ class KeyValueCache:
             mask &= places > queries - sliding_window
         return mask[:, None] if mask.dim() == 3 else mask[None, None]
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def append(
+        self, layer: int, keys: Float[Tensor, "B H T d"], values: Float[Tensor, "B H T d"]
+    ) -> tuple[Float[Tensor, "B H n d"], Float[Tensor, "B H n d"]]:
         """Store the new tokens' keys and values (B, H, T, d) and return all of that layer's, (B, H, n, d).
 
         Every layer appends once; then `advance` moves the rows on.
@@ -126,7 +130,7 @@ class KeyValueCache:
         filled = [count + length for count, length in zip(self.filled, lengths, strict=True)]
         self._fill(filled, aligned=self.aligned and len(set(lengths)) == 1)
 
-    def advance_active(self, active: Tensor) -> None:
+    def advance_active(self, active: Bool[Tensor, " B"]) -> None:
         """Move on by one token the rows where `active` (B,) is True; the others stand still, as they are finished.
 
         Aligned rows all move: what finished ones write is never read.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rxlm.config import Config, config, require_bool, require_choice, require_int
+from rxlm.shapes import Float
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -54,7 +55,7 @@ class FeedForward(nn.Module):
         self.in_proj = nn.Linear(dim, 2 * config.ff_dim if config.gated else config.ff_dim, bias=config.bias)
         self.out_proj = nn.Linear(config.ff_dim, dim, bias=config.bias)
 
-    def forward(self, x: Tensor, routing: object = None) -> Tensor:
+    def forward(self, x: Float[Tensor, "*B D"], routing: object = None) -> Float[Tensor, "*B D"]:
         """Transform `x` (..., dim) to the same shape; `routing` is for expert layers and unused here."""
         return self.out_proj(activate(self.in_proj(x), self.activation, self.gated))
 

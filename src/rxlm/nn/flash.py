@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rxlm.shapes import Float
+
 
 @cache
 def _package() -> Any:
@@ -31,7 +33,14 @@ def flash_unavailable(queries: Tensor | None = None) -> str | None:
     return None
 
 
-def flash_attention(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool, window: int | None) -> Tensor:
+def flash_attention(
+    queries: Float[Tensor, "B H T d"],
+    keys: Float[Tensor, "B K S d"],
+    values: Float[Tensor, "B K S d"],
+    *,
+    causal: bool,
+    window: int | None,
+) -> Float[Tensor, "B H T d"]:
     """Attention without a mask through flash-attn; shapes as in SDPA, (B, H, T, d).
 
     `window` counts the positions that a query sees to its left, itself included (and to its right unless causal).

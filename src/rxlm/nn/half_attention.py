@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rxlm.shapes import Float
+
 SMALLEST, LARGEST = 2**11, 2**18
 """T * S between which this is faster, and the scores that are kept are few enough."""
 
@@ -21,7 +23,12 @@ def half_attention_pays(queries: Tensor, keys: Tensor) -> bool:
     return SMALLEST <= queries.shape[2] * keys.shape[2] <= LARGEST
 
 
-def half_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+def half_attention(
+    queries: Float[Tensor, "B H T d"],
+    keys: Float[Tensor, "B K S d"],
+    values: Float[Tensor, "B K S d"],
+    bias: Float[Tensor, "T S"] | Float[Tensor, "#B 1 #T S"] | None,
+) -> Float[Tensor, "B H T d"]:
     """Attend from `queries` (B, H, T, d) to `keys` and `values` (B, K, S, d), H a multiple of K; return (B, H, T, d).
 
     `bias` is added to the scores, (T, S) or (B or 1, 1, T or 1, S) of float32.

@@ -15,6 +15,7 @@ from rxlm.nn.key_values import KeyValues, KeyValueSource
 from rxlm.nn.moe import MixtureOfExperts, Routing
 from rxlm.nn.norm import NormKind, make_norm
 from rxlm.nn.rope import Rotation
+from rxlm.shapes import Bool, Float
 
 
 class TransformerLayer(nn.Module):
@@ -50,16 +51,16 @@ class TransformerLayer(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Float[Tensor, "B T D"],
         *,
         rotation: Rotation,
         memory: KeyValues | KeyValueSource | None = None,
-        mask: Tensor | None = None,
+        mask: Bool[Tensor, "#B 1 #T S"] | None = None,
         causal: bool = False,
         cache: LayerCache | None = None,
         layer: int = 0,
         routing: Routing | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "B T D"]:
         """Transform the residual stream `x` (B, T, D).
 
         `memory` is what the layer attends to of the memory: a source, or the keys and values that `read_memory` made of

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rxlm.config import Config, config, require, require_bool, require_choice, require_int
 from rxlm.nn.feed_forward import ACTIVATIONS, activate
+from rxlm.shapes import Float, Int
 
 ExpertBias = Literal["none", "local", "global"]
 EXPERT_BIASES: tuple[ExpertBias, ...] = ("none", "local", "global")
@@ -64,7 +65,7 @@ class Experts(nn.Module):
         for weight in (self.w_in, self.w_out):
             nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
 
-    def one(self, x: Tensor, expert: int) -> Tensor:
+    def one(self, x: Float[Tensor, "N D"], expert: int) -> Float[Tensor, "N D"]:
         """Run one expert on all of `x` (N, D)."""
         b_in = None if self.b_in is None else self.b_in[expert]
         b_out = None if self.b_out is None else self.b_out[expert]
@@ -74,7 +75,7 @@ class Experts(nn.Module):
         hidden = activate(_affine(x, w_in, b_in), self.activation, self.gated)
         return _affine(hidden, w_out, b_out)
 
-    def each(self, x: Tensor, experts: Tensor) -> Tensor:
+    def each(self, x: Float[Tensor, "N D"], experts: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
         """Run expert `experts[n]` on row n of `x` (N, D) by gathering its weights: for few rows, without a sync."""
         b_in = 0 if self.b_in is None else self.b_in[experts]
         b_out = 0 if self.b_out is None else self.b_out[experts]
@@ -82,7 +83,9 @@ class Experts(nn.Module):
         hidden = activate(hidden, self.activation, self.gated)
         return torch.bmm(hidden[:, None], self.w_out[experts])[:, 0] + b_out
 
-    def grouped(self, x: Tensor, experts: Tensor, counts: Tensor) -> Tensor:
+    def grouped(
+        self, x: Float[Tensor, "N D"], experts: Int[Tensor, " N"], counts: Int[Tensor, " E"]
+    ) -> Float[Tensor, "N D"]:
         """Run the experts on `x` (N, D) sorted by expert, `counts` (E,) rows each, without a host sync."""
         ends = counts.cumsum(0).int()
         hidden = F.grouped_mm(x, self.w_in, offs=ends)
@@ -91,7 +94,7 @@ class Experts(nn.Module):
         out = F.grouped_mm(activate(hidden, self.activation, self.gated), self.w_out, offs=ends)
         return out if self.b_out is None else out + self.b_out[experts]
 
-    def looped(self, x: Tensor, counts: list[int]) -> Tensor:
+    def looped(self, x: Float[Tensor, "N D"], counts: list[int]) -> Float[Tensor, "N D"]:
         """Run the experts on `x` (N, D) sorted by expert, one after the other; `counts` lives on the host."""
         # Unbound at once: the gradient of a single slice would be as large as all experts' weights, mostly zeros.
         weights = (self.w_in, self.b_in, self.w_out, self.b_out)
@@ -99,14 +102,14 @@ class Experts(nn.Module):
         runs = zip(x.split(counts), slices, strict=True)
         return torch.cat([self._run(part, *weights) for part, weights in runs if len(part)])
 
-    def all(self, x: Tensor, experts: slice = slice(None)) -> Tensor:
+    def all(self, x: Float[Tensor, "*E N D"], experts: slice = slice(None)) -> Float[Tensor, "_ N D"]:
         """Run a slice of the experts on all of `x` (N, D), or each on rows of its own of `x` (E, N, D): (E, N, D)."""
         w_in = self.w_in[experts]
         hidden = torch.bmm(x.expand(len(w_in), -1, -1), w_in)
         hidden = activate(_add(hidden, self.b_in, experts), self.activation, self.gated)
         return _add(torch.bmm(hidden, self.w_out[experts]), self.b_out, experts)
 
-    def pair(self, x: Tensor, first: int, second: int) -> Tensor:
+    def pair(self, x: Float[Tensor, "1 D"], first: int, second: int) -> Float[Tensor, "2 D"]:
         """Run two experts on one row `x` (1, D): (2, D).
 
         Any two are a strided slice of the weights: one batched product, on two cores of a CPU, without a copy.
@@ -184,7 +187,7 @@ class MixtureOfExperts(nn.Module):
         self.routed_scale = chosen / (chosen + shared) if config.weighted_shared else 1.0
         self.shared_scale = shared / (chosen + shared) if config.weighted_shared else 1.0
 
-    def forward(self, x: Tensor, routing: Routing | None = None) -> Tensor:
+    def forward(self, x: Float[Tensor, "*B D"], routing: Routing | None = None) -> Float[Tensor, "*B D"]:
         """Transform `x` (..., D) to the same shape; with `routing`, record the load-balancing loss there."""
         tokens = x.reshape(-1, x.shape[-1])
         logits = self.router(tokens)

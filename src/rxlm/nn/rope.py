@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from rxlm.shapes import Float, Int, Shaped
+
 
 class Rotation(NamedTuple):
     """Angles of one set of positions, ready to be applied to any head.
@@ -45,7 +47,7 @@ class RotaryEmbedding(nn.Module):
         self.pair_frequencies = None if frequencies is None else tuple(frequencies)
         self.register_buffer("inverse_frequencies", self._frequencies("cpu"), persistent=False)
 
-    def forward(self, positions: Tensor) -> Rotation:
+    def forward(self, positions: Int[Tensor, "*B T"]) -> Rotation:
         """Return the rotation of `positions`, shape (T,) or (B, T), whole numbers."""
         angles = positions.float()[..., None, :, None] * self.inverse_frequencies
         rows = angles if positions.dim() == 2 else angles[None]
@@ -71,20 +73,22 @@ class RotaryEmbedding(nn.Module):
         self.inverse_frequencies = self._frequencies(self.inverse_frequencies.device)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+def rotate(x: Float[Tensor, "B H T d"], rotation: Rotation) -> Float[Tensor, "B H T d"]:
     """Rotate queries or keys `x` (B, H, T, d) by a rotation of the same T; returns the shape and dtype of x."""
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return torch.addcmul(x * rotation.cos, swapped, rotation.sin).type_as(x)
 
 
-def token_positions(num_tokens: int, mask: Tensor | None = None, device: torch.device | None = None) -> Tensor:
+def token_positions(
+    num_tokens: int, mask: Shaped[Tensor, "B T"] | None = None, device: torch.device | None = None
+) -> Int[Tensor, "*B T"]:
     """Positions of tokens: (T,), or counted among the real tokens of each row for a mask (B, T), shape (B, T)."""
     if mask is None:
         return torch.arange(num_tokens, device=device)
     return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
-def segment_positions(segments: Tensor) -> Tensor:
+def segment_positions(segments: Shaped[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     """Positions that start again in every document of a row: how many of its tokens stand before, (B, T).
 
     `segments` (B, T) numbers the document that a token belongs to.
