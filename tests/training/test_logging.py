@@ -46,6 +46,13 @@ def test_every_figure_is_in_the_log_and_on_the_board(name: str, tmp_path: Path) 
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_turns_that_were_cut_are_counted_in_the_log(tmp_path: Path) -> None:
+    made, counts = trainer("memory_aware", tmp_path, steps=2), iter((3, 5))
+    made.num_cut = lambda: next(counts)
+    made.run()
+    assert [line["truncated/turns"] for line in log_of(tmp_path)] == [3.0, 5.0]
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_logging_every_step_or_none_learns_the_same(name: str, tmp_path: Path) -> None:
     """Although it draws random numbers: here even the initial memory is noise."""

@@ -110,7 +110,16 @@ class TrainingRun(ABC, Generic[R, M]):
             return self.load_model(folder / "model").to(self.device)
         module = stage.module(model)
         batches = self.batches(stage, module)
-        Trainer(stage.folder, module, batches, stage, folder, evaluation=lambda: self.evaluate(model)).run()
+        trainer = Trainer(
+            stage.folder,
+            module,
+            batches,
+            stage,
+            folder,
+            evaluation=lambda: self.evaluate(model),
+            num_cut=lambda: self.turn_tokenizer.num_cut,
+        )
+        trainer.run()
         model.requires_grad_(True)
         if distributed.rank() == 0:
             self.save_model(model, folder / "model")

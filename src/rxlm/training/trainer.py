@@ -77,6 +77,7 @@ class Trainer:
         config: see `TrainingConfig`.
         folder: of the stage; checkpoints and figures go there.
         evaluation: measures the model every `config.evaluate_every` steps.
+        num_cut: tells how many turns have been cut so far because they were too long, for the log.
     """
 
     def __init__(
@@ -88,9 +89,10 @@ class Trainer:
         folder: Path,
         *,
         evaluation: Evaluation | None = None,
+        num_cut: Callable[[], int] | None = None,
     ) -> None:
         self.stage, self.module, self.batches, self.config, self.folder = stage, module, batches, config, folder
-        self.evaluation, self.device = evaluation, module.device
+        self.evaluation, self.num_cut, self.device = evaluation, num_cut, module.device
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
         self.optimizer = build_optimizer(module, config.optimizer)
         self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())
@@ -159,8 +161,10 @@ class Trainer:
         """Return what is logged of a step, over all processes: one read, and one message."""
         with self._measuring(), self.autocast():
             measured = self.module.diagnose(trained.batch)
-        mean = [(name, value / distributed.world_size()) for name, value in measured.items()]
-        figures = distributed.sum_of_figures([*trained.figures, ("tokens", pace.tokens), *mean])
+        others = [(name, value / distributed.world_size()) for name, value in measured.items()]
+        if self.num_cut is not None:
+            others.append(("truncated/turns", float(self.num_cut())))
+        figures = distributed.sum_of_figures([*trained.figures, ("tokens", pace.tokens), *others])
         pace.tokens = figures.pop("tokens")
         rate = self.optimizer.param_groups[0]["lr"]
         return figures | trained.norms | {"learning_rate": rate} | pace.figures(self.step)
