@@ -154,9 +154,9 @@ class Attention(nn.Module):
         self,
         y: Float[Tensor, "B S D"],
         rotation: Rotation | None = None,
-        mask: Bool[Tensor, "B S"] | Bool[Tensor, "B T S"] | None = None,
+        mask: Bool[Tensor, "R S"] | Bool[Tensor, "R T S"] | None = None,
     ) -> KeyValues:
-        """Project `y` (B, S, D) once, for as many calls as wanted; `mask` as in `KeyValues`."""
+        """Project `y` (B, S, D) once, for many calls; `mask` as in `KeyValues`, of the R rows that attend."""
         keys = self._heads(self.k_proj(y), self.num_kv_heads, self.k_norm)
         if rotation is not None:
             keys = rotate(keys, rotation)
