@@ -21,6 +21,7 @@ from rxlm.memory.slots.watch import SlotWatch
 from rxlm.nn.attention import padding_mask
 from rxlm.nn.rope import RotaryEmbedding, Rotation, token_positions
 from rxlm.seeds import Seed, row_generators
+from rxlm.shapes import Bool, Float
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -54,8 +55,13 @@ class MemoryAttentionLayer(nn.Module):
             self.write_gate = _gate(config)
 
     def forward(
-        self, slots: Tensor, mean: Tensor | None, encoded: Tensor, mask: Tensor | None, rotation: Rotation | None
-    ) -> Tensor:
+        self,
+        slots: Float[Tensor, "B S D"],
+        mean: Float[Tensor, "B S D"] | None,
+        encoded: Float[Tensor, "B T D"],
+        mask: Bool[Tensor, "B T"] | None,
+        rotation: Rotation | None,
+    ) -> Float[Tensor, "B S D"]:
         """Return the layer's next slots (B, S, D).
 
         Args:
@@ -75,7 +81,7 @@ class MemoryAttentionLayer(nn.Module):
         update = self.write_attention(asking, tokens, key_rotation=rotation, mask=key_mask)
         return self.write_gate(slots, update.type_as(slots))  # under autocast the memory keeps its own precision
 
-    def consolidate(self, slots: Tensor, mean: Tensor | None) -> Tensor:
+    def consolidate(self, slots: Float[Tensor, "B S D"], mean: Float[Tensor, "B S D"] | None) -> Float[Tensor, "B S D"]:
         """Let slots (B, S, D) attend to their own layer, to the mean over layers, or to a gated mix of both."""
         if self.variant == "simple":
             return slots
@@ -111,7 +117,12 @@ class MemoryAttention(MemoryWriter):
             if not self.initial.is_meta:  # else a shape to load weights into
                 nn.init.normal_(self.initial, std=config.initial_scale)
 
-    def forward(self, slots: Tensor, encoded: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        slots: Float[Tensor, "L B S D"],
+        encoded: Float[Tensor, "L B T D"],
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "L B S D"]:
         """Return the next slots (L, B, S, D).
 
         Args:

@@ -14,6 +14,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rxlm.shapes import Bool, Float
+
 SHARPNESS = 8.0
 KEEPING = 7.0
 TURN = 16
@@ -65,7 +67,9 @@ class CopyAttention(nn.Module):
             nn.init.zeros_(self.slot_proj.weight)
             nn.init.zeros_(self.keep_gate.weight)
 
-    def forward(self, slots: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, slots: Float[Tensor, "B S D"], tokens: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B S D"]:
         """Return the next slots (B, S, D).
 
         Args:
@@ -76,7 +80,9 @@ class CopyAttention(nn.Module):
         kept, copied = self.shares(slots, tokens, mask)
         return kept * slots + (copied @ tokens).type_as(slots)  # under autocast the memory keeps its own precision
 
-    def shares(self, slots: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Shares:
+    def shares(
+        self, slots: Float[Tensor, "B S D"], tokens: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"] | None = None
+    ) -> Shares:
         """Return what the next slots are made of; arguments as those of `forward`."""
         held = self.slot_norm(slots)
         asking = self.identity_proj(self.identity) + self.slot_proj(held)

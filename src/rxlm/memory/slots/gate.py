@@ -12,6 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from rxlm.shapes import Float
+
 GateKind = Literal["none", "static", "elementwise", "linear", "slot-elementwise", "slot-linear", "content"]
 GATES: tuple[GateKind, ...] = get_args(GateKind)
 GateActivation = Literal["sigmoid", "tanh"]
@@ -33,16 +35,16 @@ class ResidualGate(nn.Module):
         super().__init__()
         self.activation = activation
 
-    def opening(self, old: Tensor, update: Tensor) -> Tensor:
+    def opening(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Tensor:
         """Return G, broadcastable to (B, S, D)."""
         score = self.score(old, update)
         return score.sigmoid() if self.activation == "sigmoid" else score.tanh()
 
-    def score(self, old: Tensor, update: Tensor) -> Tensor:
+    def score(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Tensor:
         """Return G before its activation, broadcastable to (B, S, D)."""
         raise NotImplementedError
 
-    def forward(self, old: Tensor, update: Tensor) -> Tensor:
+    def forward(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         """Merge `update` (B, S, D) into `old` (B, S, D)."""
         opening = self.opening(old, update)
         gain = opening if self.activation == "sigmoid" else 1 + opening
@@ -52,7 +54,7 @@ class ResidualGate(nn.Module):
 class SumGate(ResidualGate):
     """No gate: new = old + update."""
 
-    def forward(self, old: Tensor, update: Tensor) -> Tensor:
+    def forward(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         """Add `update` (B, S, D) to `old` (B, S, D)."""
         return old + update
 
@@ -64,7 +66,7 @@ class StaticGate(ResidualGate):
         super().__init__(activation)
         self.weight = nn.Parameter(torch.full((num_slots, 1) if per_slot else (1,), init))
 
-    def score(self, old: Tensor, update: Tensor) -> Tensor:
+    def score(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Tensor:
         """Return w."""
         return self.weight
 
@@ -76,7 +78,7 @@ class ElementwiseGate(ResidualGate):
         super().__init__(activation)
         self.weight = nn.Parameter(torch.full((num_slots, 1) if per_slot else (dim,), init))
 
-    def score(self, old: Tensor, update: Tensor) -> Tensor:
+    def score(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Tensor:
         """Return w * z."""
         return self.weight * (old + update)
 
@@ -89,7 +91,7 @@ class LinearGate(ResidualGate):
         self.linear = nn.Linear(dim, dim)
         nn.init.constant_(self.linear.bias, init)
 
-    def score(self, old: Tensor, update: Tensor) -> Tensor:
+    def score(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Tensor:
         """Return W z + b."""
         return self.linear(old + update)
 
@@ -121,7 +123,7 @@ class SlotGate(ResidualGate):
         else:
             self.weight = nn.Parameter(torch.full((num_slots, 1) if per_slot else (1,), init))
 
-    def score(self, old: Tensor, update: Tensor) -> Tensor:
+    def score(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Tensor:
         """Return the score from the status of each slot, (B, S or 1, 1)."""
         z = old + update
         status = z.mean(-1, keepdim=True) if self.status is None else self.status(z)
@@ -147,7 +149,7 @@ class ContentGate(ResidualGate):
         self.linear = nn.Linear(2 * dim, dim)
         nn.init.constant_(self.linear.bias, init)
 
-    def score(self, old: Tensor, update: Tensor) -> Tensor:
+    def score(self, old: Float[Tensor, "B S D"], update: Float[Tensor, "B S D"]) -> Tensor:
         """Return W [norm(old), norm(update)] + b."""
         return self.linear(torch.cat((self.old_norm(old), self.update_norm(update)), dim=-1))
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.shapes import Float
+
 MemoryNormKind = Literal["rms", "mixed-layer", "mixed-rms", "mixed-positional"]
 MEMORY_NORMS: tuple[MemoryNormKind, ...] = get_args(MemoryNormKind)
 
@@ -30,7 +32,7 @@ class MixedNorm(nn.Module):
         if positional:
             self.register_buffer("average_rms", torch.ones(num_slots, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*B S D"]) -> Float[Tensor, "*B S D"]:
         """Normalise slots `x` (..., S, D)."""
         gate = self.gate.sigmoid()
         return gate * self._norm(x) * self.scale + (1 - gate) * x
