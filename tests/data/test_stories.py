@@ -131,7 +131,7 @@ def test_broken_fairytale_is_located(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-def test_service_dialogues_keep_their_slots(tmp_path, name):
+def test_service_dialogues_keep_their_values(tmp_path, name):
     record = {
         "id": "1_0",
         "services": ["Restaurants_1"],
@@ -144,7 +144,7 @@ def test_service_dialogues_keep_their_slots(tmp_path, name):
         ("A table, please.", "Where?"),
         ("Here.", "Done."),
     ]
-    assert dialogue.details["slots"] == {"Restaurants_1.city": ("Here", "here")}
+    assert dialogue.details["service_values"] == {"Restaurants_1.city": ("Here", "here")}
     assert dialogue.details["licence"] == "CC BY-SA 4.0"
 
 
