@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rxlm.shapes import Float, Int
+
 CHUNK = 2**22
 """Logits held at once: few enough for the allocator to reuse their memory, enough rows to keep the products fast."""
 
@@ -24,7 +26,12 @@ class TokenLoss(NamedTuple):
     correct: Tensor
 
 
-def token_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> TokenLoss:
+def token_loss(
+    hidden: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    targets: Int[Tensor, " N"],
+) -> TokenLoss:
     """Return the loss of `targets` (N,) under the logits `hidden @ weight.T + bias`; a gradient flows to all three.
 
     Under autocast the products run in its type; the loss itself is computed in float32 at least.

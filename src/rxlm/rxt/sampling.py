@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rxlm.config import Config, config, require, require_int, require_number
+from rxlm.shapes import Bool, Float, Int
 
 
 @config
@@ -45,12 +46,16 @@ GREEDY = SamplingConfig(temperature=0.0)
 """Takes the likeliest token."""
 
 
-def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def penalise_repetition(
+    logits: Float[Tensor, "R V"], seen: Bool[Tensor, "R V"], penalty: float
+) -> Float[Tensor, "R V"]:
     """Return logits (R, V), lower at the tokens that a row has `seen`, True in (R, V)."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def choose_tokens(logits: Tensor, sampling: SamplingConfig, noise: Tensor | None = None) -> Tensor:
+def choose_tokens(
+    logits: Float[Tensor, "R V"], sampling: SamplingConfig, noise: Float[Tensor, " R"] | None = None
+) -> Int[Tensor, " R"]:
     """Return the next tokens (R,).
 
     Args:
@@ -81,7 +86,9 @@ def choose_tokens(logits: Tensor, sampling: SamplingConfig, noise: Tensor | None
     return (drawn if choices is None else choices.gather(1, drawn))[:, 0]
 
 
-def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+def log_probabilities(
+    logits: Float[Tensor, "R V"], tokens: Int[Tensor, " R"], temperature: float
+) -> Float[Tensor, " R"]:
     """Return the log-probabilities (R,) of tokens (R,) under the whole distribution of logits (R, V)."""
     scores = (logits.float() / (temperature or 1.0)).log_softmax(-1)
     return scores.gather(1, tokens[:, None])[:, 0]

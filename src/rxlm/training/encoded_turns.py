@@ -13,17 +13,20 @@ from torch import Tensor
 
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.key_values import KeyValueSource
+from rxlm.shapes import Bool, Float
 from rxlm.training.turns import Turns
 
 
-def read_encoded_turns(turns: Turns, initial: MemoryState, encoded: Tensor, written: Tensor) -> MemoryReading:
+def read_encoded_turns(
+    turns: Turns, initial: MemoryState, encoded: Float[Tensor, "L n B T D"], written: Bool[Tensor, "n B T"]
+) -> MemoryReading:
     """Return what each turn attends to, N * B rows: the initial memory, and the tokens of earlier turns.
 
     Args:
         turns: the batch; turn n of dialogue b is row n * B + b.
         initial: the memory that conversations start from; all turns see it.
-        encoded: encoded data of all turns but the last, (L, N - 1, B, T, D).
-        written: True at those of their tokens that an update would write, (N - 1, B, T).
+        encoded: encoded data of all turns but the last, (L, n, B, T, D) with n = N - 1.
+        written: True at those of their tokens that an update would write, (n, B, T).
     """
     num_turns, size, _ = turns.ids.shape
     device = turns.ids.device

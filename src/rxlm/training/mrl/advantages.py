@@ -6,20 +6,28 @@ Shapes: N turns, B episodes, G episodes of a group.
 import torch
 from torch import Tensor
 
+from rxlm.shapes import Bool, Float
 from rxlm.training import distributed
 from rxlm.training.mrl.config import Normalisation
 
 EPSILON = 1e-6
 
 
-def one_step(rewards: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def one_step(
+    rewards: Float[Tensor, "N B"], values: Float[Tensor, "N B"]
+) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
     """Return reward less value, and the reward itself as what the critic should have said, (N, B) each."""
     return rewards - values, rewards
 
 
 def generalised(
-    rewards: Tensor, values: Tensor, present: Tensor, *, discount: float, gae_lambda: float
-) -> tuple[Tensor, Tensor]:
+    rewards: Float[Tensor, "N B"],
+    values: Float[Tensor, "N B"],
+    present: Bool[Tensor, "N B"],
+    *,
+    discount: float,
+    gae_lambda: float,
+) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N B"]]:
     """Return generalised advantages and returns over the turns of episodes (Schulman et al., 2016, eq. 16).
 
     A_t = sum_k (discount * gae_lambda)^k d_(t+k), with d_t = r_t + discount * V_(t+1) - V_t, and V = 0 after the end.
@@ -40,7 +48,7 @@ def generalised(
     return found, found + values * present
 
 
-def group_relative(rewards: Tensor, earns: Tensor, groups: int) -> Tensor:
+def group_relative(rewards: Float[Tensor, "N B"], earns: Bool[Tensor, "N B"], groups: int) -> Float[Tensor, "N B"]:
     """Return each reward less its group's mean, (N, B) (Shao et al., 2024).
 
     The rows of a group, G = `groups`, follow each other; each turn is compared with the group's turns of its number.
@@ -53,7 +61,9 @@ def group_relative(rewards: Tensor, earns: Tensor, groups: int) -> Tensor:
     return ((grouped - mean) * counted).flatten(1)
 
 
-def standardise(advantages: Tensor, counted: Tensor, over: Normalisation) -> Tensor:
+def standardise(
+    advantages: Float[Tensor, "N B"], counted: Bool[Tensor, "N B"], over: Normalisation
+) -> Float[Tensor, "N B"]:
     """Return advantages (N, B) with mean 0 and standard deviation 1 over those that count, in all processes.
 
     `over` the whole "batch", or over each "step", the turns of one number. Those that do not count get 0.

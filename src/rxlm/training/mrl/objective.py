@@ -11,6 +11,7 @@ from torch import Tensor
 from rxlm.memory import MemoryState
 from rxlm.memory.protocol import Change
 from rxlm.rxt.core import RxTModel
+from rxlm.shapes import Bool, Float
 from rxlm.training.memory_chain import decoding_groups
 from rxlm.training.turns import Turns
 
@@ -25,7 +26,7 @@ class AnswerStates(NamedTuple):
     hidden: Tensor
     rows: Tensor
 
-    def first_of(self, num_rows: int) -> Tensor:
+    def first_of(self, num_rows: int) -> Float[Tensor, "R D"]:
         """Return the first state of each turn, the one at the end of its query, (R, D); 0 for turns without."""
         first = torch.ones_like(self.rows, dtype=torch.bool)
         first[1:] = self.rows[1:] != self.rows[:-1]
@@ -59,7 +60,12 @@ class Clipped(NamedTuple):
 
 
 def clipped_objective(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
+    log_probs: Float[Tensor, " K"],
+    old_log_probs: Float[Tensor, " K"],
+    advantages: Float[Tensor, " K"],
+    *,
+    clip_low: float,
+    clip_high: float,
 ) -> Clipped:
     """Return the sum over tokens of -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), all arguments (K,).
 
@@ -73,7 +79,9 @@ def clipped_objective(
     return Clipped(loss, low, high)
 
 
-def value_objective(values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None) -> Tensor:
+def value_objective(
+    values: Float[Tensor, " R"], old_values: Float[Tensor, " R"], returns: Float[Tensor, " R"], clip: float | None
+) -> Float[Tensor, ""]:
     """Return the sum of (V - return)^2 / 2 over turns (R,), for the worse of V and V kept within `clip` of the old."""
     loss = (values - returns).square()
     if clip is not None:
@@ -82,7 +90,7 @@ def value_objective(values: Tensor, old_values: Tensor, returns: Tensor, clip: f
     return loss.sum() / 2
 
 
-def reference_divergence(log_probs: Tensor, reference: Tensor) -> Tensor:
+def reference_divergence(log_probs: Float[Tensor, " K"], reference: Float[Tensor, " K"]) -> Float[Tensor, ""]:
     """Return the sum of exp(d) - d - 1, d = reference - log_probs, (K,): an estimate of KL(policy, reference).
 
     It is never below 0. Source: Schulman, "Approximating KL divergence", 2020 (its k3).
@@ -91,7 +99,7 @@ def reference_divergence(log_probs: Tensor, reference: Tensor) -> Tensor:
     return (difference.exp() - difference - 1).sum()
 
 
-def turn_divergence(scores: Tensor, earlier: Tensor) -> Tensor:
+def turn_divergence(scores: Float[Tensor, "K V"], earlier: Float[Tensor, "K V"]) -> Float[Tensor, ""]:
     """Return the sum over tokens of KL(P, E), both log-probabilities of all tokens, (K, V).
 
     P is the policy with the memory that an answer was given from, E with the one before that: one update must not
@@ -100,7 +108,9 @@ def turn_divergence(scores: Tensor, earlier: Tensor) -> Tensor:
     return (scores.exp() * (scores - earlier)).sum()
 
 
-def memory_movement(before: MemoryState, after: MemoryState, present: Tensor, kind: Change) -> Tensor:
+def memory_movement(
+    before: MemoryState, after: MemoryState, present: Bool[Tensor, "N B"], kind: Change
+) -> Float[Tensor, ""]:
     """Return what the updates of all turns cost, summed over the turns and episodes that have one.
 
     "mse": sqrt(t + 1) times the mean squared change of the slots by turn t, from 0. "cosine": 1 less the cosine
