@@ -135,6 +135,19 @@ def require_config(config: Any, name: str, *kinds: type[Config] | None) -> None:
     require(valid, f"{_label(config, name)} must be {allowed}, got {value!r}.")
 
 
+def differences(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Say which fields of two nested configurations differ, a phrase a field; of digests only that they do."""
+    found = []
+    for name in dict.fromkeys([*saved, *present]):
+        there, here = saved.get(name), present.get(name)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            found += differences(there, here, f"{prefix}{name}.")
+        elif there != here:
+            digest = {"weights": "the weights differ", "tokenizer": "the tokenizer differs"}.get(name)
+            found.append(digest or f"{prefix}{name} is {there!r:.60} there and {here!r:.60} here")
+    return found
+
+
 def _label(config: Any, name: str) -> str:
     return f"{type(config).__name__}.{name}"
 

@@ -19,8 +19,7 @@ from rxlm.mrq_bench.loading import ModelOptions, load_respondent
 from rxlm.mrq_bench.protocol import LanguageRespondent
 from rxlm.mrq_bench.report_page import write_report
 from rxlm.mrq_bench.results import RESULTS_FILE, BenchmarkResults, measure, read_results
-from rxlm.mrq_bench.runner import ANSWERS_FILE, run_identity, stamp_of
-from rxlm.mrq_bench.runner import Progress as Report
+from rxlm.mrq_bench.runner import ANSWERS_FILE, ProgressReport, run_identity, stamp_of
 from rxlm.mrq_bench.scoring import audit as audit_scorer
 from rxlm.mrq_bench.tables import DISTANCE_TITLE, distance_table, summary_table
 
@@ -162,7 +161,7 @@ def _with_own_names(results: list[BenchmarkResults]) -> list[BenchmarkResults]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Report]:
+def _progress(console: Console) -> Iterator[ProgressReport]:
     """Show a bar on a terminal, and elsewhere a line for each thing that begins."""
     if not console.is_terminal:
         seen: set[str] = set()

@@ -105,7 +105,7 @@ class AnswerLog:
 
     def _read(self) -> None:
         lines = self.path.read_bytes().split(b"\n")
-        whole = lines[:-1]  # behind the last line's end there is nothing, or a piece of a line
+        whole = lines[:-1]  # after the last line's end there is nothing, or a piece of a line
         for number, line in enumerate(whole, 1):
             try:
                 values = json.loads(line)

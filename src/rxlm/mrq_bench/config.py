@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -92,15 +91,3 @@ def digest(values: Any) -> str:
     """Return a short SHA-256 of plain values."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def difference(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Say which fields of two nested configurations differ."""
-    found = []
-    for name in dict.fromkeys([*saved, *present]):
-        there, here = saved.get(name), present.get(name)
-        if isinstance(there, Mapping) and isinstance(here, Mapping):
-            found += difference(there, here, f"{prefix}{name}.")
-        elif there != here:
-            found.append(f"{prefix}{name} is {there!r:.60} there and {here!r:.60} here")
-    return found

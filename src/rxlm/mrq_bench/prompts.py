@@ -6,7 +6,7 @@ from typing import Literal, Protocol, Self
 
 from transformers import PreTrainedTokenizerBase
 
-Turns = Sequence[tuple[str, str]]
+PastTurns = Sequence[tuple[str, str]]
 """Queries with their answers, oldest first."""
 
 TemplateName = Literal["auto", "chat", "plain"]
@@ -19,7 +19,7 @@ class Template(Protocol):
     def ends_with_line(self) -> bool:
         """Whether an answer ends with its line."""
 
-    def prompt(self, history: Turns, query: str) -> list[int]:
+    def prompt(self, history: PastTurns, query: str) -> list[int]:
         """Return the ids of a conversation up to where the answer to `query` begins."""
 
     def answer(self, text: str) -> list[int]:
@@ -34,7 +34,7 @@ class PlainTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
 
-    def prompt(self, history: Turns, query: str) -> list[int]:
+    def prompt(self, history: PastTurns, query: str) -> list[int]:
         """Return the ids of a conversation up to `Assistant:`."""
         lines = [f"User: {said}\nAssistant: {answer}\n" for said, answer in history]
         return list(self.tokenizer("".join(lines) + f"User: {query}\nAssistant:")["input_ids"])
@@ -52,7 +52,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
 
-    def prompt(self, history: Turns, query: str) -> list[int]:
+    def prompt(self, history: PastTurns, query: str) -> list[int]:
         """Return the ids of a conversation up to where the assistant's message begins."""
         messages = []
         for said, answer in history:
@@ -99,7 +99,7 @@ class History:
     def __str__(self) -> str:
         return f"{self.kind}:{self.size}" if self.size else self.kind
 
-    def prompt(self, template: Template, turns: Turns, query: str, limit: int | None) -> list[int]:
+    def prompt(self, template: Template, turns: PastTurns, query: str, limit: int | None) -> list[int]:
         """Return the prompt with as many of the last turns as this history and `limit` tokens allow.
 
         A query that does not fit alone loses its beginning.

@@ -23,7 +23,7 @@ WITHOUT_HISTORY: tuple[Control, ...] = ("empty", "never-updated")
 """Controls under which an answer depends on its query alone: turns that ask nothing can be left out."""
 
 Queries = Sequence[str | None]
-"""One query a dialogue; None where nothing is said, because the dialogue is over, say."""
+"""One query a dialogue; None if nothing is said, for example because the dialogue is over."""
 
 
 class Respondent(Protocol):

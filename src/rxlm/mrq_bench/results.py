@@ -17,7 +17,7 @@ from rxlm.mrq_bench.reports.language import language
 from rxlm.mrq_bench.reports.recall import Findings
 from rxlm.mrq_bench.reports.retention import retention
 from rxlm.mrq_bench.reports.updates import updates
-from rxlm.mrq_bench.runner import Progress, answer_all, run_identity, stamp_of
+from rxlm.mrq_bench.runner import ProgressReport, answer_all, run_identity, stamp_of
 
 RESULTS_FILE = "results.json"
 FORMAT = 1
@@ -34,7 +34,7 @@ def measure(
     folder: Path,
     *,
     embedder: tuple[str, LanguageRespondent] | None = None,
-    progress: Progress = lambda done, total, label: None,
+    progress: ProgressReport = lambda done, total, label: None,
 ) -> BenchmarkResults:
     """Ask a model everything, make the reports, write `results.json` into the folder, and return what is in it.
 
@@ -44,7 +44,7 @@ def measure(
         data, config: the dialogues, and what to measure on them.
         folder: of the run; one that holds the same run goes on with it, see `answer_all`, and keeps its other reports.
         embedder: name and model whose token embeddings the cosines are made of; the model itself if not given.
-        progress: is told what is under way.
+        progress: called with what is being done.
     """
     log = answer_all(respondent, data, config, folder, progress=progress)
     identity = run_identity(respondent, data, config)

@@ -1,23 +1,24 @@
 """Runs the benchmark: every dialogue under every control, each answer logged, a finished batch never asked again."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rxlm.config import differences
 from rxlm.data.scoring import SCORER_VERSION
 from rxlm.files import write_atomically
 from rxlm.mrq_bench.answers import Answer, AnswerLog, Place
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
-from rxlm.mrq_bench.config import BenchmarkConfig, difference, digest
+from rxlm.mrq_bench.config import BenchmarkConfig, digest
 from rxlm.mrq_bench.protocol import WITHOUT_HISTORY, Control, Respondent, check_control
 from rxlm.mrq_bench.replies import batches_of, replies_of
 
 RUN_FILE = "run.json"
 ANSWERS_FILE = "answers.jsonl"
 
-Progress = Callable[[int, int, str], None]
-"""Is told the dialogues done, the dialogues in all, and what is under way."""
+ProgressReport = Callable[[int, int, str], None]
+"""Called with the number of dialogues done, of all dialogues, and what is being done."""
 
 
 class Job(NamedTuple):
@@ -43,7 +44,7 @@ def answer_all(
     config: BenchmarkConfig,
     folder: Path,
     *,
-    progress: Progress = lambda done, total, label: None,
+    progress: ProgressReport = lambda done, total, label: None,
 ) -> AnswerLog:
     """Ask a model everything that a configuration says, and return its answers.
 
@@ -119,8 +120,8 @@ def _keep_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     if path.is_file():
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved != identity:
-            differs: Sequence[str] = difference(saved, identity)
-            raise ValueError(f"{folder} holds a run of another configuration ({'; '.join(differs)}); name another one.")
+            found = "; ".join(differences(saved, identity))
+            raise ValueError(f"{folder} holds a run of another configuration ({found}); name another folder.")
         return
     text = json.dumps(identity, indent=2) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

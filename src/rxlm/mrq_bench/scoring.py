@@ -72,7 +72,7 @@ class SameAnswerScorer:
         return 1 / len(self.answers[question.kind])
 
     def wrong_answers(self, turn: Interaction) -> list[str]:
-        """Return every other answer of the kind, the gold answer with one behind it, and nothing."""
+        """Return every other answer of the kind, the gold answer followed by one of them, and nothing."""
         question = question_of(turn)
         others = [text for text in self.answers[question.kind] if not is_same_answer(text, question.expected[0])]
         return ["", *others, *(f"{turn.answer} or {text}" for text in others)]

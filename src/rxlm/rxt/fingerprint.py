@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from rxlm import config
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.earlier_versions import first_weight_name, translate_configurations
 from rxlm.rxt.hub import FORMAT_VERSION
@@ -32,22 +33,7 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
     version = saved.get("format_version", 1)
     if version not in range(1, FORMAT_VERSION + 1):
         return [f"it was saved in format {version!r}, and this version of rxlm reads formats up to {FORMAT_VERSION}"]
-    return _differences({**translate_configurations(saved), "format_version": FORMAT_VERSION}, present)
-
-
-def _differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    found = []
-    for name in dict.fromkeys([*saved, *present]):
-        there, here = saved.get(name), present.get(name)
-        if there == here:
-            continue
-        if isinstance(there, Mapping) and isinstance(here, Mapping):
-            found += [f"{name}.{phrase}" for phrase in _differences(there, here)]
-        elif name in ("weights", "tokenizer"):
-            found.append("the weights differ" if name == "weights" else "the tokenizer differs")
-        else:
-            found.append(f"{name} is {there!r} there and {here!r} here")
-    return found
+    return config.differences({**translate_configurations(saved), "format_version": FORMAT_VERSION}, present)
 
 
 def weights_digest(model: torch.nn.Module) -> str:
