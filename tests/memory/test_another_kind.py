@@ -14,6 +14,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from helpers import ALPHA_TOKENS, COMPONENT, DIM, MAX_SEQ_LEN, assert_close, pad_at_end, shared_model, token_rows
+from rxlm.cli import main
 from rxlm.config import config
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.turn_tokenizer import TurnTokenizer
@@ -141,6 +142,9 @@ class NewestTokensConfig(MemoryConfig):
     def build(self) -> NewestTokensWriter:
         return NewestTokensWriter(self)
 
+    def describe(self) -> str:
+        return f"the newest {self.num_places} tokens"
+
 
 def build(vocab_size: int = COMPONENT["vocab_size"], **options: Any) -> RxTAlpha:
     torch.manual_seed(0)
@@ -249,6 +253,14 @@ def test_what_it_costs_is_asked_of_the_memory():
     assert memory_bytes(model) == PLACES * DIM * 4 == lived(model, [[9]]).tensors()["kept"].nbytes
     assert update_flops(model, 10) == 0
     assert parameter_table(model)["memory attention"].total == 40 * DIM
+
+
+def test_rxlm_info_shows_a_model_with_it(tmp_path, capsys):
+    build(len(tiny_tokenizer()), tokenizer=tiny_tokenizer()).save_pretrained(tmp_path)
+    assert main(["info", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert f"the newest {PLACES} tokens" in output
+    assert f"{PLACES * DIM * 4:,} bytes" in output
 
 
 def test_the_benchmark_asks_a_model_with_it_under_every_control():

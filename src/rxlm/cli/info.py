@@ -45,7 +45,7 @@ def _parameters(model: RxTAlpha, name: str) -> Table:
 
 
 def _costs(model: RxTAlpha) -> Table:
-    decoder, memory = model.decoder.config, model.memory_writer.config
+    decoder = model.decoder.config
     query, key_value = decoder.attention_heads
     first, last = (decoding_flops(model, position) / 1e6 for position in (0, model.max_seq_len - 1))
     update = update_flops(model, model.max_seq_len)
@@ -54,8 +54,7 @@ def _costs(model: RxTAlpha) -> Table:
     rows = {
         "decoder": f"{len(model.decoder.layers)} layers of {decoder.dim}, "
         f"{query} query and {key_value} key/value heads of {decoder.attention.num_heads}{experts}",
-        "memory": f"{memory.num_layers} layers x {memory.num_slots} slots x {memory.dim}, {memory.variant}, "
-        f"{'slots that copy' if memory.write == 'copy' else f'gate {memory.gate}'}, initially {memory.initial_memory}",
+        "memory": model.memory_writer.config.describe(),
         "a conversation keeps": f"{memory_bytes(model):,} bytes ({str(model.dtype).removeprefix('torch.')})",
         "query and answer": f"up to {model.max_seq_len:,} tokens of a vocabulary of {decoder.vocab_size:,}",
         "a new token": f"{first:,.1f} MFLOP (first of a turn) to {last:,.1f} MFLOP (last)",

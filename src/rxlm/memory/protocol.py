@@ -306,3 +306,7 @@ class MemoryConfig(Config):
     def build(self) -> MemoryWriter:
         """Return the network, with its first weights."""
         raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return the sizes and choices of the memory in a line, for people."""
+        raise NotImplementedError

@@ -121,6 +121,12 @@ class MemoryAttentionConfig(MemoryConfig):
 
         return MemoryAttention(self)
 
+    def describe(self) -> str:
+        """Return sizes, variant, gate, and how the first memory is made."""
+        writes = "slots that copy" if self.write == "copy" else f"gate {self.gate}"
+        sizes = f"{self.num_layers} layers x {self.num_slots} slots x {self.dim}"
+        return f"{sizes}, {self.variant}, {writes}, initially {self.initial_memory}"
+
     @classmethod
     def nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields without flat names; where heads of the consolidation are, the rest is as in `attention`."""
