@@ -86,7 +86,7 @@ class DecodingState:
         self.lengths = self._per_row(0)
         self.active = self._per_row(False)
         self.steps_left = 0
-        self._begins, self._room = self._per_row(0), self._per_row(0)
+        self._begins, self._limits = self._per_row(0), self._per_row(0)
         self._stops = torch.full((num_rows, 0), NO_TOKEN, device=self.device)
         self._settings: list[RowSettings | None] = [None] * num_rows
         self._groups: list[tuple[SamplingConfig, Tensor | None]] = []
@@ -136,7 +136,8 @@ class DecodingState:
         self.ids[index, : prompt.ids.shape[1]] = prompt.ids
         self.lengths, self._begins = (old.index_copy(0, index, lengths) for old in (self.lengths, self._begins))
         room = [own.max_length - length for own, length in zip(settings, prompt.lengths, strict=True)]
-        self._room = self._room.index_copy(0, index, torch.tensor(room, device=self.device))
+        limits = torch.tensor([own.max_length for own in settings], device=self.device)
+        self._limits = self._limits.index_copy(0, index, limits)
         self.active = self.active.index_fill(0, index, True)
         self.steps_left = max(self.steps_left, *room)
         for row, own, steps in zip(rows, settings, room, strict=True):
@@ -237,8 +238,9 @@ class DecodingState:
         column = Column(tokens, active, self._log_probs(logits, tokens) if self.with_log_probs else None)
         self.ids.scatter_(1, self.lengths[:, None], tokens[:, None])
         self.lengths = self.lengths + active
-        self._room = self._room - 1
-        self.active = active & (self._room > 0) & ~(tokens[:, None] == self._stops).any(1)
+        self.active = active & (self.lengths < self._limits)
+        for stops in self._stops.unbind(1):  # one column in most tables: cheaper than a mask of all
+            self.active = self.active & (tokens != stops)
         self.steps_left -= 1
         self._unread = tokens
         return column
