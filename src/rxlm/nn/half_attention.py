@@ -27,11 +27,11 @@ def half_attention(
     queries: Float[Tensor, "B H T d"],
     keys: Float[Tensor, "B K S d"],
     values: Float[Tensor, "B K S d"],
-    bias: Float[Tensor, "T S"] | Float[Tensor, "#B 1 #T S"] | None,
+    bias: Float[Tensor, "#T S"] | Float[Tensor, "#B 1 #T S"] | None,
 ) -> Float[Tensor, "B H T d"]:
     """Attend from `queries` (B, H, T, d) to `keys` and `values` (B, K, S, d), H a multiple of K; return (B, H, T, d).
 
-    `bias` is added to the scores, (T, S) or (B or 1, 1, T or 1, S) of float32.
+    `bias` is added to the scores, (T or 1, S) or (B or 1, 1, T or 1, S) of float32.
     """
     if bias is not None and bias.dim() == 2:
         bias = bias[None, None]
