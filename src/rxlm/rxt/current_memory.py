@@ -89,7 +89,7 @@ class CurrentMemory:
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
-    def answer(
+    def prepare(
         self,
         ids: Tensor,
         mask: Tensor | None,
@@ -98,40 +98,8 @@ class CurrentMemory:
         sampling: SamplingConfig,
         seed: Seed,
         ignore_eos: bool,
-    ) -> Iterator[int]:
-        """Answer one query, (1, T), token by token, and update the memory; errors are raised before any work."""
-        turn = self._begin(ids, mask, max_seq_len, opening, sampling, seed, ignore_eos)
-        return self._stream(*turn)
-
-    def answer_batch(
-        self,
-        ids: Tensor,
-        mask: Tensor | None,
-        max_seq_len: int | None,
-        opening: Opening,
-        sampling: SamplingConfig,
-        seed: Seed,
-        ignore_eos: bool,
-    ) -> list[list[int]]:
-        """Answer a batch of queries, (B, T), and update all memories; return the answers' tokens, without [EOS]."""
-        engine, turns, memory = self._begin(ids, mask, max_seq_len, opening, sampling, seed, ignore_eos)
-        engine.begin(turns, self._reading_of(memory))
-        for _ in engine.run():
-            pass
-        self._finish(engine, turns, memory)
-        return [engine.said(turn) for turn in turns]
-
-    def _begin(
-        self,
-        ids: Tensor,
-        mask: Tensor | None,
-        max_seq_len: int | None,
-        opening: Opening,
-        sampling: SamplingConfig,
-        seed: Seed,
-        ignore_eos: bool,
-    ) -> tuple[TurnEngine, list[RunningTurn], MemoryState]:
-        """Check a turn's arguments and prepare it."""
+    ) -> "PreparedTurn":
+        """Return the turn that `stream` or `answer` takes, of queries (B, T); errors are raised before any work."""
         model, memory = self.model, self.get()
         if ids.dim() != 2 or ids.shape[0] != memory.batch_size:
             raise ValueError(f"Queries have shape ({memory.batch_size}, T) here, got {tuple(ids.shape)}.")
@@ -140,16 +108,23 @@ class CurrentMemory:
         rows = Prompt.of(ids, mask, model.tokenizer_config.pad_token_id).rows()
         engine = TurnEngine(model, len(rows), max_seq_len=max_seq_len)
         seeds = [None] * len(rows) if seed is None else row_seeds(len(rows), seed)
-        return (
-            engine,
-            [
-                engine.prepare(Query(row, opening, sampling, own, ignore_eos=ignore_eos))
-                for row, own in zip(rows, seeds, strict=True)
-            ],
-            memory,
-        )
+        asked = [
+            Query(row, opening, sampling, own, ignore_eos=ignore_eos) for row, own in zip(rows, seeds, strict=True)
+        ]
+        return PreparedTurn(engine, [engine.prepare(query) for query in asked], memory)
 
-    def _stream(self, engine: TurnEngine, turns: list[RunningTurn], memory: MemoryState) -> Iterator[int]:
+    def answer(self, prepared: "PreparedTurn") -> list[list[int]]:
+        """Answer all queries, and update all memories; return the answers' tokens, without [EOS]."""
+        engine, turns, memory = prepared
+        engine.begin(turns, self._reading_of(memory))
+        for _ in engine.run():
+            pass
+        self._finish(engine, turns, memory)
+        return [engine.said(turn) for turn in turns]
+
+    def stream(self, prepared: "PreparedTurn") -> Iterator[int]:
+        """Answer one query, token by token, and update the memory."""
+        engine, turns, memory = prepared
         (turn,) = turns
         if turn.query.opening.shown:
             yield from turn.query.opening.appended
@@ -167,6 +142,14 @@ class CurrentMemory:
     def _finish(self, engine: TurnEngine, turns: list[RunningTurn], memory: MemoryState) -> None:
         self._reading_of(memory)
         self.set(engine.finish(turns, memory))
+
+
+class PreparedTurn(NamedTuple):
+    """A checked turn of all conversations: what will answer it, and the memory that it is answered from."""
+
+    engine: TurnEngine
+    turns: list[RunningTurn]
+    memory: MemoryState
 
 
 class KeptReading(NamedTuple):

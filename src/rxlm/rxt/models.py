@@ -225,8 +225,8 @@ class RxTAlpha(RxTModel):
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
         )
         opening = self.opening(thinking_mode)
-        tokens = self.current.answer(input_ids, attention_mask, max_seq_len, opening, sampling, seed, ignore_eos)
-        return self._with_new_text(tokens)
+        turn = self.current.prepare(input_ids, attention_mask, max_seq_len, opening, sampling, seed, ignore_eos)
+        return self._with_new_text(self.current.stream(turn))
 
     def _with_new_text(self, tokens: Iterator[int]) -> Iterator[int]:
         self.start_text()
@@ -261,7 +261,8 @@ class RxTAlpha(RxTModel):
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
         )
         opening = self.opening(thinking_mode)
-        return self.current.answer_batch(input_ids, attention_mask, max_seq_len, opening, sampling, seed, ignore_eos)
+        turn = self.current.prepare(input_ids, attention_mask, max_seq_len, opening, sampling, seed, ignore_eos)
+        return self.current.answer(turn)
 
     def batch_interact(
         self, queries: Sequence[str], max_seq_len: int | None = None, **options: object
