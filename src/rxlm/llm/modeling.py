@@ -19,6 +19,7 @@ from rxlm.nn.attention import Attention
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.head import TokenHead
 from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.key_values import KeyValues
 from rxlm.nn.moe import Experts, Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import RotaryEmbedding
@@ -218,9 +219,13 @@ class _LayersOf:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
         """Store new keys and values and return those that are kept."""
-        return self.cache.update(keys, values, layer)
+        return KeyValues(*self.cache.update(keys, values, layer))
+
+    def note(self, layer: int, scores: Tensor) -> None:
+        """Layers here have no retention gate."""
+        raise NotImplementedError
 
 
 def build_layer(config: DecoderLMConfig) -> TransformerLayer:

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from rxlm.config import Config, config
 from rxlm.nn.key_values import KeyValues, KeyValueSource
+from rxlm.nn.past import ComputedTurn, Past
+from rxlm.nn.rope import RotaryEmbedding
 from rxlm.seeds import Seed
 
 Change = Literal["mse", "cosine"]
@@ -38,18 +40,28 @@ class MemoryReading:
     """What the layers of a decoder attend to of a memory, one entry a layer that reads it.
 
     As a `MemoryState` gives it, a layer projects its entry to keys and values itself, each time it is called; `project`
-    does so once, for all tokens of a turn.
+    does so once, for all tokens of a turn. A memory of earlier tokens is read by self-attention: `past`, in all layers.
     """
 
-    layers: tuple[KeyValues | KeyValueSource, ...]
+    layers: tuple[KeyValues | KeyValueSource, ...] = ()
+    past: Past | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that a layer attends to."""
+        return not self.layers and self.past is None
 
     @property
     def batch_size(self) -> int:
         """Conversations B."""
-        return self.layers[0].batch_size
+        return self.layers[0].batch_size if self.past is None else self.past.batch_size
 
-    def project(self, layers: Sequence[ReadingLayer]) -> "MemoryReading":
-        """Return the reading as keys and values, made by the layers that read it."""
+    def project(
+        self, layers: Sequence[ReadingLayer], rope: RotaryEmbedding, max_age: int | None = None
+    ) -> "MemoryReading":
+        """Return the reading as keys and values, made by the layers that read it; those of earlier tokens rotated."""
+        if self.past is not None:
+            return MemoryReading(past=self.past.rotated(rope, max_age))
         pairs = zip(layers, self.layers, strict=True)
         return MemoryReading(
             tuple(own if isinstance(own, KeyValues) else layer.read_memory(own) for layer, own in pairs)
@@ -60,11 +72,12 @@ class MemoryReading:
 
         `mask` is True at the places that each of them may see, (rows, places); None leaves what it is.
         """
-        return MemoryReading(tuple(own.select(rows, mask) for own in self.layers))
+        past = None if self.past is None else self.past.select(rows)
+        return MemoryReading(tuple(own.select(rows, mask) for own in self.layers), past)
 
     def put(self, rows: Sequence[int], other: "MemoryReading") -> "MemoryReading":
         """Return the reading with some conversations replaced by those of `other`, in the order given."""
-        if not self.layers:
+        if self.is_empty:
             return self
         order = list(range(self.batch_size))
         for place, row in enumerate(rows):
@@ -75,7 +88,8 @@ class MemoryReading:
     def join(cls, readings: Sequence["MemoryReading"]) -> "MemoryReading":
         """Put the conversations of several readings of one form side by side."""
         layers = zip(*(reading.layers for reading in readings), strict=True)
-        return cls(tuple(type(same[0]).join(same) for same in layers))
+        pasts = [reading.past for reading in readings if reading.past is not None]
+        return cls(tuple(type(same[0]).join(same) for same in layers), Past.join(pasts) if pasts else None)
 
 
 class MemoryState(ABC):
@@ -238,11 +252,14 @@ class FinishedTurn(NamedTuple):
         mask: True at tokens that may be written, (B, T); None: all. A conversation without a single one keeps its
             memory.
         encoded: what the encoder made of the turns, (L, B, T, D), for a writer that reads it (`reads_encoded`).
+        computed: what self-attention made of the tokens that `MemoryWriter.to_compute` names, for a writer that keeps it
+            (`reads_computed`).
     """
 
     ids: Tensor
     mask: Tensor | None
     encoded: Tensor | None = None
+    computed: ComputedTurn | None = None
 
 
 class Watch(Protocol):
@@ -259,6 +276,8 @@ class MemoryWriter(nn.Module, ABC):
     """The configuration, with `num_layers` and `max_seq_len`, the longest turn in tokens that a write can read."""
     reads_encoded: bool = True
     """Whether a write reads what the encoder makes of a turn, which does not depend on the memory."""
+    reads_computed: bool = False
+    """Whether a write keeps what the decoder computed of a turn while it was answered."""
     leaves_out_form: bool = False
     """Whether a write leaves out the tokens that only give a turn its form: special ones and those of a template."""
 
@@ -269,6 +288,21 @@ class MemoryWriter(nn.Module, ABC):
     @abstractmethod
     def write(self, memory: Any, turn: FinishedTurn) -> MemoryState:
         """Return the memory after finished turns; the one before is unchanged. A gradient flows back through both."""
+
+    def to_compute(self, memory: Any, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the tokens of turns whose keys and values a write needs, and which are real, (B, T), padded at the end.
+
+        For a writer that `reads_computed`.
+        """
+        raise NotImplementedError
+
+    def write_head(self, memory: Any, turn: FinishedTurn) -> MemoryState:
+        """Return the memory after what a chat template writes before the first turn; likewise."""
+        raise NotImplementedError
+
+    def resized(self, memory: Any, num_tokens: int) -> MemoryState:
+        """Return the memory with room for another number of tokens; ValueError for a kind that has one size."""
+        raise ValueError(f"This model's memory has one size; memory_tokens={num_tokens} cannot be honoured.")
 
     @abstractmethod
     def watch(self) -> AbstractContextManager[Watch]:

@@ -138,13 +138,11 @@ class Attention(nn.Module):
         queries = self._heads(self.q_proj(x), self.num_query_heads, self.q_norm)
         if query_rotation is not None:
             queries = rotate(queries, query_rotation)
-        keys, values = y.keys, y.values
-        if y.mask is not None:
-            key_mask = y.mask[:, None, None, :] if y.mask.dim() == 2 else y.mask[:, None]
-            mask = key_mask if mask is None else mask & key_mask
         if cache is not None:
-            keys, values = cache.append(layer, keys, values)
-        heads = self._attend(queries, keys, values, mask, causal)
+            y = cache.append(layer, y.keys, y.values)
+        if y.mask is not None:
+            mask = y.mask_of_heads if mask is None else mask & y.mask_of_heads
+        heads = self._attend(queries, y.keys, y.values, mask, causal)
         heads = heads.transpose(1, 2).flatten(2)
         if self.gate_proj is not None:
             heads = heads * self.gate_activation(self.gate_proj(x))
@@ -193,6 +191,8 @@ def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, ca
         # A group's query heads take the place of query tokens: its keys and values are read once, not once a head.
         heads = _sdpa(queries.reshape(len(keys), keys.shape[1], -1, keys.shape[3]), keys, values, mask)
         return heads.reshape(queries.shape)
+    if grouped and mask is not None and mask.shape[1] == keys.shape[1]:
+        mask = mask.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     if queries.device.type == "cpu" and (queries.requires_grad or keys.requires_grad or values.requires_grad):
         return _sdpa_that_learns(queries, keys, values, mask, causal)
     causal = causal and mask is None
@@ -207,7 +207,9 @@ def _sdpa_that_learns(queries: Tensor, keys: Tensor, values: Tensor, mask: Tenso
     if by_products and causal and mask is None:
         mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
     # Additive bias: 0 where visible, the lowest number where hidden, which is 0 after the softmax.
-    bias = None if mask is None else (mask.to(dtype) - 1) * torch.finfo(dtype).max
+    bias = mask
+    if mask is not None and not mask.is_floating_point():
+        bias = (mask.to(dtype) - 1) * torch.finfo(dtype).max
     with torch.autocast("cpu", enabled=False):
         if by_products:
             return half_attention(queries, keys, values, bias)

@@ -6,23 +6,53 @@ mask and the padding mask: what a shorter row left after its end is never seen, 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from rxlm.nn.key_values import KeyValues
+from rxlm.nn.past import ComputedTurn, Past, turned_back
+from rxlm.nn.rope import RotaryEmbedding
 from rxlm.shapes import Bool, Float, Int
 
 
 class LayerCache(Protocol):
     """What an attention stores its keys and values in."""
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
         """Store the new tokens' keys and values (B, H, T, d) and return all of that layer's that are kept."""
+
+    def note(self, layer: int, scores: Tensor) -> None:
+        """Store what the layer's retention gate gave the new tokens, (B, H, T); comes before `append`."""
+
+
+class Layout(NamedTuple):
+    """Where new tokens stand, and what they see.
+
+    Fields:
+        positions: for the rotary embedding, (T,) or (B, T).
+        mask: True where a query may attend, (B or 1, 1, T, S); None: everywhere, or up to itself where `causal`.
+    """
+
+    positions: Tensor
+    mask: Tensor | None
+    causal: bool
+
+
+class DecoderCache(LayerCache, Protocol):
+    """What a decoder's layers store their keys and values in."""
+
+    def layout(self, num_tokens: int, sliding_window: int | None = None) -> Layout:
+        """Return where the next `num_tokens` tokens stand and what they see."""
 
 
 class KeyValueCache:
-    """Keys and values of one attention stack for one batch of sequences."""
+    """Keys and values of one attention stack for one batch of sequences.
+
+    A row may begin with what its conversation keeps of earlier tokens (`begin`): they take its first places.
+    """
 
     def __init__(
         self,
@@ -34,19 +64,28 @@ class KeyValueCache:
         *,
         dtype: torch.dtype,
         device: torch.device,
+        has_scores: bool = False,
     ) -> None:
         shape = (num_layers, batch_size, num_kv_heads, capacity, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.scores = torch.zeros(shape[:-1], device=device) if has_scores else None
+        """What the layers' retention gates gave the tokens, (L, B, H, S); None: the layers have none."""
+        self.gaps: Tensor | None = None
+        """True at places that hold nothing, (L, B, H, S); None where only those after a row's end do."""
         self.places = torch.arange(capacity, device=device)
         self.positions = torch.zeros(batch_size, dtype=torch.long, device=device)
-        """The position of each row's next token, (B,)."""
+        """The place of each row's next token, (B,)."""
         self.filled = [0] * batch_size
         """What each row's position is at most, known to the host without a synchronisation."""
         self.extent = 0
         """The largest of `filled`."""
         self.aligned = True
         """Whether all rows stand at the same position, so that plain slices serve instead of scatters."""
+        self.begins = [0] * batch_size
+        """The place of each row's first token of its own."""
+        self.shift: Tensor | None = None
+        """How much further the rotary embedding has a token than its place, (B,); None: not at all."""
 
     @property
     def capacity(self) -> int:
@@ -56,10 +95,34 @@ class KeyValueCache:
     def reset(self) -> None:
         """Forget everything without giving the storage back."""
         self.positions.zero_()
+        self.shift = self.gaps = None
+        self.begins = [0] * len(self.filled)
         self._fill([0] * len(self.filled), aligned=True)
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` tokens a row; what the rows hold stays."""
+        more = capacity - self.capacity
+        if more <= 0:
+            return
+        self.keys, self.values = (F.pad(each, (0, 0, 0, more)) for each in (self.keys, self.values))
+        self.scores = None if self.scores is None else F.pad(self.scores, (0, more))
+        self.gaps = None if self.gaps is None else F.pad(self.gaps, (0, more))
+        self.places = torch.arange(capacity, device=self.places.device)
+
+    def begin(self, past: Past) -> None:
+        """Let each row of an empty cache begin with what its conversation keeps, rotated."""
+        assert past.next_position is not None
+        filled, gaps, width = past.filled, past.gaps(), past.num_places
+        self.keys[:, :, :, :width] = past.keys
+        self.values[:, :, :, :width] = past.values
+        self.gaps = None if gaps is None else F.pad(gaps, (0, self.capacity - width))
+        self.positions.copy_(filled)
+        self.begins = filled.tolist()
+        self.shift = past.next_position - filled
+        self._fill(list(self.begins), aligned=len(set(self.begins)) == 1)
+
     def new_positions(self, num_tokens: int) -> Int[Tensor, "*B T"]:
-        """Positions that the next `num_tokens` tokens take: (T,) where rows are aligned, else (B, T)."""
+        """Places that the next `num_tokens` tokens take: (T,) where rows are aligned, else (B, T)."""
         if self.aligned:
             if self.extent + num_tokens > self.capacity:
                 raise ValueError(
@@ -69,6 +132,14 @@ class KeyValueCache:
             return self.places[self.extent : self.extent + num_tokens]
         return self.positions[:, None] + self.places[:num_tokens]
 
+    def layout(self, num_tokens: int, sliding_window: int | None = None) -> Layout:
+        """Return where the next `num_tokens` tokens stand and what they see."""
+        positions = self.new_positions(num_tokens)
+        if self.shift is not None:
+            positions = positions + self.shift[:, None]
+        if not self.extent:
+            return Layout(positions, None, causal=num_tokens > 1)
+        return Layout(positions, self.visible(num_tokens, sliding_window), causal=False)
     def visible(self, num_tokens: int, sliding_window: int | None = None) -> Bool[Tensor, "#B 1 T S"] | None:
         """Mask for the next `num_tokens` tokens as queries over the places filled by then, True where seen.
 
@@ -87,37 +158,75 @@ class KeyValueCache:
 
     def append(
         self, layer: int, keys: Float[Tensor, "B H T d"], values: Float[Tensor, "B H T d"]
-    ) -> tuple[Float[Tensor, "B H n d"], Float[Tensor, "B H n d"]]:
+    ) -> KeyValues:
         """Store the new tokens' keys and values (B, H, T, d) and return all of that layer's, (B, H, n, d).
 
         Every layer appends once; then `advance` moves the rows on.
         """
-        num_tokens = keys.shape[2]
-        end = self._end(num_tokens)
-        if self.aligned:
-            self.keys[layer, :, :, self.extent : end] = keys
-            self.values[layer, :, :, self.extent : end] = values
-        else:
-            index = self.new_positions(num_tokens)[:, None, :, None].expand_as(keys)
-            self.keys[layer].scatter_(2, index, keys)
-            self.values[layer].scatter_(2, index, values)
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        end = self._end(keys.shape[2])
+        for store, new in ((self.keys, keys), (self.values, values)):
+            self._store(store[layer], new)
+        mask = None if self.gaps is None else ~self.gaps[layer, :, :, None, :end]
+        return KeyValues(self.keys[layer, :, :, :end], self.values[layer, :, :, :end], mask)
 
-    def put(self, rows: Sequence[int], other: "KeyValueCache", lengths: Sequence[int]) -> None:
-        """Let some rows hold what the rows of `other` hold, in the order given, up to the tokens in `lengths`."""
-        index, width = torch.tensor(list(rows), device=self.positions.device), max(lengths)
+    def note(self, layer: int, scores: Float[Tensor, "B H T"]) -> None:
+        """Store what the layer's retention gate gave the new tokens."""
+        assert self.scores is not None
+        self._store(self.scores[layer][..., None], scores[..., None])
+
+    def _store(self, stored: Tensor, new: Tensor) -> None:
+        """Put what belongs to new tokens (B, H, T, d) into its places of (B, H, S, d)."""
+        num_tokens = new.shape[2]
+        if self.aligned:
+            stored[:, :, self.extent : self._end(num_tokens)] = new
+        else:
+            stored.scatter_(2, self.new_positions(num_tokens)[:, None, :, None].expand_as(new), new.to(stored.dtype))
+
+    def put(self, rows: Sequence[int], other: "KeyValueCache") -> None:
+        """Let some rows hold what the rows of `other` hold, in the order given."""
+        index, width = torch.tensor(list(rows), device=self.positions.device), other.extent
         self.keys[:, index, :, :width] = other.keys[:, :, :, :width]
         self.values[:, index, :, :width] = other.values[:, :, :, :width]
-        self.positions[index] = torch.tensor(list(lengths), device=self.positions.device)
+        if self.scores is not None and other.scores is not None:
+            self.scores[:, index, :, :width] = other.scores[..., :width]
+        if self.gaps is not None or other.gaps is not None:
+            self.gaps = self._gaps()
+            self.gaps[:, index] = False
+            self.gaps[:, index, :, :width] = other._gaps()[..., :width]
+        if self.shift is not None or other.shift is not None:
+            self.shift = self._shift().index_copy(0, index, other._shift())
+        self.positions[index] = other.positions
         filled = list(self.filled)
-        for row, length in zip(rows, lengths, strict=True):
-            filled[row] = length
+        for row, length, begin in zip(rows, other.filled, other.begins, strict=True):
+            filled[row], self.begins[row] = length, begin
         self._fill(filled, aligned=False)
+
+    def _gaps(self) -> Tensor:
+        return torch.zeros_like(self.keys[..., 0], dtype=torch.bool) if self.gaps is None else self.gaps
+
+    def _shift(self) -> Tensor:
+        return torch.zeros_like(self.positions) if self.shift is None else self.shift
 
     def release(self, rows: Sequence[int]) -> None:
         """Forget what some rows hold."""
         self.positions[list(rows)] = 0
+        for row in rows:
+            self.begins[row] = 0
         self._fill([0 if row in rows else count for row, count in enumerate(self.filled)], aligned=False)
+
+    def computed(self, row: int, ids: Sequence[int], rope: RotaryEmbedding) -> ComputedTurn:
+        """Return what was computed of the first tokens of a row's own, which are `ids`."""
+        begin, end = self.begins[row], self.begins[row] + len(ids)
+        keys, values = (each[:, row : row + 1, :, begin:end] for each in (self.keys, self.values))
+        positions = self.places[None, begin:end] + (0 if self.shift is None else self.shift[row])
+        tokens = torch.tensor([list(ids)], device=positions.device)
+        return ComputedTurn(
+            turned_back(keys, positions, rope),
+            values.clone(),
+            None if self.scores is None else self.scores[:, row : row + 1, :, begin:end].clone(),
+            tokens,
+            torch.ones_like(tokens, dtype=torch.bool),
+        )
 
     def advance(self, num_tokens: int) -> None:
         """Move every row on by `num_tokens`."""

@@ -13,7 +13,8 @@ from torch import Tensor
 class KeyValues(NamedTuple):
     """Projected keys and values of one attention, (B, Hkv, S, d) each.
 
-    `mask` is True at keys that may be seen: by all queries, (B, S), or by each of T, (B, T, S); None: all keys.
+    `mask` is True at keys that may be seen: by all queries, (B, S), by each of T, (B, T, S), or by those of each
+    key/value head, (B, Hkv, 1 or T, S); None: all keys. Of numbers, it is what is added to the scores.
     """
 
     keys: Tensor
@@ -24,6 +25,14 @@ class KeyValues(NamedTuple):
     def batch_size(self) -> int:
         """Rows B."""
         return self.keys.shape[0]
+
+    @property
+    def mask_of_heads(self) -> Tensor:
+        """The mask as (B, 1 or Hkv, 1 or T, S)."""
+        assert self.mask is not None
+        if self.mask.dim() == 4:
+            return self.mask
+        return self.mask[:, None, None, :] if self.mask.dim() == 2 else self.mask[:, None]
 
     def select(self, rows: Tensor | Sequence[int], mask: Tensor | None = None) -> "KeyValues":
         """Return some rows, in the order given; `mask` replaces theirs."""

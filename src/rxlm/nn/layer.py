@@ -22,11 +22,12 @@ class TransformerLayer(nn.Module):
     """Self-attention, optional memory cross-attention and feed-forward, each with its residual.
 
     In memory cross-attention the queries come from the tokens, turned by the rotary embedding; keys and values
-    come from the memory's slots after a norm, without rotation.
+    come from the memory's slots after a norm, without rotation. A retention gate gives tokens, as self-attention reads
+    them, the scores that a memory of kept tokens keeps them by.
     """
 
     parameter_groups: ClassVar[Mapping[str, str]] = {
-        "memory_norm": "reading", "slot_norm": "reading", "memory_reader": "reading",
+        "memory_norm": "reading", "slot_norm": "reading", "memory_reader": "reading", "retention_gate": "memory",
     }  # fmt: skip
 
     def __init__(
@@ -38,6 +39,7 @@ class TransformerLayer(nn.Module):
         norm: NormKind = "rms",
         norm_eps: float | None = None,
         memory_reader: Attention | None = None,
+        retention_gate: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.attention_norm = make_norm(norm, dim, norm_eps)
@@ -46,6 +48,7 @@ class TransformerLayer(nn.Module):
             self.memory_norm = make_norm(norm, dim, norm_eps)
             self.slot_norm = make_norm(norm, dim, norm_eps)
         self.memory_reader = memory_reader
+        self.retention_gate = retention_gate
         self.feed_forward_norm = make_norm(norm, dim, norm_eps)
         self.feed_forward = feed_forward
 
@@ -66,8 +69,11 @@ class TransformerLayer(nn.Module):
         `memory` is what the layer attends to of the memory: a source, or the keys and values that `read_memory` made of
         it for all tokens of a turn. The other arguments are those of `Attention`.
         """
+        normed = self.attention_norm(x)
+        if self.retention_gate is not None and cache is not None:
+            cache.note(layer, self.retention_gate(normed))
         x = x + self.attention(
-            self.attention_norm(x),
+            normed,
             query_rotation=rotation,
             key_rotation=rotation,
             mask=mask,

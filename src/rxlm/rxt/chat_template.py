@@ -23,6 +23,24 @@ class _Written(NamedTuple):
     after_answer: str
 
 
+def conversation_form(tokenizer: PreTrainedTokenizerFast, system: str | None = None) -> RxTAlphaTokenizerConfig:
+    """Return the tokens around query and answer for turns that follow one another, as the chat template writes them.
+
+    What stands before the first turn (`system`, or what the template writes of its own) is `conversation_prefix`. The
+    turns put together, each followed by the rest of `answer_end`, are the template's rendering of the conversation.
+
+    Raises as `interaction_form`.
+    """
+    written = _checked(tokenizer, None)
+    opening = written.between[len(written.after_answer) :]
+    form = _form(tokenizer, opening, written).replace(
+        conversation_prefix=conversation_prefix(tokenizer, system) or None
+    )
+    _check(tokenizer, form, opening, written)
+    _check_conversation(tokenizer, form, written, system)
+    return form
+
+
 def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = None) -> RxTAlphaTokenizerConfig:
     """Return the tokens around query and answer, as the tokenizer's chat template writes them.
 
@@ -32,29 +50,41 @@ def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = No
 
     Raises `ChatTemplateError` where there is no template, or it writes turns in another form.
     """
+    written = _checked(tokenizer, system)
+    if system is not None:
+        opening = written.before_first
+    else:
+        opening = written.between[len(written.after_answer) :]
+        begin = tokenizer.bos_token
+        if begin and written.before_first.startswith(str(begin)) and not opening.startswith(str(begin)):
+            opening = f"{begin}{opening}"
+    form = _form(tokenizer, opening, written)
+    _check(tokenizer, form, opening, written)
+    return form
+
+
+def _checked(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written:
+    """Return what the template writes around texts; raises where it gives turns no form of their own."""
     if not tokenizer.chat_template:
         raise ChatTemplateError(
             "The tokenizer has no chat template, which gives turns their form: take an instruction-tuned model, or set "
             "the tokenizer's chat_template."
         )
     written = _written(tokenizer, system)
-    if system is not None:
-        opening = written.before_first
-    else:
-        if not written.between.startswith(written.after_answer):
-            raise ChatTemplateError(
-                f"The chat template ends its turns in two ways: {written.after_answer!r} and {written.between!r}."
-            )
-        opening = written.between[len(written.after_answer) :]
-        begin = tokenizer.bos_token
-        if begin and written.before_first.startswith(str(begin)) and not opening.startswith(str(begin)):
-            opening = f"{begin}{opening}"
+    if system is None and not written.between.startswith(written.after_answer):
+        raise ChatTemplateError(
+            f"The chat template ends its turns in two ways: {written.after_answer!r} and {written.between!r}."
+        )
+    return written
+
+
+def _form(tokenizer: PreTrainedTokenizerFast, opening: str, written: _Written) -> RxTAlphaTokenizerConfig:
     query_prefix, answer_prefix = _ids(tokenizer, opening), _ids(tokenizer, written.before_answer)
     end = _end_token(tokenizer, written.after_answer)
     if not query_prefix or not answer_prefix:
         raise ChatTemplateError("The chat template has no tokens before the user's or the assistant's message.")
     used = {*query_prefix, *answer_prefix, end}
-    form = RxTAlphaTokenizerConfig(
+    return RxTAlphaTokenizerConfig(
         pad_token_id=_padding(tokenizer, used),
         bos_token_id=query_prefix[0],
         eos_token_id=end,
@@ -63,8 +93,27 @@ def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = No
         query_prefix=query_prefix,
         answer_prefix=answer_prefix,
     )
-    _check(tokenizer, form, opening, written)
-    return form
+
+
+def conversation_prefix(tokenizer: PreTrainedTokenizerFast, system: str | None = None) -> tuple[int, ...]:
+    """Return the ids that the chat template writes before a conversation's first turn, with a system prompt or without.
+
+    Raises `ChatTemplateError` where it does not write one.
+    """
+    first, further = _written(tokenizer, system), _written(tokenizer, None)
+    opening = further.between[len(further.after_answer) :]
+    if system is not None and system not in first.before_first:
+        raise ChatTemplateError(f"The chat template does not write a system prompt: it leaves out {system!r:.60}.")
+    if not first.before_first.endswith(opening):
+        raise ChatTemplateError(
+            f"The chat template opens its first turn in another way, {first.before_first!r}, than others, {opening!r}."
+        )
+    return _ids(tokenizer, first.before_first[: len(first.before_first) - len(opening)])
+
+
+def answer_end(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """Return the ids that the chat template writes after an answer: the token that ends it, and what follows."""
+    return _ids(tokenizer, _written(tokenizer, None).after_answer)
 
 
 def _written(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written:
@@ -114,4 +163,19 @@ def _check(tokenizer: PreTrainedTokenizerFast, form: RxTAlphaTokenizerConfig, op
         raise ChatTemplateError(
             "The tokens of a turn change when its texts are encoded separately from what the chat template writes "
             "around them; such tokenizers are not supported."
+        )
+
+
+def _check_conversation(
+    tokenizer: PreTrainedTokenizerFast, form: RxTAlphaTokenizerConfig, written: _Written, system: str | None
+) -> None:
+    """Raise where the turns of a conversation, put together, are not what the template writes of it."""
+    head = [] if system is None else [{"role": "system", "content": system}]
+    ask, reply = {"role": "user", "content": _QUERY}, {"role": "assistant", "content": _ANSWER}
+    whole = _ids(tokenizer, _render(tokenizer, [*head, ask, reply, ask, reply]))
+    turn = [*interaction_ids(tokenizer, form, _QUERY, _ANSWER), *answer_end(tokenizer)[1:]]
+    if list(whole) != [*(form.conversation_prefix or ()), *turn, *turn]:
+        raise ChatTemplateError(
+            "The chat template does not write a conversation as its turns one after another (templates that take "
+            "thoughts out of earlier answers do not): the memory would hold other tokens than the model expects."
         )

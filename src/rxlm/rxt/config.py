@@ -13,6 +13,7 @@ from rxlm.config import (
     require_int,
     require_number,
 )
+from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.nn.attention import AttentionConfig
 from rxlm.nn.feed_forward import FeedForwardConfig
@@ -40,6 +41,8 @@ class ComponentConfig(Config):
         feed_forward: of the layers: dense, or experts.
         norm: "rms" or "layer". norm_eps: epsilon of the norms, PyTorch's default when None.
         rope_base: base of the rotary embedding. rope_frequencies: see `RotaryEmbedding`.
+        retention_gate: scores tokens for a memory that keeps the ones with the highest, see `rxlm.memory.retained`.
+            None: nothing does. In decoders only.
     """
 
     flat_names: ClassVar = {
@@ -81,9 +84,11 @@ class ComponentConfig(Config):
     norm_eps: float | None = None
     rope_base: float = 10000.0
     rope_frequencies: tuple[float, ...] | None = None
+    retention_gate: RetentionGateConfig | None = None
 
     def __post_init__(self) -> None:
         require_int(self, "num_layers", "vocab_size", "dim", "max_seq_len")
+        require_config(self, "retention_gate", RetentionGateConfig, None)
         require_config(self, "attention", AttentionConfig)
         require_config(self, "memory_reader", AttentionConfig, None)
         require_config(self, "feed_forward", FeedForwardConfig, ExpertsConfig)
@@ -117,6 +122,11 @@ class ComponentConfig(Config):
     def memory_heads(self) -> HeadCounts:
         """Query and key/value heads of memory cross-attention."""
         return (self.memory_reader or self.attention).heads
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens that can be read at once; more than a turn's for a decoder whose memory is of tokens."""
+        return self.max_seq_len
 
     @property
     def reads_memory(self) -> bool:
@@ -175,6 +185,8 @@ class DecoderConfig(ComponentConfig):
             after, the layers with memory.
         final_norm: the norm before the head, None for none.
         head_bias, tie_head: bias of the language-model head; whether it shares the embedding's weight.
+        max_positions: positions that the rotary embedding may use for a turn and what a memory keeps before it; a token
+            that was said longer ago is read as if it were max_positions - max_seq_len old. None: no limit.
     """
 
     num_slots: int = 1024
@@ -186,10 +198,15 @@ class DecoderConfig(ComponentConfig):
     final_norm: NormKind | None = "rms"
     head_bias: bool = False
     tie_head: bool = False
+    max_positions: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self, "num_slots", "depth")
+        require_int(self, "num_slots", "depth", "max_positions")
+        require(
+            self.max_positions is None or self.max_positions >= self.max_seq_len,
+            f"DecoderConfig.max_positions must be at least max_seq_len={self.max_seq_len}, got {self.max_positions}.",
+        )
         require_bool(self, "head_bias", "tie_head")
         require_choice(self, "final_norm", (None, *NORMS))
         for name in ("stateless_layers", "final_stateless_layers"):
@@ -197,6 +214,16 @@ class DecoderConfig(ComponentConfig):
             valid = isinstance(given, tuple) and all(isinstance(each, FeedForwardKind) for each in given)
             require(valid, f"DecoderConfig.{name} must hold a feed-forward for each layer, got {given!r}.")
         self._check_memory_layers()
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens that can be read at once."""
+        return self.max_positions or self.max_seq_len
+
+    @property
+    def max_age(self) -> int | None:
+        """Tokens after which a kept token is read as if it were no older."""
+        return None if self.max_positions is None else self.max_positions - self.max_seq_len
 
     @property
     def layer_kinds(self) -> tuple[tuple[FeedForwardKind, bool], ...]:
@@ -263,6 +290,8 @@ class RxTAlphaTokenizerConfig(Config):
         think_token_id, tool_call_token_id, tool_use_token_id, internal_token_id: exist in Beta models only.
         query_prefix, answer_prefix: ids that stand before query and answer instead of `[BOS][Q]` and `[A]`: those of a
             pretrained model's chat template.
+        conversation_prefix: ids that its template writes before the first turn, for a memory of tokens: [BOS], or a
+            system prompt.
     """
 
     pad_token_id: int = 0
@@ -276,6 +305,7 @@ class RxTAlphaTokenizerConfig(Config):
     internal_token_id: int | None = None
     query_prefix: tuple[int, ...] | None = None
     answer_prefix: tuple[int, ...] | None = None
+    conversation_prefix: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         names = [name for name in self.__dataclass_fields__ if name.endswith("_token_id")]
@@ -284,7 +314,7 @@ class RxTAlphaTokenizerConfig(Config):
                 require_int(self, name, minimum=0)
         given = [getattr(self, name) for name in names if getattr(self, name) is not None]
         require(len(set(given)) == len(given), f"Special tokens need ids of their own, got {self.to_dict()}.")
-        for name in ("query_prefix", "answer_prefix"):
+        for name in ("query_prefix", "answer_prefix", "conversation_prefix"):
             ids = getattr(self, name)
             valid = ids is None or (bool(ids) and all(isinstance(each, int) and each >= 0 for each in ids))
             require(valid, f"RxTAlphaTokenizerConfig.{name} must be token ids, at least one, or None, got {ids!r}.")

@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.templates import interaction_ids, query_ids
 from rxlm.memory import MemoryReading, MemoryState
+from rxlm.nn.past import ComputedTurn
+from rxlm.rxt.chat_template import conversation_prefix
 from rxlm.rxt.conversation_file import ConversationError, SavedConversation
 from rxlm.rxt.current_memory import KeptReading
 from rxlm.rxt.fingerprint import fingerprint
@@ -53,6 +55,7 @@ class Conversation:
         system: a system prompt, read into the memory before the first turn.
         sampling: how answers are sampled, unless a turn says otherwise.
         seed: makes the whole conversation repeatable: initial memory and answers.
+        memory_tokens: tokens S that a memory of tokens keeps of this conversation; None: as many as the model says.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Conversation:
         *,
         sampling: SamplingConfig | None = None,
         seed: int | None = None,
+        memory_tokens: int | None = None,
     ) -> None:
         if tokenizer is not None:
             check_tokenizer(tokenizer, model.tokenizer_config, model.decoder.config.vocab_size)
@@ -71,6 +75,7 @@ class Conversation:
         self.system = system
         self.sampling = sampling or SamplingConfig()
         self.seed = seed
+        self.memory_tokens = memory_tokens
         self._draws = 0
         self._turns: list[Turn] = []
         self._states: dict[int, MemoryState] = {}
@@ -279,15 +284,25 @@ class Conversation:
         writer = answered.writer
         assert writer is not None
         turn = Turn(reply.query, writer.answer, writer.thought, tuple(answered.ids), answered.cut)
-        self._update = _Update(_UPDATES.submit(self._update_and_read, memory, turn), list(self._turns))
+        update = _UPDATES.submit(self._update_and_read, memory, turn, answered.computed)
+        self._update = _Update(update, list(self._turns))
         self._turns[before:] = [turn]
 
     # --- memories ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _first_memory(self) -> MemoryState:
-        memory = self.model.init_memory(1, self.seed).detach()
-        return memory if self.system is None else self.model.update_memory(memory, self._system_ids(self.system))
+        model, system = self.model, self.system
+        if model.memory_writer.reads_computed:
+            head = None if system is None else conversation_prefix(self.tokenizer, system)
+            memory = model.init_memory(1, self.seed, head=head)
+        else:
+            memory = model.init_memory(1, self.seed).detach()
+        if self.memory_tokens is not None:
+            memory = model.memory_writer.resized(memory, self.memory_tokens)
+        if system is None or model.memory_writer.reads_computed:
+            return memory
+        return model.update_memory(memory, self._system_ids(system))
 
     def _system_ids(self, system: str) -> Tensor:
         title = self.model.system_prompt_title
@@ -300,12 +315,12 @@ class Conversation:
         return torch.tensor([ids], device=self.model.device)
 
     @torch.no_grad()
-    def _update_and_read(self, memory: MemoryState, turn: Turn) -> KeptReading:
+    def _update_and_read(self, memory: MemoryState, turn: Turn, computed: ComputedTurn | None) -> KeptReading:
         """Do what is to be done between two turns."""
-        return KeptReading.of(self.model, self._updated(memory, turn))
+        return KeptReading.of(self.model, self._updated(memory, turn, computed))
 
-    def _updated(self, memory: MemoryState, turn: Turn) -> MemoryState:
-        return write_turns(self.model, memory, [turn.ids])
+    def _updated(self, memory: MemoryState, turn: Turn, computed: ComputedTurn | None = None) -> MemoryState:
+        return write_turns(self.model, memory, [turn.ids], [computed])
 
     def _present_reading(self) -> MemoryReading:
         """Return the reading that was made after the last turn; made again where training has changed the weights."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from rxlm.config import Config, ConfigError, require
 from rxlm.memory import FinishedTurn, MemoryAttentionConfig, MemoryConfig, MemoryReading, MemoryState
 from rxlm.memory.slots.config import MemoryAttentionVariant
+from rxlm.nn.past import ComputedTurn
 from rxlm.rxt import published
 from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTAlphaTokenizerConfig
 from rxlm.rxt.decoder import RxTDecoder
@@ -87,11 +88,30 @@ class RxTModel(HubModule):
 
     # --- memory as a value ---------------------------------------------------------------------------------------
 
-    def init_memory(self, batch_size: int = 1, seed: Seed = None) -> MemoryState:
-        """Return the memory that `batch_size` new conversations start from; `seed` as in `seeds.row_generators`."""
+    def init_memory(
+        self, batch_size: int = 1, seed: Seed = None, *, head: Sequence[int] | None = None
+    ) -> MemoryState:
+        """Return the memory that `batch_size` new conversations start from.
+
+        Args:
+            batch_size: B.
+            seed: as in `seeds.row_generators`.
+            head: ids of what stands before the first turn, a system prompt with its form, for memories of a pretrained
+                model's tokens; None: what its chat template writes there without one.
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        return self.memory_writer.first_memory(batch_size, seed)
+        memory = self.memory_writer.first_memory(batch_size, seed).to(self.device, self.dtype)
+        head = self.tokenizer_config.conversation_prefix if head is None else tuple(head)
+        if not head or not self.memory_writer.reads_computed:
+            return memory
+        first = memory.select(0)
+        ids = torch.tensor([head], device=self.device)
+        with torch.no_grad():
+            computed = self._computed(first, ids, torch.ones_like(ids, dtype=torch.bool))
+            return self.memory_writer.write_head(first, FinishedTurn(ids, None, computed=computed)).select(
+                [0] * batch_size
+            )
 
     def decode(self, ids: Tensor, memory: MemoryState | MemoryReading | None, mask: Tensor | None = None) -> Tensor:
         """Return next-token logits (B, T, V) of `ids` (B, T) read with this memory; see `RxTDecoder.forward`."""
@@ -123,17 +143,29 @@ class RxTModel(HubModule):
                 f"The memory holds {memory.batch_size} conversations and the token ids {ids.shape[0]} rows."
             )
         mask = None if mask is None else mask.bool()
-        encoded = self.encode(ids, mask, memory) if self.memory_writer.reads_encoded else None
-        return self.write(memory, ids, mask, encoded)
+        writer = self.memory_writer
+        if writer.reads_computed:
+            return self.write(memory, ids, mask, computed=self._computed(memory, *writer.to_compute(memory, ids, mask)))
+        return self.write(memory, ids, mask, self.encode(ids, mask, memory) if writer.reads_encoded else None)
+
+    def _computed(self, memory: MemoryState, ids: Tensor, mask: Tensor) -> ComputedTurn:
+        past = memory.read().past
+        assert past is not None
+        return self.decoder.compute_turn(past, ids, mask)
 
     def write(
-        self, memory: MemoryState, ids: Tensor, mask: Tensor | None = None, encoded: Tensor | None = None
+        self,
+        memory: MemoryState,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        encoded: Tensor | None = None,
+        computed: ComputedTurn | None = None,
     ) -> MemoryState:
-        """Return the memory after finished interactions that are encoded already, (L, B, T, D).
+        """Return the memory after finished interactions that are encoded already, (L, B, T, D), or computed.
 
-        The rest is as in `update_memory`, which is this after `encode`.
+        The rest is as in `update_memory`, which is this after `encode`, or after the decoder has read them.
         """
-        return self.memory_writer.write(memory, FinishedTurn(ids, self.written(ids, mask), encoded))
+        return self.memory_writer.write(memory, FinishedTurn(ids, self.written(ids, mask), encoded, computed))
 
     @overload
     def written(self, ids: Tensor, mask: Tensor) -> Tensor: ...

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.attention import segment_mask
-from rxlm.nn.cache import KeyValueCache
+from rxlm.nn.cache import DecoderCache, KeyValueCache
 from rxlm.nn.head import TokenHead
 from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
 from rxlm.nn.norm import make_norm
+from rxlm.nn.past import ComputedTurn, Past
 from rxlm.nn.rope import segment_positions, token_positions
+from rxlm.nn.turn_after_past import TurnAfterPast
 from rxlm.rxt.config import DecoderConfig
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initialise, new_embedding
@@ -76,21 +78,25 @@ class RxTDecoder(HubModule):
         mask: Tensor | None = None,
         *,
         segments: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        cache: DecoderCache | None = None,
         routing: Routing | None = None,
     ) -> Tensor:
         """Return what the head reads, (B, T, D).
 
         Without a memory (None) no layer reads one: what is left is a causal language model. With `segments`, as in
         `RxTEncoder.forward`, tokens see only earlier ones of their own document; which slots of the memory they see,
-        the reading says. With a cache the tokens follow those it holds, and no mask is due.
+        the reading says. With a cache the tokens follow those it holds, and no mask is due; what a memory keeps of
+        earlier tokens is in the cache then.
         """
         check_shape(ids, mask, self.config, segments)
         reading = self._checked(memory.read()) if isinstance(memory, MemoryState) else memory
-        if reading is not None and reading.layers and reading.batch_size != ids.shape[0]:
+        if reading is not None and not reading.is_empty and reading.batch_size != ids.shape[0]:
             raise ValueError(
                 f"The memory holds {reading.batch_size} conversations and the token ids {ids.shape[0]} rows."
             )
+        past = None if reading is None or cache is not None else reading.past
+        if past is not None:
+            return self._states_after(past, ids, mask, routing)
         x = embed(self.embedding, ids)
         layout = self._layout(ids, mask, segments, cache)
         readings = iter(() if reading is None else reading.layers)
@@ -98,6 +104,20 @@ class RxTDecoder(HubModule):
             own = None if layer.memory_reader is None else next(readings, None)
             x = layer(x, memory=own, cache=cache, layer=index, routing=routing, **layout)
         return self.final_norm(x)
+
+    def _states_after(self, past: Past, ids: Tensor, mask: Tensor | None, routing: Routing | None) -> Tensor:
+        """Return what the head reads of a turn that follows what a memory keeps; what is unread is read before it."""
+        mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        ids, mask = torch.cat((past.unread.clamp(min=0), ids), 1), torch.cat((past.unread >= 0, mask), 1)
+        cache = TurnAfterPast(past.rotated(self.rope, self.config.max_age), mask)
+        states = self.hidden_states(ids, None, cache=cache, routing=routing)
+        return states[:, past.unread.shape[1] :]
+
+    def compute_turn(self, past: Past, ids: Tensor, mask: Tensor) -> ComputedTurn:
+        """Return what self-attention makes of tokens (B, T), padded at the end, after what a memory keeps."""
+        cache = TurnAfterPast(past.rotated(self.rope, self.config.max_age), mask)
+        self.hidden_states(ids, None, cache=cache)
+        return cache.computed(ids, self.rope)
 
     def states_of_memory_layers(
         self, ids: Tensor, mask: Tensor | None = None, *, segments: Tensor | None = None, routing: Routing | None = None
@@ -117,15 +137,13 @@ class RxTDecoder(HubModule):
         return torch.stack(states)
 
     def _layout(
-        self, ids: Tensor, mask: Tensor | None, segments: Tensor | None, cache: KeyValueCache | None
+        self, ids: Tensor, mask: Tensor | None, segments: Tensor | None, cache: DecoderCache | None
     ) -> dict[str, Any]:
         """Return the rotation of the tokens' positions, and which of them see which, as layers take it."""
         num_tokens = ids.shape[1]
         attention_mask, causal = None, num_tokens > 1
         if cache is not None:
-            positions = cache.new_positions(num_tokens)
-            if cache.extent:
-                attention_mask, causal = cache.visible(num_tokens, self.config.sliding_window), False
+            positions, attention_mask, causal = cache.layout(num_tokens, self.config.sliding_window)
         elif segments is None and mask is None:
             positions = token_positions(num_tokens, device=ids.device)
         else:
@@ -135,11 +153,20 @@ class RxTDecoder(HubModule):
     def read_memory(self, memory: MemoryState | MemoryReading) -> MemoryReading:
         """Return the keys and values that the layers attend to, made once for all tokens of a turn."""
         reading = memory.read() if isinstance(memory, MemoryState) else memory
-        return self._checked(reading).project(self.memory_layers)
+        return self._checked(reading).project(self.memory_layers, self.rope, self.config.max_age)
 
     def _checked(self, reading: MemoryReading) -> MemoryReading:
         """Return what a memory gives the layers to read; ValueError where it is the memory of another model."""
-        count = len(self.memory_layers)
+        count, past = len(self.memory_layers), reading.past
+        if past is not None:
+            heads, width = self.config.attention_heads[1], self.config.width_of_head
+            layers, _, kept_heads, _, kept_width = past.keys.shape
+            if (layers, kept_heads, kept_width) != (len(self.layers), heads, width):
+                raise ValueError(
+                    f"The memory keeps tokens in {layers} layers of {kept_heads} key/value heads of {kept_width}; this "
+                    f"decoder has {len(self.layers)} of {heads} of {width}."
+                )
+            return reading
         if not count:
             return MemoryReading(())
         widths = {layer.source.shape[-1] for layer in reading.layers if isinstance(layer, KeyValueSource)}
@@ -172,6 +199,7 @@ class RxTDecoder(HubModule):
             capacity or self.config.max_seq_len,
             dtype=weight.dtype,
             device=weight.device,
+            has_scores=self.config.retention_gate is not None,
         )
 
     def stored_ties(self) -> Mapping[str, str]:

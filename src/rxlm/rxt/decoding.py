@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rxlm.memory import MemoryReading, MemoryState
+from rxlm.nn.past import ComputedTurn, Past
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.prompt import Prompt
 from rxlm.rxt.sampling import SamplingConfig, choose_tokens, log_probabilities, penalise_repetition
@@ -81,7 +82,7 @@ class DecodingState:
         self.decoder, self.num_rows, self.capacity = decoder, num_rows, capacity
         self.pad_token_id, self.with_log_probs = pad_token_id, with_log_probs
         self.device = decoder.embedding.weight.device
-        self.cache = decoder.new_cache(num_rows, capacity)
+        self.cache = decoder.new_cache(num_rows, capacity)  # grows where rows begin with what a memory keeps
         self.ids = torch.full((num_rows, capacity + 1), pad_token_id, device=self.device)
         self.lengths = self._per_row(0)
         self.active = self._per_row(False)
@@ -129,7 +130,11 @@ class DecodingState:
                     f"{min(own.max_length, self.capacity) - 1} (max_seq_len {own.max_length})."
                 )
         self._read_chosen()
-        self._prefill(rows, prompt, self.decoder.read_memory(memory))
+        reading = self.decoder.read_memory(memory)
+        if reading.past is None:
+            self._prefill(rows, prompt, reading)
+        else:
+            self._prefill(rows, prompt.after(reading.past.unread), MemoryReading(()), reading.past)
         index = torch.tensor(rows, device=self.device)
         lengths = torch.tensor(prompt.lengths, device=self.device)
         self.ids[index] = self.pad_token_id
@@ -161,15 +166,21 @@ class DecodingState:
         """Let the answers of some rows go on no longer."""
         self.active = self.active.index_fill(0, torch.tensor(list(rows), device=self.device), False)
 
-    def _prefill(self, rows: list[int], prompt: Prompt, reading: MemoryReading) -> None:
-        """Read prompts (n, T), all rows of the table at once or some into their places."""
+    def _prefill(
+        self, rows: list[int], prompt: Prompt, reading: MemoryReading, past: Past | None = None
+    ) -> None:
+        """Read prompts (n, T), all rows of the table at once or some into their places, after what a memory keeps."""
         whole = len(rows) == self.num_rows
-        cache = self.cache if whole else self.decoder.new_cache(len(rows), prompt.ids.shape[1])
+        kept = 0 if past is None else past.num_places + past.unread.shape[1]
+        cache = self.cache if whole else self.decoder.new_cache(len(rows), kept + prompt.ids.shape[1])
         # Inference mode spares the bookkeeping that gradients need; tokens are made outside of it, for a caller may
         # train on them.
+        self.cache.reserve(kept + self.capacity)
         with torch.inference_mode():
             if whole:
                 cache.reset()
+            if past is not None:
+                cache.begin(past)
             states = self.decoder.hidden_states(prompt.ids, reading, cache=cache)
             ends = torch.tensor(prompt.lengths, device=self.device) - 1
             last = states[torch.arange(len(rows), device=self.device), ends]
@@ -177,12 +188,17 @@ class DecodingState:
                 cache.advance_prompt(prompt.lengths)
                 self._reading, self._hidden = reading, last
                 return
-            self.cache.put(rows, cache, prompt.lengths)
+            cache.advance_prompt(prompt.lengths)
+            self.cache.put(rows, cache)
             if self._reading is None or self._hidden is None:
                 self._reading = reading.select([0] * self.num_rows)
                 self._hidden = last.new_zeros(self.num_rows, last.shape[1])
             self._reading = self._reading.put(rows, reading)
             self._hidden = self._hidden.index_copy(0, torch.tensor(rows, device=self.device), last)
+
+    def computed(self, row: int, ids: Sequence[int]) -> ComputedTurn:
+        """Return what the decoder computed of the first tokens that it read for a row, `ids`, unread ones included."""
+        return self.cache.computed(row, ids, self.decoder.rope)
 
     def _set_row(self, row: int, settings: RowSettings, steps: int) -> None:
         """Note what a row draws, what ends it, and which tokens it has seen."""

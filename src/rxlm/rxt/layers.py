@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.nn.attention import Attention, AttentionConfig
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.layer import TransformerLayer
@@ -15,20 +16,29 @@ EMBEDDING_STD = 0.02
 def build_layers(config: ComponentConfig) -> nn.ModuleList:
     """Return the whole stack of a component."""
     return nn.ModuleList(
-        build_layer(config, feed_forward, config.memory_reader if is_memory else None)
+        build_layer(config, feed_forward, config.memory_reader if is_memory else None, config.retention_gate)
         for feed_forward, is_memory in config.layer_kinds
     )
 
 
 def build_layer(
-    config: ComponentConfig, feed_forward: FeedForwardKind, memory_reader: AttentionConfig | None
+    config: ComponentConfig,
+    feed_forward: FeedForwardKind,
+    memory_reader: AttentionConfig | None,
+    retention_gate: RetentionGateConfig | None = None,
 ) -> TransformerLayer:
     """Return one layer of a component."""
     dim, eps = config.dim, config.norm_eps
     attention = config.attention.build(dim, eps)  # parts in this order: a seed gives each its first weights
     reader = None if memory_reader is None else memory_reader.build(dim, eps)
     return TransformerLayer(
-        dim, attention, feed_forward.build(dim), norm=config.norm, norm_eps=eps, memory_reader=reader
+        dim,
+        attention,
+        feed_forward.build(dim),
+        norm=config.norm,
+        norm_eps=eps,
+        memory_reader=reader,
+        retention_gate=None if retention_gate is None else retention_gate.build(dim, config.attention_heads[1]),
     )
 
 
@@ -78,8 +88,8 @@ def check_shape(ids: Tensor, mask: Tensor | None, config: ComponentConfig, segme
         raise ValueError(f"Token ids are whole numbers of shape (B, T), got {tuple(ids.shape)} of {ids.dtype}.")
     if ids.shape[1] == 0:
         raise ValueError("There are no tokens to read: an interaction has at least one.")
-    if ids.shape[1] > config.max_seq_len:
-        raise ValueError(f"The interaction has {ids.shape[1]} tokens; the model reads at most {config.max_seq_len}.")
+    if ids.shape[1] > config.longest_text:
+        raise ValueError(f"The interaction has {ids.shape[1]} tokens; the model reads at most {config.longest_text}.")
     if mask is not None and mask.shape != ids.shape:
         raise ValueError(f"The attention mask has shape {tuple(mask.shape)}, the token ids {tuple(ids.shape)}.")
     if segments is not None and segments.shape != ids.shape:

@@ -36,6 +36,13 @@ class Prompt(NamedTuple):
         packed = ids.masked_fill(~mask, pad_token_id).gather(1, order)
         return cls(packed[:, : max(lengths)], lengths)
 
+    def after(self, unread: Tensor) -> "Prompt":
+        """Return the prompts with ids (B, E) before each, negative ones left out."""
+        ids = torch.cat((unread, self.ids), 1)
+        places = torch.arange(self.ids.shape[1], device=ids.device)
+        real = places < torch.tensor(self.lengths, device=ids.device)[:, None]
+        return Prompt.of(ids.clamp(min=0), torch.cat((unread >= 0, real), 1), 0)
+
     def rows(self) -> list[list[int]]:
         """Return the token ids of each prompt."""
         return [row[:length] for row, length in zip(self.ids.tolist(), self.lengths, strict=True)]

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.padding import padded
 from rxlm.data.templates import fit_query
 from rxlm.memory import MemoryReading, MemoryState
+from rxlm.nn.past import ComputedTurn
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoding import Column, DecodingState, RowSettings, run
 from rxlm.rxt.prompt import Prompt
@@ -81,6 +82,10 @@ class RunningTurn:
     writer: AnswerWriter | None = None
     answer: list[int] = field(default_factory=list)
     """The answer's tokens, with the one that ended it; what stands after a stop text is left out."""
+    unread: tuple[int, ...] = ()
+    """Tokens of the conversation that were read before the prompt."""
+    computed: ComputedTurn | None = None
+    """What the decoder computed of the turn, for a memory that keeps it."""
 
     @property
     def ids(self) -> list[int]:
@@ -170,6 +175,10 @@ class TurnEngine:
         for turn, row in zip(turns, self.state.admit(prompt, memory, settings), strict=True):
             turn.row = row
             self.turns[row] = turn
+        past = (memory.read() if isinstance(memory, MemoryState) else memory).past
+        if past is not None:
+            for turn, unread in zip(turns, past.unread.tolist(), strict=True):
+                turn.unread = tuple(token for token in unread if token >= 0)
 
     def _settings(self, turn: RunningTurn, seed: int | None) -> RowSettings:
         query = turn.query
@@ -205,13 +214,15 @@ class TurnEngine:
             if turn.writer is not None:
                 turn.writer.flush()
                 turn.answer = turn.answer[: turn.writer.kept_tokens]
+            if self.model.memory_writer.reads_computed:
+                turn.computed = self.state.computed(turn.row, [*turn.unread, *turn.ids[:-1]])
             del self.turns[turn.row]
         self.state.evict([turn.row for turn in turns])
 
     def finish(self, turns: Sequence[RunningTurn], memory: MemoryState) -> MemoryState:
         """Let turns leave, and return the memories after them; each was answered from its row of `memory`."""
         self.leave(turns)
-        return write_turns(self.model, memory, [turn.ids for turn in turns])
+        return write_turns(self.model, memory, [turn.ids for turn in turns], [turn.computed for turn in turns])
 
     def said(self, turn: RunningTurn) -> list[int]:
         """Return the tokens of a finished answer, with an opening that is shown, without the one that ended it."""
@@ -234,8 +245,19 @@ class TurnEngine:
 
 
 @torch.no_grad()
-def write_turns(model: RxTModel, memory: MemoryState, turns: Sequence[Sequence[int]]) -> MemoryState:
-    """Return the memories after finished turns, given as token ids, one a conversation; empty ones change nothing."""
+def write_turns(
+    model: RxTModel,
+    memory: MemoryState,
+    turns: Sequence[Sequence[int]],
+    computed: Sequence[ComputedTurn | None] = (),
+) -> MemoryState:
+    """Return the memories after finished turns, given as token ids, one a conversation; empty ones change nothing.
+
+    `computed` is what the decoder made of each while it was answered, where a memory keeps it and it is there.
+    """
     ids, mask = padded(turns, model.tokenizer_config.pad_token_id, device=model.device)
-    is_whole = all(len(turn) == ids.shape[1] for turn in turns)
-    return model.update_memory(memory, ids, None if is_whole else mask)
+    seen = None if all(len(turn) == ids.shape[1] for turn in turns) else mask
+    found = [each for each in computed if each is not None]
+    if found and len(found) == len(turns):
+        return model.write(memory, ids, seen, computed=ComputedTurn.join(found))
+    return model.update_memory(memory, ids, seen)

@@ -1,0 +1,173 @@
+"""Configuration of a retained memory, and the writer that it builds: a rule, without weights.
+
+Shapes: L layers, B conversations, H key/value heads, T tokens, d head dimension.
+"""
+
+from types import TracebackType
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from rxlm.config import config, require, require_int, require_share
+from rxlm.memory.protocol import FinishedTurn, MemoryConfig, MemoryWriter
+from rxlm.memory.retained.state import RetainedState
+from rxlm.nn.past import NO_TOKEN
+from rxlm.seeds import Seed
+
+
+@config
+class RetainedMemoryConfig(MemoryConfig):
+    """How many tokens of a conversation are kept, and which never go.
+
+    Fields:
+        num_layers, dim, num_kv_heads, head_dim: layers L of the decoder, D, H, and dimension d of a head.
+        max_seq_len: longest turn in tokens.
+        num_tokens: S, tokens that each key/value head keeps; a conversation can have another number.
+        num_sinks: tokens at the beginning of a conversation that are never dropped (attention sinks: Xiao et al.,
+            2024), at least; those of a system prompt never are.
+        newest_share: share of S that the newest tokens have.
+        answer_end: ids that close an answer: the token that ends it, and what the chat template writes after it.
+    """
+
+    kind: ClassVar[str] = "retained"
+    num_layers: int = 12
+    dim: int = 512
+    max_seq_len: int = 1024
+    num_kv_heads: int = 4
+    head_dim: int = 64
+    num_tokens: int = 128
+    num_sinks: int = 4
+    newest_share: float = 0.25
+    answer_end: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_int(self, "num_layers", "dim", "max_seq_len", "num_kv_heads", "head_dim", "num_tokens")
+        require_int(self, "num_sinks", minimum=0)
+        require_share(self, "newest_share")
+        require(
+            self.num_tokens >= 2 * self.num_sinks,
+            f"RetainedMemoryConfig.num_tokens must be at least twice num_sinks={self.num_sinks}, got {self.num_tokens}.",
+        )
+        ends = self.answer_end
+        valid = isinstance(ends, tuple) and bool(ends) and all(isinstance(each, int) and each >= 0 for each in ends)
+        require(valid, f"RetainedMemoryConfig.answer_end must be token ids, at least one, got {ends!r}.")
+
+    def build(self) -> "RetainedMemory":
+        """Return the writer."""
+        return RetainedMemory(self)
+
+    def describe(self) -> str:
+        """Return how much is kept."""
+        return (
+            f"{self.num_tokens} tokens a head, {self.num_layers} layers x {self.num_kv_heads} heads x {self.head_dim}; "
+            f"the first {self.num_sinks} and the newest {int(self.num_tokens * self.newest_share)} always"
+        )
+
+
+class RetainedMemory(MemoryWriter):
+    """Keeps what self-attention computed of the tokens of finished turns, by the scores of the layers' gates.
+
+    The last token of a turn, which ends the answer, is chosen and never read: the next turn reads it first.
+    """
+
+    reads_encoded = False
+    reads_computed = True
+
+    def __init__(self, settings: RetainedMemoryConfig) -> None:
+        super().__init__()
+        self.config = settings
+        self.num_tokens = settings.num_tokens
+        """S of new conversations."""
+
+    def first_memory(self, batch_size: int, seed: Seed = None) -> RetainedState:
+        """Return the memory of conversations in which nothing has been said, on the CPU; nothing is drawn."""
+        own = self.config
+        shape = (own.num_layers, batch_size, own.num_kv_heads, 0)
+        nothing = torch.zeros(shape, dtype=torch.int)
+        start = torch.zeros(batch_size, dtype=torch.long)
+        return RetainedState(
+            keys=torch.zeros(*shape, own.head_dim),
+            values=torch.zeros(*shape, own.head_dim),
+            positions=nothing,
+            scores=torch.zeros(shape),
+            ids=nothing,
+            length=start,
+            limit=torch.full_like(start, self.num_tokens),
+            first=torch.full_like(start, own.num_sinks),
+            unread=start.new_full((batch_size, 1 + len(own.answer_end)), NO_TOKEN),
+        )
+
+    def to_compute(self, memory: RetainedState, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what the memory left unread, and the turns but for their last tokens, padded at the end."""
+        mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        written = mask.any(1, keepdim=True)
+        mask = mask & (mask.flip(1).cumsum(1).flip(1) > 1)  # without the last real token
+        ids = torch.cat((memory.unread, ids), 1)
+        mask = torch.cat(((memory.unread >= 0) & written, mask), 1)
+        order = (~mask).long().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(1).max()))]
+        return ids.gather(1, order).clamp(min=0), mask.gather(1, order)
+
+    def write(self, memory: RetainedState, turn: FinishedTurn) -> RetainedState:
+        """Return the memory after finished turns; a conversation without a token to write keeps its own."""
+        assert turn.computed is not None
+        return memory.with_tokens(turn.computed, self._unread(memory, turn), self.config.newest_share)
+
+    def write_head(self, memory: RetainedState, turn: FinishedTurn) -> RetainedState:
+        """Return the memory after what stands before a conversation's first turn: it is kept for good."""
+        computed = turn.computed
+        assert computed is not None
+        longest = int(memory.limit.min()) // 2
+        if (count := int(computed.mask.sum(1).max())) > longest:
+            raise ValueError(
+                f"The system prompt takes {count} tokens, which are kept for good; a memory of {longest * 2} tokens has "
+                f"room for {longest}."
+            )
+        return memory.with_tokens(computed, memory.unread, self.config.newest_share, for_good=True)
+
+    def resized(self, memory: RetainedState, num_tokens: int) -> RetainedState:
+        """Return the memory with another number of tokens S."""
+        return memory.resized(num_tokens, self.config.newest_share)
+
+    def _unread(self, memory: RetainedState, turn: FinishedTurn) -> Tensor:
+        """Return the ids that the next turn reads first: what closes an answer, after its last token if that is not."""
+        mask = torch.ones_like(turn.ids, dtype=torch.bool) if turn.mask is None else turn.mask
+        last = (mask.cumsum(1) * mask).argmax(1, keepdim=True)
+        token = turn.ids.gather(1, last)
+        end = turn.ids.new_tensor(self.config.answer_end)
+        unread = torch.cat((token.masked_fill(token == end[0], NO_TOKEN), end.expand(len(token), -1)), 1)
+        return torch.where(mask.any(1, keepdim=True), unread, memory.unread)
+
+    def watch(self) -> "RetainedWatch":
+        """Return what measures nothing: retention has figures of its own in training."""
+        return RetainedWatch()
+
+    @property
+    def num_places(self) -> int:
+        """Tokens that a layer attends to of the memory."""
+        return self.num_tokens
+
+    def num_bytes(self, element_size: int) -> int:
+        """Return the bytes of a full memory: keys and values, and for each token position, score and id."""
+        heads = self.config.num_layers * self.config.num_kv_heads
+        return heads * self.num_tokens * (2 * self.config.head_dim * element_size + 4 + 4 + 4)
+
+    def flops(self, num_tokens: int) -> int:
+        """Return 0: what is kept was computed while the turn was answered."""
+        return 0
+
+
+class RetainedWatch:
+    """Measures nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def figures(self) -> dict[str, float]:
+        """Return no figures."""
+        return {}

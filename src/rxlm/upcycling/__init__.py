@@ -1,0 +1,1 @@
+"""A pretrained chat model becomes a Reactive Transformer."""

@@ -1,0 +1,116 @@
+"""A pretrained chat model becomes a Reactive Transformer that keeps the tokens it will need.
+
+Its layers are the decoder, its memory what their self-attention computed of earlier turns. Nothing of the model changes:
+until a conversation is longer than its memory, it answers as the language model does that is given the whole history
+(law 10). Afterwards the first tokens and the newest are kept, until training has taught the gates what else to keep.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rxlm.config import require
+from rxlm.memory.retained.config import RetainedMemoryConfig
+from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.feed_forward import FeedForwardConfig
+from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
+from rxlm.rxt.chat_template import answer_end, conversation_form
+from rxlm.rxt.config import DecoderConfig
+from rxlm.rxt.models import RxTAlpha
+
+LONGEST_TURN = 2048
+"""Tokens of the longest turn, unless a model's positions or the caller say less."""
+
+
+def upcycle(
+    model: str | Path,
+    *,
+    memory_tokens: int = 128,
+    max_seq_len: int | None = None,
+    system: str | None = None,
+    gates: RetentionGateConfig | None = None,
+) -> RxTAlpha:
+    """Return a Reactive Transformer made of a Llama- or Qwen-style chat model, with its tokenizer.
+
+    Args:
+        model: folder, hub id or GGUF file of the language model.
+        memory_tokens: tokens S that each key/value head keeps of a conversation.
+        max_seq_len: longest turn in tokens; None: a quarter of the model's positions, at most 2,048.
+        system: a system prompt that every conversation begins with; None: what the chat template writes of its own.
+        gates: the layers' retention gates, which are to be trained; None: none, the newest tokens are kept.
+
+    Raises `UnsupportedModelError` for a model of another kind, and `ChatTemplateError` where its tokenizer gives turns
+    no form.
+    """
+    pretrained = Pretrained(model)
+    shape = pretrained.shape
+    positions = min(shape.max_positions, shape.sliding_window or shape.max_positions)
+    longest = min(LONGEST_TURN, max(1, positions // 4)) if max_seq_len is None else max_seq_len
+    require(
+        1 <= longest <= positions // 2,
+        f"max_seq_len must be between 1 and half of the {positions} positions that the language model sees, got {longest}.",
+    )
+    form, end = conversation_form(pretrained.tokenizer, system), answer_end(pretrained.tokenizer)
+    unread = 1 + len(end)  # tokens of the turn before that are read with a turn
+    memory = RetainedMemoryConfig(
+        num_layers=shape.num_layers,
+        dim=shape.dim,
+        max_seq_len=longest,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        num_tokens=memory_tokens,
+        answer_end=end,
+    )
+    made = RxTAlpha(decoder_config(pretrained, longest + unread, positions, gates), None, memory, form)
+    take_weights(made, pretrained.model.state_dict(), shape)
+    made.set_tokenizer(pretrained.tokenizer)
+    return made.eval()
+
+
+def decoder_config(
+    pretrained: Pretrained, max_seq_len: int, max_positions: int, gates: RetentionGateConfig | None
+) -> DecoderConfig:
+    """Return the configuration of a decoder whose layers are the language model's."""
+    shape = pretrained.shape
+    return DecoderConfig(
+        num_layers=shape.num_layers,
+        vocab_size=shape.vocab_size,
+        dim=shape.dim,
+        max_seq_len=max_seq_len,
+        max_positions=max_positions,
+        attention=AttentionConfig(
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            qk_norm=shape.qk_norm,
+            qkv_bias=shape.qkv_bias,
+            out_bias=shape.out_bias,
+        ),
+        memory_reader=None,
+        retention_gate=gates,
+        feed_forward=FeedForwardConfig(ff_dim=shape.ff_dim, activation=shape.activation),
+        norm_eps=shape.norm_eps,
+        tie_head=shape.tied_head,
+        rope_base=float(shape.rope.get("rope_theta", 10000.0)),
+        rope_frequencies=pretrained.rope_frequencies(),
+    )
+
+
+@torch.no_grad()
+def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape) -> None:
+    """Put the language model's weights into the decoder, in their own floating-point type."""
+    decoder = model.decoder
+    found: dict[str, Tensor] = {
+        "embedding.weight": weights["model.embed_tokens.weight"],
+        "final_norm.weight": weights["model.norm.weight"],
+        "head.weight": weights["lm_head.weight"],
+    }
+    for number in range(shape.num_layers):
+        layer = layer_weights(weights, number, shape)
+        found |= {f"layers.{number}.{name}": value for name, value in layer.items()}
+    missing, unknown = decoder.load_state_dict(found, strict=False)
+    left = [name for name in missing if ".retention_gate." not in name]
+    assert not left, left
+    assert not unknown, unknown
