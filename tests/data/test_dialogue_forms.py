@@ -103,3 +103,13 @@ def test_source_without_dialogues_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(ValueError, match=r"a.jsonl' holds no dialogue"):
         open_dialogues(tmp_path / "a.jsonl")
+
+
+def test_real_dialogues_are_read(real_data):
+    for name, number in (("casino", 900), ("persuasion", 813), ("self-dialogues/dev.jsonl.gz", 500)):
+        dialogues = open_dialogues(real_data / name)
+        assert len(dialogues) == number
+        assert 0.08 * number < len(hold_out_by_id(dialogues)[1]) < 0.12 * number
+    meetings = open_dialogues(real_data / "qmsum" / "dev.jsonl.gz")
+    assert sum(turn.question is not None for dialogue in meetings for turn in dialogue.turns) == 201
+    assert max(map(len, meetings)) <= 20

@@ -78,6 +78,14 @@ def test_dialogues_are_as_long_as_allowed_and_ask_each_question_once(seed):
     assert names == [f"Question {number}?" for number in (0, 1, 2, 4, 5, 6)]
 
 
+def test_question_may_need_as_many_tellings_as_a_dialogue_has_but_no_more():
+    lines = tuple((SPEAKERS[number % 2], f"Line {number}.") for number in range(9))
+    for needed, asks in ((3, True), (4, True), (5, False)):
+        question = MeetingQuestion("What?", "That.", ((2, 1 + needed),))
+        dialogues = meeting_dialogues(Meeting("m", lines, (question,)), max_words=2, least=2, most=4)
+        assert len(dialogues) == asks
+
+
 def test_seed_draws_the_windows():
     drawn = [meeting_dialogues(MEETING, seed=seed, **SETTINGS) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
