@@ -4,11 +4,11 @@
 question with its answer and the lines that support it. A story ends where the numbers start at 1 again.
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from rxlm.data.held_out import divided, words_of
 from rxlm.data.records import Dialogue, Interaction, Question, RecordError
 from rxlm.data.text_files import PathLike, find_files
 
@@ -53,18 +53,7 @@ def hold_out(dialogues: Sequence[Dialogue], share: float = 0.1) -> tuple[list[Di
 
     Only a hash of a dialogue's words decides: equal stories are on the same side, in any set of files.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be between 0 and 1, got {share!r}")
-    held = [_chance(dialogue) < share for dialogue in dialogues]
-    return (
-        [dialogue for dialogue, is_held in zip(dialogues, held, strict=True) if not is_held],
-        [dialogue for dialogue, is_held in zip(dialogues, held, strict=True) if is_held],
-    )
-
-
-def _chance(dialogue: Dialogue) -> float:
-    words = "\n".join(f"{turn.query}\t{turn.answer}" for turn in dialogue.turns)
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") / 2**64
+    return divided(dialogues, words_of, share)
 
 
 def _task_of(file: Path) -> int | None:

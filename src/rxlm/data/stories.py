@@ -6,13 +6,14 @@ which each section, with an acknowledgement, and each question is a turn. Some o
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rxlm.data.passages import sentence_pieces
 from rxlm.data.records import Dialogue, Interaction, Question, RecordError
-from rxlm.data.text_files import RECORD_SUFFIXES, PathLike, find_files, located_records
+from rxlm.data.text_files import PathLike, find_files, records_in
 
 ACKNOWLEDGEMENT = "Go on."
 
@@ -58,7 +59,7 @@ def strip_gutenberg(text: str) -> str:
 def read_picture_books(path: PathLike) -> list[str]:
     """Return the stories of a JSONL file of `{"title", "pages"}`: the title, then one paragraph per page."""
     stories = []
-    for place, record in located_records(find_files(path, suffixes=RECORD_SUFFIXES)):
+    for place, record in records_in(path):
         title, pages = record.get("title"), record.get("pages")
         if not isinstance(title, str) or not isinstance(pages, list):
             raise RecordError(f"{place}: expected fields 'title', a text, and 'pages', a list of texts")
@@ -104,34 +105,11 @@ class Fairytale:
 
 def read_fairytales(path: PathLike) -> list[Fairytale]:
     """Read a JSONL file of `{"story", "sections", "section_ids", "qa": [{"q", "answers", "sections", "attr"}]}`."""
-    return [_fairytale(record, place) for place, record in located_records(find_files(path, suffixes=RECORD_SUFFIXES))]
+    return [fairytale_of(record, place) for place, record in records_in(path)]
 
 
-def fairytale_dialogue(tale: Fairytale, *, max_words: int = 60) -> Dialogue:
-    """Return a story as a dialogue: it is told turn by turn, then its questions follow.
-
-    Args:
-        tale: the story.
-        max_words: a section with more words is divided between sentences into several turns.
-
-    The `distance` of a question is to the first turn of the oldest section that answers it. `details` has the "story"
-    and the "references": the reference answers of each turn, of which the first is the turn's answer.
-    """
-    turns: list[Interaction] = []
-    first_turns = []
-    for section in tale.sections:
-        first_turns.append(len(turns))
-        turns += [Interaction(piece, ACKNOWLEDGEMENT) for piece in _pieces(section, max_words)]
-    references: list[tuple[str, ...]] = [()] * len(turns)
-    for question in tale.questions:
-        distance = len(turns) - min(first_turns[section] for section in question.sections)
-        asked = Question(question.kind, question.answers[:1], distance)
-        turns.append(Interaction(question.text, question.answers[0], question=asked))
-        references.append(question.answers)
-    return Dialogue(tuple(turns), f"FairytaleQA {tale.name}", {"story": tale.name, "references": tuple(references)})
-
-
-def _fairytale(record: Mapping[str, Any], place: str) -> Fairytale:
+def fairytale_of(record: Mapping[str, Any], place: str) -> Fairytale:
+    """Return the story of a record in the form that `read_fairytales` reads; `RecordError` names the place."""
     try:
         numbers = {str(name): number for number, name in enumerate(record["section_ids"])}
         questions = tuple(
@@ -149,17 +127,30 @@ def _fairytale(record: Mapping[str, Any], place: str) -> Fairytale:
     return Fairytale(record["story"], sections, tuple(question for question in questions if question.answers))
 
 
-def _pieces(section: str, max_words: int) -> Iterator[str]:
-    """Divide a section between sentences into pieces of at most `max_words` words, or one longer sentence."""
-    piece: list[str] = []
-    for sentence in re.split(r"(?<=[.!?;])\s+|(?<=[.!?][\"'])\s+", section):
-        words = sentence.split()
-        if piece and len(piece) + len(words) > max_words:
-            yield " ".join(piece)
-            piece = []
-        piece += words
-    if piece:
-        yield " ".join(piece)
+def fairytale_dialogue(tale: Fairytale, *, max_words: int = 60) -> Dialogue:
+    """Return a story as a dialogue: it is told turn by turn, then its questions follow.
+
+    Args:
+        tale: the story.
+        max_words: a section with more words is divided between sentences into several turns.
+
+    The `distance` of a question is to the first turn of the oldest section that answers it. `details` has the
+    story's name as "id" and "story", and the "references": the reference answers of each turn, of which the first is
+    the turn's answer.
+    """
+    turns: list[Interaction] = []
+    first_turns = []
+    for section in tale.sections:
+        first_turns.append(len(turns))
+        turns += [Interaction(piece, ACKNOWLEDGEMENT) for piece in sentence_pieces(section, max_words)]
+    references: list[tuple[str, ...]] = [()] * len(turns)
+    for question in tale.questions:
+        distance = len(turns) - min(first_turns[section] for section in question.sections)
+        asked = Question(question.kind, question.answers[:1], distance)
+        turns.append(Interaction(question.text, question.answers[0], question=asked))
+        references.append(question.answers)
+    details = {"id": tale.name, "story": tale.name, "references": tuple(references)}
+    return Dialogue(tuple(turns), f"FairytaleQA {tale.name}", details)
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 import csv
 import glob
+import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,7 +14,7 @@ from typing import Any, TextIO
 from rxlm.data.records import text_of
 
 TEXT_SUFFIXES = (".txt", ".md")
-RECORD_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+RECORD_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz")
 _INSTALL_HINT = 'pip install "reactive-lm[data]"'
 
 PathLike = str | os.PathLike[str]
@@ -22,7 +24,7 @@ def read_texts(sources: PathLike | Iterable[PathLike], *, text_column: str = "te
     """Yield the texts of files, folders (searched recursively) and glob patterns: one text per line or record.
 
     Files are sorted, and each is read once. A text is a line, with its line end, of a .txt or .md file; or
-    `text_column` of a record of a .jsonl, .json (a list of objects, or JSON lines), .csv or .parquet file.
+    `text_column` of a record of a .jsonl, .jsonl.gz, .json (a list of objects, or JSON lines), .csv or .parquet file.
     FileNotFoundError, at the call, names a source without files. ValueError, during iteration, names the file and the
     line that cannot be read or has no such column.
     """
@@ -57,13 +59,14 @@ def find_files(
 
 
 def read_records(path: PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("line 3", record) for each record of a .jsonl, .json, .csv or .parquet file."""
+    """Yield ("line 3", record) for each record of a .jsonl, .jsonl.gz, .json, .csv or .parquet file."""
     path = Path(path)
     if path.suffix.lower() == ".parquet":
         yield from _parquet_records(path)
         return
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
     # utf-8-sig also reads files without the byte order mark that spreadsheets put first.
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() == ".csv":
             yield from _csv_records(path, file)
         elif path.suffix.lower() == ".json":
@@ -80,6 +83,13 @@ def located_records(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]
                 yield f"{path}, {place}", record
         except UnicodeDecodeError as error:
             raise _not_utf8(path, error) from error
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is not a complete gzip file: {error}") from error
+
+
+def records_in(sources: PathLike | Iterable[PathLike]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("path, line 3", record) for each record of files, folders and glob patterns; see `find_files`."""
+    return located_records(find_files(sources, suffixes=RECORD_SUFFIXES))
 
 
 def lines_of(path: Path) -> Iterator[str]:
@@ -117,14 +127,14 @@ def hub_rows(
 def _files_of(source: PathLike, suffixes: tuple[str, ...]) -> list[Path]:
     path, kinds = Path(source).expanduser(), ", ".join(suffixes)
     if path.is_file():
-        if path.suffix.lower() not in suffixes:
+        if not path.name.lower().endswith(suffixes):
             raise ValueError(f"{path} is of a kind that cannot be read: expected one of {kinds}")
         return [path]
     if path.is_dir():
         found = [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
     else:
         found = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    files = sorted(file for file in found if file.is_file() and file.suffix.lower() in suffixes)
+    files = sorted(file for file in found if file.is_file() and file.name.lower().endswith(suffixes))
     if not files:
         raise FileNotFoundError(
             f"no file to read in {str(source)!r}: expected a file, a folder or a glob pattern, "
