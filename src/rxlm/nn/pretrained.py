@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from rxlm.nn.gguf_reading import GGUFReading
+
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_TYPES = ("default", "linear", "llama3")
 
@@ -118,6 +120,7 @@ class Pretrained:
 
     def __init__(self, model: str | Path) -> None:
         self.address = Address.of(model)
+        self._gguf = GGUFReading()
         self.config = cast(PreTrainedConfig, self._load(AutoConfig))
         self.values: dict[str, Any] = self.config.to_dict()
         self.shape = LlamaShape.of(self.values)
@@ -143,7 +146,8 @@ class Pretrained:
     def _load(self, loader: Any, **options: Any) -> Any:
         place, found = self.address
         try:
-            return loader.from_pretrained(place, **found, **options)
+            with self._gguf.shared():
+                return loader.from_pretrained(place, **found, **options)
         except Exception as error:  # damaged GGUF files raise whatever their bytes lead to
             raise UnsupportedModelError(
                 f"{place}{'/' + found['gguf_file'] if found else ''} cannot be read by transformers "

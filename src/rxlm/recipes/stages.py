@@ -26,6 +26,7 @@ from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.player import EpisodePlayer
 from rxlm.training.mrl.rewards import Rewards
 from rxlm.training.mrl.trajectories import TrajectoryLog
+from rxlm.training.retention import Retention, RetentionConfig
 from rxlm.training.trainer import Batches
 
 LOGGED_EVERY = 20
@@ -155,6 +156,23 @@ class MemoryAwareStage(PhasedStage):
 
     def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
         """Return dialogues or streams, phase by phase."""
+        return make.phased(self.phases, corpus.dialogues)
+
+
+@config
+class RetentionStage(PhasedStage):
+    """Retention: a model whose memory keeps tokens learns which, on dialogues, phase by phase."""
+
+    kind: str = "retention"
+    folder: str = "4-retention"
+    settings: RetentionConfig = RetentionConfig()
+
+    def module(self, model: Any) -> Retention:
+        """Return retention training."""
+        return Retention(model, self.settings)
+
+    def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
+        """Return dialogues, phase by phase."""
         return make.phased(self.phases, corpus.dialogues)
 
 

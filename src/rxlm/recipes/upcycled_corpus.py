@@ -1,22 +1,23 @@
-"""What a pretrained language model with a memory learns from: dialogues with values without end."""
+"""What a pretrained chat model learns to keep: generated dialogues with values without end, and natural ones."""
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rxlm.data.book_pages import BookPages
 from rxlm.data.fact_config import FactsConfig, Split
 from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
 from rxlm.data.facts import FactGenerator, texts_of
-from rxlm.data.general_questions import general_questions
+from rxlm.data.held_out import hold_out_by_id, is_held_out
+from rxlm.data.meetings import meeting_dialogues, read_meetings
 from rxlm.data.open_values import WordSource, open_values
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.sgd import read_sgd
-from rxlm.data.small_talk import chatter
-from rxlm.data.stories import Fairytale, fairytale_dialogue, read_fairytales
+from rxlm.data.stories import fairytale_dialogue, read_fairytales, read_gutenberg
+from rxlm.data.turns import read_turns
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import MANY, converse
@@ -29,8 +30,7 @@ from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.trainer import Batches
 
-TALE_WORDS, TALE_TURNS = 40, 5
-CHATTER_SHARE = 0.14  # in training, where general questions take part of it
+CHATTER_SHARE = 0.14
 DISTANCES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
 MESSAGES = (
     "Hello! My name is Marlena.",
@@ -53,9 +53,9 @@ NOTE = (
 
 
 class UpcycledCorpus(Corpus):
-    """Generated dialogues with values without end, service dialogues and fairy tales.
+    """Generated dialogues with values without end, and natural dialogues, tales, meetings and books of a folder.
 
-    `replies` are the language model's own answers by the message (see `own_replies`), once they are there.
+    Of corpora that have no part for validation a tenth is held out: `rxlm.data.held_out`.
     """
 
     def __init__(self, folder: str | None, mix: UpcycledMix, seed: int) -> None:
@@ -63,10 +63,15 @@ class UpcycledCorpus(Corpus):
         self.mix, self.seed = mix, seed
         self.kinds = fact_kinds("full")
         self.recall = RecallTest(values_by_kind("full"), DISTANCES, mix.answer_tokens)
-        self.replies: dict[str, str] = {}
         self._made_values: Mapping[str, tuple[str, ...]] = {}
-        self.services = self._services()
-        self.tales, self.pages = self._tales()
+        if self.folder is not None and not self.folder.is_dir():
+            raise FileNotFoundError(f"There is no folder of data {self.folder}.")
+        self.services = self._natural(read_sgd, "sgd/train.jsonl.gz")
+        self.people = [
+            *self._natural(read_turns, "self-dialogues/train.jsonl.gz"),
+            *hold_out_by_id(self._natural(read_turns, "casino/train.jsonl.gz"))[0],
+            *hold_out_by_id(self._natural(read_turns, "persuasion/train.jsonl.gz"))[0],
+        ]
 
     def texts(self) -> Iterable[str]:
         """Return the texts of some dialogues."""
@@ -92,36 +97,17 @@ class UpcycledCorpus(Corpus):
         more = self._open_values(make) if make is not None and split == "train" else None
         return FactGenerator(settings.replace(**changes), more)
 
-    def reply_queries(self, make: BatchMaker) -> list[str]:
-        """Return the messages that the language model's own replies are wanted for."""
-        first = [dialogue.turns[0].query for dialogue in self._replied(make)] if self.mix.replies_share else []
-        return [*first, *(general_questions() if self.mix.general_share else ())]
-
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
-        """Return generated dialogues of a few turns, then those of all sources, at last streams of them."""
+        """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
-        if phase.streams:
-            longest = self.mix.stream_turns
-            generator = self.generator(
-                "train", make, num_turns=longest + 1, distance_law="log-uniform", chatter_share=CHATTER_SHARE,
-                seed=make.seed + 100,
-            )  # fmt: skip
-
-            def stream(number: int) -> Iterator[Interaction]:
-                return self._with_general_questions(generator.stream(number), number)
-
-            return make.streams(Mixture(self._sources(make, stream), make.seed), phase)
-        # Two turns and a question among them: less leaves too little to ask.
-        least = {"question_share": 0.5, "chatter_share": 0.0, "unknown_share": 0.0}
-        shares = least if turns == 2 else {"chatter_share": CHATTER_SHARE}
-        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
+        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, chatter_share=CHATTER_SHARE)
 
         def generated(number: int) -> Iterator[Interaction]:
-            return self._with_general_questions(generator.dialogue(number).turns, number)
+            return iter(generator.dialogue(number).turns)
 
-        sources = [Source(1.0, generated)] if turns <= 4 else self._sources(make, generated)
-        mixed = MixedDialogues(Mixture(sources, make.seed), turns)
-        return make.dialogues(mixed, shuffle=False)
+        sources = self._sources(turns)
+        rest = Source(1.0 - sum(source.share for source in sources), generated)
+        return make.dialogues(MixedDialogues(Mixture([rest, *sources], make.seed), turns), shuffle=False)
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the dialogues that a model in training is asked."""
@@ -141,58 +127,54 @@ class UpcycledCorpus(Corpus):
 
     # --- sources -------------------------------------------------------------------------------------------------
 
-    def _sources(self, make: BatchMaker, generated: Callable[[int], Iterator[Interaction]]) -> list[Source]:
-        replied = self._with_replies(make)
-        sources = [
-            Source(self.mix.services_share if self.services else 0.0, drawn_from(self.services)),
-            Source(self.mix.tales_share if self.tales else 0.0, drawn_from(self.tales)),
-            Source(self.mix.pages_share if self.pages else 0.0, drawn_from(self.pages)),
-            Source(self.mix.replies_share if replied else 0.0, drawn_from(replied)),
-        ]
-        rest = 1.0 - sum(source.share for source in sources)
-        return [Source(rest, generated), *(source for source in sources if source.share)]
+    def _sources(self, num_turns: int) -> list[Source]:
+        """Return the sources besides generated dialogues that the folder has."""
+        mix = self.mix
+        drawn = (
+            (mix.services_share, self.services),
+            (mix.people_share, self.people),
+            (mix.tales_share, [part for tale in self._tales for part in around_questions(tale, num_turns)]),
+            (mix.meetings_share, self._meetings),
+        )
+        sources = [Source(share, drawn_from(found)) for share, found in drawn if share and found]
+        if mix.pages_share and self._books:
+            pages = BookPages(self._books, num_turns=num_turns, max_words=mix.page_words, seed=self.seed)
 
-    def _replied(self, make: BatchMaker) -> Sequence[Dialogue]:
-        generator = self.generator("train", make, num_turns=9, seed=self.seed + 300)
-        return generator.dialogues(self.mix.replies)
+            def read(number: int) -> Iterator[Interaction]:
+                return (replace(turn, is_reference=False) for turn in pages(number))
 
-    def _with_replies(self, make: BatchMaker) -> list[Dialogue]:
-        changed = []
-        for dialogue in self._replied(make) if self.replies and self.mix.replies_share else ():
-            first, *others = dialogue.turns
-            first = replace(first, answer=self.replies[first.query], is_reference=False)
-            changed.append(replace(dialogue, turns=(first, *others)))
-        return changed
+            sources.append(Source(mix.pages_share, read))
+        return sources
 
-    def _with_general_questions(self, turns: Iterable[Interaction], number: int) -> Iterator[Interaction]:
-        """Put general questions, where they have been answered, in the place of some small talk."""
-        rng = random.Random(f"{self.seed}/general/{number}")
-        for turn in turns:
-            if turn.query in self._small_talk and self.replies and rng.random() < self.mix.general_share:
-                query = rng.choice(general_questions())
-                turn = Interaction(query, self.replies[query], is_reference=False)
-            yield turn
+    def _path(self, name: str) -> Path | None:
+        """Return a file of the data folder, None where it is not there."""
+        path = None if self.folder is None else self.folder / name
+        return path if path is not None and path.exists() else None
+
+    def _natural(self, read: Any, name: str) -> list[Dialogue]:
+        """Return dialogues between people, whose answers are no references: the model has its own."""
+        path = self._path(name)
+        return [] if path is None else [_without_references(dialogue) for dialogue in read(path)]
 
     @cached_property
-    def _small_talk(self) -> set[str]:
-        return {wording.query for wording in chatter("full")}
+    def _tales(self) -> list[Dialogue]:
+        path = self._path("fairytaleqa/train.jsonl")
+        tales = [] if path is None or not self.mix.tales_share else read_fairytales(path)
+        return [fairytale_dialogue(tale, max_words=self.mix.tale_words) for tale in tales]
 
-    def _services(self) -> list[Dialogue]:
-        if self.folder is None:
-            return []
-        return [
-            replace(dialogue, turns=tuple(replace(turn, is_reference=False) for turn in dialogue.turns))
-            for dialogue in read_sgd(self.folder / "sgd" / "train.jsonl.gz")
-        ]
+    @cached_property
+    def _meetings(self) -> list[Dialogue]:
+        path = self._path("qmsum/train.jsonl.gz")
+        meetings = [] if path is None or not self.mix.meetings_share else read_meetings(path)
+        words = self.mix.meeting_words
+        return [part for each in meetings for part in meeting_dialogues(each, seed=self.seed, max_words=words)]
 
-    def _tales(self) -> tuple[list[Dialogue], list[Dialogue]]:
-        """Return questions about tales, with the turns before them, and pages of the tales."""
-        if self.folder is None:
-            return [], []
-        tales = read_fairytales(self.folder / "fairytaleqa" / "train.jsonl")
-        told = (fairytale_dialogue(tale, max_words=TALE_WORDS) for tale in tales)
-        asked = [part for tale in told for part in around_questions(tale, TALE_TURNS)]
-        return asked, [page for tale in tales for page in _pages(tale)]
+    @cached_property
+    def _books(self) -> dict[str, str]:
+        path = self._path("gutenberg-children")
+        if path is None or not self.mix.pages_share:
+            return {}
+        return {name: text for name, text in read_gutenberg(path).items() if not is_held_out(name)}
 
     @cached_property
     def _test_words(self) -> set[str]:
@@ -205,10 +187,5 @@ class UpcycledCorpus(Corpus):
         return self._made_values
 
 
-def _pages(tale: Fairytale) -> Iterator[Dialogue]:
-    """Divide a tale into conversations of two turns that go on with its text."""
-    words = " ".join(tale.sections).split()
-    pieces = [" ".join(words[start : start + TALE_WORDS]) for start in range(0, len(words), TALE_WORDS)]
-    for first in range(0, len(pieces) - 3, 4):
-        turns = tuple(Interaction(pieces[n], pieces[n + 1], is_reference=False) for n in (first, first + 2))
-        yield Dialogue(turns, f"FairytaleQA {tale.name}")
+def _without_references(dialogue: Dialogue) -> Dialogue:
+    return replace(dialogue, turns=tuple(replace(turn, is_reference=False) for turn in dialogue.turns))

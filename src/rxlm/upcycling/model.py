@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rxlm.config import require
-from rxlm.memory.retained.config import RetainedMemoryConfig
+from rxlm.memory.retained.config import RetainedMemory, RetainedMemoryConfig
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.nn.attention import AttentionConfig
 from rxlm.nn.feed_forward import FeedForwardConfig
@@ -67,6 +67,26 @@ def upcycle(
     take_weights(made, pretrained.model.state_dict(), shape)
     made.set_tokenizer(pretrained.tokenizer)
     return made.eval()
+
+
+def with_gates(model: RxTAlpha, gates: RetentionGateConfig | None = None, seed: int = 0) -> RxTAlpha:
+    """Return an upcycled model whose layers have retention gates: itself, where they have, or one with its weights.
+
+    The gates let nothing change at first: all scores are zero.
+    """
+    if model.decoder.config.retention_gate is not None:
+        return model
+    require(
+        isinstance(model.memory_writer, RetainedMemory),
+        f"Only a memory that keeps tokens has retention gates; this model's is of the kind {model.memory_writer.config.kind}.",
+    )
+    values = model.config_dict()
+    values["decoder_config"] = model.decoder.config.replace(retention_gate=gates or RetentionGateConfig())
+    torch.manual_seed(seed)
+    gated = RxTAlpha.from_config_dict(values)
+    gated.load_state_dict(model.state_dict(), strict=False)
+    gated.set_tokenizer(model.needed_tokenizer())
+    return gated.to(model.device, model.dtype).eval()
 
 
 def decoder_config(
