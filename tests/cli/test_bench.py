@@ -61,6 +61,19 @@ def test_cost_is_measured_at_the_turns_that_are_named(rxt: Path, tmp_path: Path)
     assert results["reports"]["cost"]["turns"] == [2, 5]
 
 
+def test_the_worth_of_history_is_measured_where_it_is_named(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--reports", "worth", "--history", "tokens:24", "--output", str(tmp_path / "run")]
+    assert main(["bench", "memory", str(llama), *SMALL, *words]) == 0
+
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"worth.jsonl", "worth.png", "report.html", "results.json"} <= names
+    assert "worth of history: nats a token" in " ".join(capsys.readouterr().out.split())
+    report = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["reports"]["worth"]
+    assert report["arms"]["everything"] == "full-history"
+
+
 def test_the_page_holds_everything_in_itself(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
 
