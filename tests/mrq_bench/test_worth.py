@@ -249,7 +249,7 @@ def test_questions_at_the_end_are_answered_in_each_arm() -> None:
     assert set(found["all"]) == {"empty", "newest", "memory", "everything"}
     assert found["all"]["everything"]["exact"]["value"] == pytest.approx(1 / 3)
     assert found["all"]["empty"]["f1"]["value"] == 0.0
-    known = found["answered from everything"]
+    known = found["known"]
     assert known["everything"]["exact"]["count"] == 2, "F1 of 1 and of a half; nobody knows Nobody"
     assert known["newest"]["f1"]["value"] == pytest.approx((word_f1("Carl came", everything) + 1) / 2)
     assert report(Knower(), *TALK)["answers"] is None

@@ -27,9 +27,9 @@ RECOVERED = {
 }
 """Shares of what the history is worth, in words."""
 
-WORTH_TITLE = "worth of history: nats a token of reference answers after the first turn, and recovered shares"
+WORTH_TITLE = "worth of history: recovered shares, and nats a token of the reference answers after the first turn"
 
-ANSWERED_TITLE = "worth of history: answers to questions at the end of what was told"
+ANSWERED_TITLE = "answers to questions at the end of what was told; known: those that everything kept answers"
 
 
 class Table(NamedTuple):
@@ -58,7 +58,7 @@ def summary_table(results: Sequence[BenchmarkResults]) -> Table:
 
 
 def worth_table(results: BenchmarkResults) -> Table:
-    """Return nats a token in each arm and recovered shares (columns) of parts of the reference answers (rows)."""
+    """Return recovered shares and nats a token in each arm (columns) of parts of the reference answers (rows)."""
     report = results["reports"].get("worth")
     if report is None:
         return Table([], [])
@@ -73,13 +73,13 @@ def worth_table(results: BenchmarkResults) -> Table:
     parts = {name: part for name, part in named.items() if part}
     arms = [arm for arm in ARM_NAMES if arm in report["arms"]]
     shares = [name for name in RECOVERED if any(name in (part["recovered"] or ()) for part in parts.values())]
-    header = ["answers", "tokens", *(ARM_NAMES[arm] for arm in arms), *(RECOVERED[name] for name in shares)]
+    header = ["answers", "tokens", *(RECOVERED[name] for name in shares), *(ARM_NAMES[arm] for arm in arms)]
     rows = [
         [
             name,
             f"{part['tokens']:,}",
-            *(f"{part['nats'][arm]['value']:.3f}" for arm in arms),
             *(_whole_percent((part["recovered"] or {}).get(share)) for share in shares),
+            *(f"{part['nats'][arm]['value']:.3f}" for arm in arms),
         ]
         for name, part in parts.items()
     ]

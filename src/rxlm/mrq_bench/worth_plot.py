@@ -43,14 +43,22 @@ def _draw_nats(axes: "Axes", report: Mapping[str, Any]) -> None:
 
 
 def _draw_shares(axes: "Axes", report: Mapping[str, Any]) -> None:
-    lows = [0.0]
-    places, labels = range(len(report["by_turn"])), list(report["by_turn"])
     for name in ("newest", "memory"):
-        series = [(part["recovered"] or {}).get(name) for part in report["by_turn"].values()]
-        lows += _draw_series(axes, places, series, RECOVERED[name], COLORS[name])
+        draw_recovered(axes, report, name, RECOVERED[name], COLORS[name])
+    recovered_axes(axes, list(report["by_turn"]))
+
+
+def draw_recovered(axes: "Axes", report: Mapping[str, Any], name: str, label: str, color: str) -> None:
+    """Draw the share that the memory or the newest tokens recover, by turn."""
+    series = [(part["recovered"] or {}).get(name) for part in report["by_turn"].values()]
+    _draw_series(axes, range(len(series)), series, label, color)
+
+
+def recovered_axes(axes: "Axes", labels: Sequence[str]) -> None:
+    """Name the turns and the shares of axes on which recovered shares are drawn; what is far below 0 is cut off."""
     axes.axhline(1, color=plots.GREY, linewidth=1, linestyle="dotted", label="everything")
     _turn_axis(axes, labels)
-    axes.set_ylim(bottom=max(-1.0, min(lows)) - 0.05)
+    axes.set_ylim(bottom=max(-1.05, min(-0.05, axes.get_ylim()[0])))
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("share of what the history is worth")
 
@@ -68,14 +76,13 @@ def _draw_gains(axes: "Axes", report: Mapping[str, Any]) -> None:
 
 def _draw_series(
     axes: "Axes", places: Sequence[int], series: Sequence[Mapping[str, Any] | None], label: str, color: str
-) -> list[float]:
-    """Draw the estimates that are there, and return the lower ends of their intervals."""
+) -> None:
+    """Draw the estimates that are there."""
     found = [(place, cell) for place, cell in zip(places, series, strict=True) if cell]
     if found:
         cells = [cell for _, cell in found]
         band = [cell["low"] for cell in cells], [cell["high"] for cell in cells]
         plots.line_plot(axes, [place for place, _ in found], [cell["value"] for cell in cells], label, band, color)
-    return [cell["low"] for _, cell in found]
 
 
 def _turn_axis(axes: "Axes", labels: Sequence[str]) -> None:

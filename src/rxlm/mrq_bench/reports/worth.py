@@ -157,7 +157,7 @@ def _answered(bootstrap: Bootstrap, answers: Mapping[Arm, Sequence[EndAnswer]]) 
 
     return {
         "all": scores(lambda answer: True),
-        "answered from everything": scores(lambda a: (a.place, a.number) in known) if known else None,
+        "known": scores(lambda a: (a.place, a.number) in known) if known else None,
     }
 
 
