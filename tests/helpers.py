@@ -1,6 +1,7 @@
 """Tiny models for tests: one of each kind of layer, head count, gate and memory, in float64, with random weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ from rxlm.data.padding import padded
 from rxlm.memory import MemoryState, SlotState
 from rxlm.memory.retained.config import RetainedMemoryConfig
 from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.memory.retained.state import RetainedState
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.rxt.config import DecoderConfig, RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.decoding import Column
@@ -262,6 +264,21 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> N
     """Check that two tensors hold the same finite numbers, up to rounding."""
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
     assert actual.isfinite().all()
+
+
+def assert_same_memory(actual: MemoryState, expected: MemoryState, tolerance: float = 1e-9) -> None:
+    """Check that two memories hold the same numbers, up to rounding."""
+    found, wanted = actual.tensors(), expected.tensors()
+    assert found.keys() == wanted.keys()
+    for name, values in found.items():
+        assert_close(values, wanted[name], tolerance)
+
+
+def all_read(memory: MemoryState) -> MemoryState:
+    """Return a memory of tokens without tokens that are still to be read; one of slots as it is."""
+    if not isinstance(memory, RetainedState):
+        return memory
+    return replace(memory, unread=torch.full_like(memory.unread, -1))
 
 
 def answers(columns: Sequence[Column], end_tokens: Sequence[int] = ()) -> list[list[int]]:
