@@ -304,6 +304,14 @@ class MemoryWriter(nn.Module, ABC):
         """Return the memory with room for another number of tokens; ValueError for a kind that has one size."""
         raise ValueError(f"This model's memory has one size; memory_tokens={num_tokens} cannot be honoured.")
 
+    def everything(self, memory: Any) -> MemoryState:
+        """Return the memory that never drops a token from here on; for a writer that `reads_computed`."""
+        raise NotImplementedError
+
+    def newest(self, memory: Any) -> MemoryState:
+        """Return the memory that keeps the newest tokens from here on, whatever was learnt; likewise."""
+        raise NotImplementedError
+
     @abstractmethod
     def watch(self) -> AbstractContextManager[Watch]:
         """Return what measures the updates that this network makes while it is entered."""

@@ -211,7 +211,7 @@ class Retention(TrainModule):
             turns,
             num_tokens=num_tokens,
             first=self.first,
-            newest_share=self.writer.config.newest_share,
+            newest=int(num_tokens * self.writer.config.newest_share),
             temperature=temperature,
         )
         return self.model.decoder.hidden_states(ids, None, cache=cache)

@@ -3,6 +3,7 @@
 Shapes: L layers, B conversations, H key/value heads, T tokens, d head dimension.
 """
 
+from dataclasses import replace
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -14,6 +15,9 @@ from rxlm.memory.protocol import FinishedTurn, MemoryConfig, MemoryWriter
 from rxlm.memory.retained.state import RetainedState
 from rxlm.nn.past import NO_TOKEN
 from rxlm.seeds import Seed
+
+WITHOUT_LIMIT = 2**31
+"""Tokens that no conversation has."""
 
 
 @config
@@ -95,6 +99,7 @@ class RetainedMemory(MemoryWriter):
             length=start,
             limit=torch.full_like(start, self.num_tokens),
             first=torch.full_like(start, own.num_sinks),
+            newest=torch.full_like(start, self._newest(self.num_tokens)),
             unread=start.new_full((batch_size, 1 + len(own.answer_end)), NO_TOKEN),
         )
 
@@ -111,7 +116,7 @@ class RetainedMemory(MemoryWriter):
     def write(self, memory: RetainedState, turn: FinishedTurn) -> RetainedState:
         """Return the memory after finished turns; a conversation without a token to write keeps its own."""
         assert turn.computed is not None
-        return memory.with_tokens(turn.computed, self._unread(memory, turn), self.config.newest_share)
+        return memory.with_tokens(turn.computed, self._unread(memory, turn))
 
     def write_head(self, memory: RetainedState, turn: FinishedTurn) -> RetainedState:
         """Return the memory after what stands before a conversation's first turn: it is kept for good."""
@@ -123,11 +128,22 @@ class RetainedMemory(MemoryWriter):
                 f"The system prompt takes {count} tokens, which are kept for good; a memory of {longest * 2} tokens has "
                 f"room for {longest}."
             )
-        return memory.with_tokens(computed, memory.unread, self.config.newest_share, for_good=True)
+        return memory.with_tokens(computed, memory.unread, for_good=True)
 
     def resized(self, memory: RetainedState, num_tokens: int) -> RetainedState:
         """Return the memory with another number of tokens S."""
-        return memory.resized(num_tokens, self.config.newest_share)
+        return memory.resized(num_tokens, self._newest(num_tokens))
+
+    def everything(self, memory: RetainedState) -> RetainedState:
+        """Return the memory that never drops a token from here on."""
+        return memory.resized(WITHOUT_LIMIT, 0)
+
+    def newest(self, memory: RetainedState) -> RetainedState:
+        """Return the memory that keeps the newest tokens from here on, whatever their scores."""
+        return replace(memory, newest=memory.limit)
+
+    def _newest(self, num_tokens: int) -> int:
+        return int(num_tokens * self.config.newest_share)
 
     def _unread(self, memory: RetainedState, turn: FinishedTurn) -> Tensor:
         """Return the ids that the next turn reads first: what closes an answer, after its last token if that is not."""
