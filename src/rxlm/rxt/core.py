@@ -88,9 +88,7 @@ class RxTModel(HubModule):
 
     # --- memory as a value ---------------------------------------------------------------------------------------
 
-    def init_memory(
-        self, batch_size: int = 1, seed: Seed = None, *, head: Sequence[int] | None = None
-    ) -> MemoryState:
+    def init_memory(self, batch_size: int = 1, seed: Seed = None, *, head: Sequence[int] | None = None) -> MemoryState:
         """Return the memory that `batch_size` new conversations start from.
 
         Args:
@@ -112,6 +110,10 @@ class RxTModel(HubModule):
             return self.memory_writer.write_head(first, FinishedTurn(ids, None, computed=computed)).select(
                 [0] * batch_size
             )
+
+    def set_memory_tokens(self, count: int) -> None:
+        """Let conversations that begin from now on keep `count` tokens; ValueError for a memory that keeps none."""
+        self.memory_writer.set_num_tokens(count)
 
     def decode(self, ids: Tensor, memory: MemoryState | MemoryReading | None, mask: Tensor | None = None) -> Tensor:
         """Return next-token logits (B, T, V) of `ids` (B, T) read with this memory; see `RxTDecoder.forward`."""

@@ -51,7 +51,8 @@ class RetainedMemoryConfig(MemoryConfig):
         require_share(self, "newest_share")
         require(
             self.num_tokens >= 2 * self.num_sinks,
-            f"RetainedMemoryConfig.num_tokens must be at least twice num_sinks={self.num_sinks}, got {self.num_tokens}.",
+            f"RetainedMemoryConfig.num_tokens must be at least twice num_sinks={self.num_sinks}, got "
+            f"{self.num_tokens}.",
         )
         ends = self.answer_end
         valid = isinstance(ends, tuple) and bool(ends) and all(isinstance(each, int) and each >= 0 for each in ends)
@@ -125,14 +126,18 @@ class RetainedMemory(MemoryWriter):
         longest = int(memory.limit.min()) // 2
         if (count := int(computed.mask.sum(1).max())) > longest:
             raise ValueError(
-                f"The system prompt takes {count} tokens, which are kept for good; a memory of {longest * 2} tokens has "
-                f"room for {longest}."
+                f"The system prompt takes {count} tokens, which are kept for good; a memory of {longest * 2} tokens "
+                f"has room for {longest}."
             )
         return memory.with_tokens(computed, memory.unread, for_good=True)
 
     def resized(self, memory: RetainedState, num_tokens: int) -> RetainedState:
         """Return the memory with another number of tokens S."""
         return memory.resized(num_tokens, self._newest(num_tokens))
+
+    def set_num_tokens(self, count: int) -> None:
+        """Let new memories keep another number of tokens."""
+        self.num_tokens = self.config.replace(num_tokens=count).num_tokens
 
     def everything(self, memory: RetainedState) -> RetainedState:
         """Return the memory that never drops a token from here on."""

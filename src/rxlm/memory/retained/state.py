@@ -34,7 +34,7 @@ class RetainedState(MemoryState):
         limit: S, the most tokens that are kept, (B,).
         first: so many tokens at the beginning of the conversation are never dropped, (B,).
         newest: so many of the newest tokens are kept whatever their scores, (B,).
-        unread: ids of tokens that belong to the conversation and that the next turn reads first, (B, E); negative: none.
+        unread: ids of tokens of the conversation that the next turn reads first, (B, E); negative: none.
     """
 
     kind: ClassVar[str] = "retained"
@@ -103,7 +103,7 @@ class RetainedState(MemoryState):
 
     def read(self) -> MemoryReading:
         """Return what is kept, as what stands before a turn in self-attention."""
-        return MemoryReading(past=Past(self.keys, self.values, self.positions, self.length, self.unread))
+        return MemoryReading(past=Past(self.keys, self.values, self.positions, self.ids, self.length, self.unread))
 
     # --- keeping -------------------------------------------------------------------------------------------------
 
@@ -152,8 +152,8 @@ class RetainedState(MemoryState):
         least = 2 * int(self.first.max())
         if num_tokens < least or num_tokens < 1:
             raise ValueError(
-                f"A memory of {num_tokens} tokens is too small: {least // 2} at the beginning of the conversation are kept "
-                f"for good; give it at least {max(least, 1)}."
+                f"A memory of {num_tokens} tokens is too small: {least // 2} at the beginning of the conversation are "
+                f"kept for good; give it at least {max(least, 1)}."
             )
         limits = torch.full_like(self.limit, num_tokens), torch.full_like(self.newest, newest)
         return replace(self, limit=limits[0], newest=limits[1])._packed()
