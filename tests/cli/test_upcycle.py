@@ -1,5 +1,6 @@
-"""`rxlm upcycle` writes a Reactive Transformer of a chat model; mistakes are explained before any work."""
+"""`rxlm upcycle` writes a Reactive Transformer of a chat model; `rxlm chat` takes the chat model itself."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -22,21 +23,26 @@ def test_a_chat_model_becomes_a_reactive_transformer(
     llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "model"
-    assert main(["upcycle", str(llama), str(target), "--memory-layers", "1", "4", "--num-slots", "3"]) == 0
+    assert main(["upcycle", str(llama), str(target), "--memory-tokens", "40", "--max-seq-len", "64"]) == 0
     out = capsys.readouterr().out
-    assert "layers 1, 4 of 7 read a memory of 1,152 bytes a conversation" in out
-    assert f"Go on: rxlm train upcycled --model {target}" in out
+    assert "a conversation keeps 40 tokens in each of 7 layers, 42,560 bytes" in out
+    assert f"rxlm chat {target}" in out
+    assert f"rxlm train upcycled --model {target}" in out
     assert RxTAlpha.from_pretrained(target).needed_tokenizer().chat_template
     assert main(["info", str(target)]) == 0
-    assert "7 layers of 48" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "7 layers of 48" in shown
+    assert "40 tokens a head, 7 layers x 2 heads x 8" in shown
 
 
-def test_the_seed_is_that_of_the_memorys_first_weights(llama: Path, tmp_path: Path) -> None:
-    weights = []
-    for name, seed in (("one", "3"), ("same", "3"), ("other", "4")):
-        assert main(["upcycle", str(llama), str(tmp_path / name), "--seed", seed]) == 0
-        weights.append((tmp_path / name / "model.safetensors").read_bytes())
-    assert weights[0] == weights[1] != weights[2]
+def test_a_chat_model_is_talked_with_at_once(
+    llama: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("My dog is called Rex.\nHello!\n/memory\n"))
+    assert main(["chat", str(llama), "--memory-tokens", "60", "--max-seq-len", "30", "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("you>") == 3
+    assert "never more than 60 tokens a head" in out
 
 
 def test_mistakes_are_explained(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,4 +57,6 @@ def test_mistakes_are_explained(llama: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "plain" / "config.json").write_text((llama / "config.json").read_text(encoding="utf-8"))
     assert "no chat template" in error("upcycle", str(tmp_path / "plain"), str(tmp_path / "out"))
     assert "no GGUF" in error("quickstart", "--upcycle", str(tmp_path / "no.gguf"), "--output", str(tmp_path / "run"))
+    assert "at least twice num_sinks=4, got 6" in error("chat", str(llama), "--memory-tokens", "6")
+    assert "temperature must not be negative" in error("chat", "nowhere", "--temperature", "-1")
     assert not (tmp_path / "out").exists()

@@ -224,7 +224,7 @@ class MemoryState(ABC):
 
     def save(self, path: str | Path) -> None:
         """Write the memory to a safetensors file."""
-        tensors = {name: tensor.detach().contiguous() for name, tensor in self.tensors().items()}
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
         save_file(tensors, path, {"kind": self.kind})
 
     @classmethod

@@ -47,7 +47,7 @@ class SavedConversation:
             "kind": next(iter(self.memories.values())).kind,
         }
         tensors = {
-            f"memory.{count}.{name}": tensor.detach().contiguous()
+            f"memory.{count}.{name}": tensor.detach().clone()  # states may share what a turn did not change
             for count, memory in self.memories.items()
             for name, tensor in memory.tensors().items()
         }

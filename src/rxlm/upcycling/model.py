@@ -2,7 +2,8 @@
 
 Its layers are the decoder, its memory what their self-attention computed of earlier turns. Nothing of the model
 changes: until a conversation is longer than its memory, it answers as the language model does that is given the whole
-history (law 10). Afterwards the first tokens and the newest are kept, until training has taught the gates what else to keep.
+history (law 10). Afterwards the first tokens and the newest are kept, until training has taught the gates what else
+to keep.
 """
 
 from pathlib import Path

@@ -1,0 +1,176 @@
+"""Retention training: one pass over a dialogue is the turns one after the other (law 9), and gates learn from it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pretrained_models import save_language_model
+from rxlm.config import ConfigError
+from rxlm.data.batches import DialogueBatch
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.retention import Retention, RetentionConfig
+from rxlm.upcycling.model import upcycle
+
+SIZE = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "llama"
+    save_language_model("llama 3, tied, biased", path)
+    return path
+
+
+def gated(folder: Path, seed: int | None = 1) -> RxTAlpha:
+    """Return an upcycled model whose gates are random, or neutral; what its attention finds tells."""
+    model = upcycle(folder, memory_tokens=SIZE, max_seq_len=64, gates=RetentionGateConfig(hidden_dim=8))
+    with torch.no_grad():
+        for layer in model.decoder.layers:
+            layer.attention.out_proj.weight.mul_(8.0)
+    if seed is not None:
+        torch.manual_seed(seed)
+        for layer in model.decoder.layers:
+            torch.nn.init.normal_(layer.retention_gate.out_proj.weight)
+    return model
+
+
+def learns(model: RxTAlpha, **settings: Any) -> Retention:
+    """Return the module that teaches a model, ready for its first step."""
+    module = Retention(model, RetentionConfig(sizes=(SIZE,), **settings))
+    module.start_step(0)
+    return module
+
+
+def facts(model: RxTAlpha, count: int = 3, num_turns: int = 5) -> DialogueBatch:
+    dialogues = FactGenerator(FactsConfig(variety="full", num_turns=num_turns)).dialogues(count)
+    return batch_of(model, [dialogues[number] for number in range(count)])
+
+
+def batch_of(model: RxTAlpha, dialogues: list[Dialogue]) -> DialogueBatch:
+    tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=64)
+    return tokenizer.dialogue_batch(dialogues)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@torch.no_grad()
+def test_one_pass_over_a_dialogue_gives_what_its_turns_give_one_after_the_other(folder: Path) -> None:
+    """Law 9: logits of every turn, though the memory is soon full and heads keep other tokens."""
+    model = gated(folder).double()
+    module, batch = learns(model), facts(model)
+    whole = module.prepare(batch, generator())
+    parallel = model.decoder.head(module.states(whole.ids, whole.turns, SIZE, None))
+    memory = model.init_memory(batch.batch_size)
+    places = [len(module.prefix)] * batch.batch_size
+    for turn in batch.turns:
+        logits = model.decode(turn.ids, memory, turn.mask)
+        for row, count in enumerate(turn.mask.sum(1).tolist()):
+            begin = places[row]
+            assert whole.ids[row, begin : begin + count].tolist() == turn.ids[row, :count].tolist()
+            # The end of the answer is read with the next turn.
+            torch.testing.assert_close(logits[row, : count - 1], parallel[row, begin : begin + count - 1])
+            places[row] += count + len(model.memory_writer.config.answer_end) - 1
+        memory = model.update_memory(memory, turn.ids, turn.mask)
+    assert (memory.num_kept == SIZE).all()
+    assert (memory.positions[:, 0, 0] != memory.positions[:, 0, 1]).any()
+
+
+@torch.no_grad()
+def test_padding_and_other_rows_change_nothing(folder: Path) -> None:
+    model = gated(folder).double()
+    module, batch = learns(model), facts(model, count=3)
+    whole = module.prepare(batch, generator())
+    for temperature in (None, 0.5):
+        together = module.states(whole.ids, whole.turns, SIZE, temperature)
+        for row in range(3):
+            count = int((whole.turns[row] >= 0).sum())
+            alone = module.states(
+                whole.ids[row : row + 1, :count], whole.turns[row : row + 1, :count], SIZE, temperature
+            )
+            torch.testing.assert_close(together[row, :count], alone[0])
+
+
+def test_gates_learn_what_later_turns_need(folder: Path) -> None:
+    """The loss of the last answer alone reaches the gates, and a few steps lower it."""
+    model = gated(folder, seed=None)
+    module = learns(model, learned_share=0.0)
+    batch = module.prepare(facts(model), generator())
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learning
+    assert all("retention_gate" in name for name in learning)
+    optimizer = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=3e-2)
+    losses = []
+    for _ in range(12):
+        loss = module(batch, module.counts(batch)).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.005
+
+
+def test_natural_dialogue_keeps_to_the_language_model(folder: Path) -> None:
+    """With everything kept there is nothing to lose; with little kept there is, and first turns do not count."""
+    model = gated(folder, seed=None)
+    talk = Dialogue(tuple(Interaction(f"I like {word}.", "So do I.", is_reference=False) for word in "abcdef"))
+    divergences = []
+    for size in (200, 2 * len(learns(model).prefix) + 2):
+        module = Retention(model, RetentionConfig(sizes=(size,)))
+        batch = module.prepare(batch_of(model, [talk]), generator())
+        assert not batch.values.any()
+        assert not batch.words.any()
+        assert not batch.kept[batch.turns == 0].any()
+        module.temperature = None
+        divergences.append(module(batch, module.counts(batch)).figures["keeping_loss"].item())
+    assert divergences[0] == pytest.approx(0, abs=1e-5)
+    assert divergences[1] > 1e-4
+
+
+def test_what_is_predicted_of_references(folder: Path) -> None:
+    model = gated(folder)
+    module = learns(model, wording_share=0.0)
+    batch = module.prepare(facts(model), generator())
+    tokenizer = model.needed_tokenizer()
+    assert batch.values.any()
+    assert not (batch.values & batch.words).any()
+    turns = [turn for each in facts(model).dialogues for turn in each.turns if turn.question]
+    expected = {value for turn in turns for value in turn.question.expected}
+    text = tokenizer.decode(batch.ids[batch.values])
+    assert any(value.split()[0] in text for value in expected)
+    counts = module.counts(batch)
+    assert counts["answer"] == pytest.approx(counts["values"] + 0.3 * int(batch.words.sum()))
+
+
+def test_the_temperature_falls_and_stays() -> None:
+    settings = RetentionConfig(first_temperature=1.0, last_temperature=0.25, cooling_steps=10)
+    assert [settings.temperature(step) for step in (0, 5, 10, 99)] == pytest.approx([1.0, 0.5, 0.25, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sizes": ()}, "sizes must be numbers of tokens of at least 8"),
+        ({"last_temperature": 0.0}, "last_temperature must be positive, got 0.0"),
+        ({"keep": -1.0}, "keep must not be negative, got -1.0"),
+        ({"learned_share": 2.0}, "learned_share must be between 0 and 1, got 2.0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RetentionConfig(**changes)
+
+
+def test_models_that_cannot_learn_it_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="whose memory keeps tokens and whose layers have gates"):
+        Retention(upcycle(folder, max_seq_len=64), RetentionConfig())
+    with pytest.raises(ConfigError, match=r"sizes must be at least .* twice what is kept for good, got"):
+        Retention(gated(folder), RetentionConfig(sizes=(8,)))
