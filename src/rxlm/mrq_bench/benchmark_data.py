@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from rxlm.data.babi import HEADLINE_TASKS, hold_out, read_babi
+from rxlm.data.dialogue_forms import open_dialogues
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
 from rxlm.data.facts import FactGenerator
+from rxlm.data.held_out import hold_out_by_id
 from rxlm.data.records import Dialogue
 from rxlm.data.sgd import read_sgd
 from rxlm.mrq_bench.config import BenchmarkConfig, digest
@@ -76,6 +79,12 @@ def load_data(config: BenchmarkConfig) -> BenchmarkData:
         group = DialogueSet("sgd", [ask_for_service_values(dialogue) for dialogue in chosen])
         note = "A question is a turn whose reference answer names a slot value that was said in an earlier turn only."
         return BenchmarkData("sgd", (group,), ServiceScorer(values), (note, "The data is under CC BY-SA 4.0."))
+    if config.data == "dialogues":
+        every = open_dialogues(config.source, seed=config.seed)
+        chosen = _first(hold_out_by_id(every)[1] if config.held_out else every, config)
+        return BenchmarkData(
+            "dialogues", (DialogueSet(Path(config.source).stem, chosen),), SameAnswerScorer(_expected_by_kind(every))
+        )
     dialogues = read_own_dialogues(config.source)
     values = _expected_by_kind(dialogues)
     return BenchmarkData("jsonl", (DialogueSet("dialogues", _part(dialogues, config)),), ValueScorer(values))
@@ -111,7 +120,10 @@ def _babi(config: BenchmarkConfig) -> BenchmarkData:
 
 
 def _part(dialogues: Sequence[Dialogue], config: BenchmarkConfig) -> list[Dialogue]:
-    chosen = hold_out(dialogues)[1] if config.held_out else list(dialogues)
+    return _first(hold_out(dialogues)[1] if config.held_out else list(dialogues), config)
+
+
+def _first(chosen: list[Dialogue], config: BenchmarkConfig) -> list[Dialogue]:
     if not chosen:
         raise ValueError(f"{config.source} has no dialogues" + (" that are held out." if config.held_out else "."))
     return chosen[: config.dialogues]

@@ -11,7 +11,7 @@ from rxlm.data.fact_config import Values
 from rxlm.data.fact_kinds import Variety
 from rxlm.mrq_bench.protocol import Control
 
-DataKind = Literal["facts", "babi", "sgd", "jsonl"]
+DataKind = Literal["facts", "babi", "sgd", "jsonl", "dialogues"]
 Report = Literal["retention", "capacity", "updates", "controls", "language", "cost", "worth"]
 ALL_REPORTS: tuple[Report, ...] = get_args(Report)
 USUAL_REPORTS = ALL_REPORTS[:-1]
@@ -24,8 +24,8 @@ _ONLY_FOR: dict[str, tuple[DataKind, ...]] = {
     "variety": ("facts",),
     "values": ("facts",),
     "tasks": ("babi",),
-    "source": ("babi", "sgd", "jsonl"),
-    "held_out": ("babi", "sgd", "jsonl"),
+    "source": ("babi", "sgd", "jsonl", "dialogues"),
+    "held_out": ("babi", "sgd", "jsonl", "dialogues"),
 }
 
 
@@ -34,10 +34,11 @@ class BenchmarkConfig:
     """What to measure, and on what.
 
     Args:
-        data: facts (generated test dialogues), babi, sgd, or jsonl (dialogues of your own).
+        data: facts (generated test dialogues), babi, sgd, jsonl (dialogues of your own, their questions marked), or
+            dialogues (of any form that `rxlm.data.dialogue_forms` knows: speakers, messages, tales, meetings).
         source: file or folder of the data, for all but facts.
         tasks: bAbI's tasks.
-        held_out: take only the tenth of the dialogues that `rxlm.data.babi.hold_out` keeps from training.
+        held_out: take only the tenth of the dialogues that `rxlm.data.held_out` keeps from training.
         turns: lengths of the generated dialogues.
         facts: how many kinds of fact a generated dialogue may hold; several give a set of dialogues each.
         variety: of the generated dialogues: small (as in the quickstart) or full.
