@@ -84,16 +84,12 @@ ARCHITECTURES = {
         memory={"variant": "interlayer", "gate": "linear", "consolidation_query_heads": 2,
                 "consolidation_kv_heads": 1},
     ),
-    "mha-simple-copy": Architecture(
-        decoder={"memory_attention_gate": "sigmoid"},
-        memory={"variant": "simple", "write": "copy", "initial_memory": "zeros", "attention_bias": False},
-    ),
     "mha-selfinterlayer-none": Architecture(
         decoder={"final_norm": None, "num_query_heads": 2, "num_kv_heads": 2},
         memory={"variant": "self-interlayer", "gate": "none", "norm": "rms"},
     ),
 }  # fmt: skip
-"""Together: all memory variants, all gates, slots that copy, dense and expert layers, every kind of head count."""
+"""Together: all memory variants, all gates, dense and expert layers, every kind of head count."""
 
 
 def configuration(architecture: Architecture, tokens: RxTAlphaTokenizerConfig = ALPHA_TOKENS) -> dict[str, Any]:

@@ -135,6 +135,37 @@ def test_a_fingerprint_of_format_1_is_that_of_the_same_model_and_of_no_other():
     assert told == "it was saved in format 3, and this version of rxlm reads formats up to 2"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder_config": {"memory_layers": [1, 3], "depth": 4}},
+        {"memory_attention_config": {"write": "copy"}},
+        {"encoder_config": None},
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_model_that_an_earlier_version_upcycled_is_refused_with_what_to_do(changes, version, tmp_path):
+    shared_model("mha-simple-content").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text()) | {"format_version": version}
+    saved = {
+        name: value and {**value, "memory_layers": None, "depth": None, "write": "attention"}
+        for name, value in values.items()
+        if name.endswith("r_config") or name == "memory_attention_config"
+    }
+    saved |= {"tokenizer_config": values["tokenizer_config"]}
+    path.write_text(json.dumps(values | saved))
+    RxTAlpha.from_pretrained(tmp_path)  # nothing was upcycled
+
+    for name, value in changes.items():
+        saved[name] = value and {**saved[name], **value}
+    path.write_text(json.dumps(values | saved))
+    with pytest.raises(ConfigError, match=r"of a model that rxlm 0\.1\.0 upcycled: .* `rxlm upcycle MODEL OUT` makes"):
+        RxTAlpha.from_pretrained(tmp_path)
+    (told,) = differences(values | saved, values)
+    assert told.startswith("it is of a model that rxlm 0.1.0 upcycled")
+
+
 def into_format_1(folder: Path) -> None:
     """Rewrite a saved module as format 1 had it."""
     path = folder / "config.json"
