@@ -79,5 +79,5 @@ def test_its_parameters_are_those_of_the_decoder(tmp_path: Path, capsys: pytest.
     ],
 )
 def test_stages_that_train_an_encoder_refuse_it_before_any_work(stage: Callable[[RxTAlpha], Any]) -> None:
-    with pytest.raises(ValueError, match="This model has no encoder|Stage 3 pulls slots towards a mean"):
+    with pytest.raises(ValueError, match=r"This model has no encoder|Stage 3 pulls slots towards a mean"):
         stage(build())

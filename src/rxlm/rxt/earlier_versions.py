@@ -50,8 +50,8 @@ def translate_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def upcycled_before(owner: str) -> ConfigError:
     """Return the error that tells what to do with a file about a model that version 0.1.0 upcycled."""
     return ConfigError(
-        f"{owner} is of a model that rxlm 0.1.0 upcycled: its slots copy the states of tokens. Slots that copy are gone; "
-        "rxlm 0.1.0 loads it, and `rxlm upcycle MODEL OUT` makes a model of the language model that keeps tokens."
+        f"{owner} is of a model that rxlm 0.1.0 upcycled: its slots copy the states of tokens. Slots that copy are "
+        "gone; rxlm 0.1.0 loads it, and `rxlm upcycle MODEL OUT` makes a model of the language model that keeps tokens."
     )
 
 
