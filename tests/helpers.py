@@ -1,6 +1,7 @@
 """Tiny models for tests: one of each kind of layer, head count, gate and memory, in float64, with random weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from rxlm.data.padding import padded
 from rxlm.memory import MemoryState, SlotState
+from rxlm.memory.retained.config import RetainedMemoryConfig
+from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.memory.retained.state import RetainedState
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig, RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.decoding import Column
 from rxlm.rxt.models import RxTAlpha, RxTBeta
 from rxlm.rxt.prompt import Prompt
@@ -21,6 +25,7 @@ M = TypeVar("M", bound=nn.Module)
 VOCAB = 40
 MAX_SEQ_LEN = 24
 NUM_SLOTS = 6
+NUM_KEPT = 12
 DIM = 16
 ALPHA_TOKENS = RxTAlphaTokenizerConfig(
     pad_token_id=0, bos_token_id=2, eos_token_id=3, query_token_id=5, answer_token_id=6
@@ -44,6 +49,8 @@ class Architecture(NamedTuple):
     decoder: dict[str, Any] = {}  # noqa: RUF012
     encoder: dict[str, Any] = {}  # noqa: RUF012
     memory: dict[str, Any] = {}  # noqa: RUF012
+    retains: bool = False
+    """Whether the memory keeps tokens; else it has slots."""
 
 
 ARCHITECTURES = {
@@ -88,14 +95,39 @@ ARCHITECTURES = {
         decoder={"final_norm": None, "num_query_heads": 2, "num_kv_heads": 2},
         memory={"variant": "self-interlayer", "gate": "none", "norm": "rms"},
     ),
+    "gqa-biased-retained": Architecture(
+        num_layers=3,
+        shared={"num_kv_heads": 2, "qkv_bias": True},
+        decoder={"tie_head": True, "retention_gate": RetentionGateConfig(hidden_dim=5), "max_positions": 40},
+        memory={"num_kv_heads": 2},
+        retains=True,
+    ),
+    "mqa-qknorm-retained-by-layer": Architecture(
+        shared={"num_kv_heads": 1, "qk_norm": True},
+        decoder={"retention_gate": RetentionGateConfig(hidden_dim=5, per_head=False)},
+        memory={"num_kv_heads": 1, "newest_share": 0.0},
+        retains=True,
+    ),
 }  # fmt: skip
-"""Together: all memory variants, all gates, dense and expert layers, every kind of head count."""
+"""Together: all memory variants, all gates, kept tokens, dense and expert layers, every kind of head count."""
 
 
 def configuration(architecture: Architecture, tokens: RxTAlphaTokenizerConfig = ALPHA_TOKENS) -> dict[str, Any]:
     """Return the constructor's arguments of a tiny model."""
-    num_layers, shared, decoder, encoder, memory = architecture
+    num_layers, shared, decoder, encoder, memory, retains = architecture
     component = COMPONENT | {"num_layers": num_layers} | shared
+    if retains:
+        kept = RetainedMemoryConfig(
+            num_layers=num_layers, dim=DIM, max_seq_len=MAX_SEQ_LEN, head_dim=DIM // 4, num_tokens=NUM_KEPT,
+            num_sinks=2, answer_end=(3, 9), **memory,
+        )  # fmt: skip
+        longer = {"max_seq_len": MAX_SEQ_LEN + 3, "memory_reader": None}
+        return {
+            "decoder_config": DecoderConfig.of(component | longer | decoder),
+            "encoder_config": None,
+            "memory_attention_config": kept,
+            "tokenizer_config": tokens.replace(conversation_prefix=(2, 10, 11)),
+        }
     return {
         "decoder_config": RxTComponentConfig(**component | decoder),
         "encoder_config": RxTComponentConfig(**component | encoder),
@@ -142,9 +174,20 @@ def randomise(module: M, seed: int = 0) -> M:
 def some_memory(model: RxTAlpha, seeds: Sequence[int]) -> MemoryState:
     """Return the memories of conversations that are well under way, one a seed."""
     config = model.memory_writer.config
+    if isinstance(config, RetainedMemoryConfig):
+        return MemoryState.join([_after_turns(model, seed) for seed in seeds])
     shape = (config.num_layers, config.num_slots, config.dim)
     rows = [torch.randn(shape, generator=torch.Generator().manual_seed(1000 + seed)) for seed in seeds]
     return SlotState(torch.stack(rows, dim=1).to(model.dtype))
+
+
+@torch.no_grad()
+def _after_turns(model: RxTAlpha, seed: int) -> MemoryState:
+    """Return the memory after up to three turns, so that some are full and some are not."""
+    memory = model.init_memory(1)
+    for number in range(seed % 4):
+        memory = model.update_memory(memory, some_ids(1, 1 + (seed + number) % 9, 1000 + 10 * seed + number))
+    return memory
 
 
 def some_ids(num_rows: int, num_tokens: int, seed: int = 0) -> Tensor:
@@ -216,6 +259,21 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> N
     """Check that two tensors hold the same finite numbers, up to rounding."""
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
     assert actual.isfinite().all()
+
+
+def assert_same_memory(actual: MemoryState, expected: MemoryState, tolerance: float = 1e-9) -> None:
+    """Check that two memories hold the same numbers, up to rounding."""
+    found, wanted = actual.tensors(), expected.tensors()
+    assert found.keys() == wanted.keys()
+    for name, values in found.items():
+        assert_close(values, wanted[name], tolerance)
+
+
+def all_read(memory: MemoryState) -> MemoryState:
+    """Return a memory of tokens without tokens that are still to be read; one of slots as it is."""
+    if not isinstance(memory, RetainedState):
+        return memory
+    return replace(memory, unread=torch.full_like(memory.unread, -1))
 
 
 def answers(columns: Sequence[Column], end_tokens: Sequence[int] = ()) -> list[list[int]]:

@@ -61,6 +61,19 @@ def test_cost_is_measured_at_the_turns_that_are_named(rxt: Path, tmp_path: Path)
     assert results["reports"]["cost"]["turns"] == [2, 5]
 
 
+def test_the_worth_of_history_is_measured_where_it_is_named(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--reports", "worth", "--history", "tokens:24", "--output", str(tmp_path / "run")]
+    assert main(["bench", "memory", str(llama), *SMALL, *words]) == 0
+
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"worth.jsonl", "worth.png", "report.html", "results.json"} <= names
+    assert "worth of history: recovered shares" in " ".join(capsys.readouterr().out.split())
+    report = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["reports"]["worth"]
+    assert report["arms"]["everything"] == "full-history"
+
+
 def test_the_page_holds_everything_in_itself(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
 
@@ -96,6 +109,18 @@ def test_models_and_runs_are_compared_in_one_table_and_one_plot(
     assert (tmp_path / "comparison.png").is_file()
     assert "data:image/png" in (tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert (tmp_path / "little-llama-turns-2" / "results.json").is_file()
+
+
+def test_windows_are_compared_by_what_they_recover(llama: Path, tmp_path: Path) -> None:
+    runs = []
+    for window in ("tokens:24", "turns:1"):
+        runs.append(str(tmp_path / window.replace(":", "-")))
+        words = ["--reports", "worth", "--history", window, "--output", runs[-1]]
+        assert main(["bench", "memory", str(llama), *SMALL, *words]) == 0
+
+    assert main(["bench", "compare", *runs, "--output", str(tmp_path / "both")]) == 0
+    page = (tmp_path / "both" / "comparison.html").read_text(encoding="utf-8")
+    assert "nats a token from everything" in page
 
 
 def test_runs_on_other_dialogues_are_not_compared(

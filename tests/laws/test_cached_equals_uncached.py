@@ -15,7 +15,9 @@ from helpers import (
     ARCHITECTURES,
     MAX_SEQ_LEN,
     VOCAB,
+    all_read,
     assert_close,
+    assert_same_memory,
     pad_at_end,
     shared_model,
     some_ids,
@@ -88,8 +90,9 @@ def test_logits_of_a_ragged_cached_batch_equal_those_of_one_pass(name, rows, ste
     model, memory = shared_model(name), some_memory(shared_model(name), range(len(rows)))
     following = [data.draw(st.lists(tokens, min_size=steps, max_size=steps)) for _ in rows]
     padded, lengths = pad_at_end(rows), [len(row) for row in rows]
-    cache = model.decoder.new_cache(len(rows), max(lengths) + steps)
+    memory = all_read(memory)
     reading = model.read_memory(memory)
+    cache = model.decoder.new_cache(len(rows), max(lengths) + steps, reading.past)
     hidden = model.decoder.hidden_states(padded.ids, reading, cache=cache)
     cache.advance_prompt(lengths)
     pieces = [[padded.row(model.decoder.head(hidden), row)] for row in range(len(rows))]
@@ -108,14 +111,15 @@ def test_logits_of_a_ragged_cached_batch_equal_those_of_one_pass(name, rows, ste
 @given(cuts=st.lists(st.integers(1, 5), min_size=1, max_size=4), lengths=st.permutations([4, 2, 4]))
 @torch.no_grad()
 def test_reading_in_chunks_through_the_cache_equals_one_pass(name, cuts, lengths):
-    """Chunks of several tokens behind a filled cache: causal within the chunk, everything before it visible."""
+    """Chunks of several tokens after a filled cache: causal within the chunk, everything before it visible."""
     model, memory = shared_model(name), some_memory(shared_model(name), range(3))
     prompts = [some_ids(1, length, seed=length)[0].tolist() for length in lengths]
     rest = some_ids(3, sum(cuts), seed=9)
     for ragged in (False, True):
         rows = prompts if ragged else [prompt[:2] for prompt in prompts]
         padded = pad_at_end(rows)
-        cache = model.decoder.new_cache(3, padded.ids.shape[1] + sum(cuts))
+        memory = all_read(memory)
+        cache = model.decoder.new_cache(3, padded.ids.shape[1] + sum(cuts), memory.read().past)
         model.decoder.hidden_states(padded.ids, memory, cache=cache)
         cache.advance_prompt([len(row) for row in rows])
         pieces = []
@@ -138,14 +142,14 @@ def test_streaming_equals_batch_equals_a_naive_loop(name, rows, options, limit):
     ids, mask, _ = pad_at_end(rows)
     answers = model.batch_interactions(ids, mask, max_seq_len=limit, seed=30, **options)
     assert answers == [answer for answer, _, _ in expected]
-    assert_close(model.export_stm_state(), MemoryState.join([memory for _, _, memory in expected]).slots)
+    assert_same_memory(model.current.get(), MemoryState.join([memory for _, _, memory in expected]))
 
     model.set_batch_mode(False)
     for row, query in enumerate(rows):
         model.load_stm_state(start.select(row))
         stream = list(model.interact(torch.tensor([query]), max_seq_len=limit, seed=30 + row, **options))
         assert stream == [*expected[row][0], MEMORY_UPDATE_STARTS, MEMORY_UPDATE_DONE]
-        assert_close(model.export_stm_state(), expected[row][2].slots)
+        assert_same_memory(model.current.get(), expected[row][2])
 
 
 @every_architecture
@@ -158,7 +162,7 @@ def test_a_conversation_of_many_turns_equals_the_naive_one(name):
         query = some_ids(1, 3 + turn, seed=turn)
         answer, _, memory = naive_turn(model, query[0].tolist(), memory, turn, MAX_SEQ_LEN, temperature=1.0)
         assert list(model.interact(query, seed=turn))[:-2] == answer
-        assert_close(model.export_stm_state(), memory.slots, 1e-7)
+        assert_same_memory(model.current.get(), memory, 1e-7)
 
 
 def test_a_turn_that_writes_eos_ends_there_and_remembers_it():

@@ -112,6 +112,24 @@ def test_losses_in_small_portions_are_the_same(monkeypatch: pytest.MonkeyPatch) 
     assert [loss.nats for loss in lm.losses(queries, answers)] == pytest.approx([loss.nats for loss in whole])
 
 
+@pytest.mark.parametrize(("answer", "kept"), [("Yes " * 20, None), ("Yes " * 400, 119)])
+def test_a_history_makes_room_for_a_long_answer_and_an_endless_one_is_cut(answer: str, kept: int | None) -> None:
+    """Its tokens are the same under every control, and prompt and answer fit the model's positions."""
+    lm = respondent("turns:1", model=tiny_llama(positions=120))
+    widths = []
+    lm.model.register_forward_pre_hook(
+        lambda module, args, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    lengths = set()
+    for control in lm.controls:
+        lm.reset(2, control)
+        lm.follow(["Hi " * 40, "Hi " * 40], ["Yes " * 20, "No " * 20])
+        lengths.update(len(nats) for nats in lm.token_losses(["Why?", None], [answer, None]))
+
+    assert lengths == {0, kept or len(PlainTemplate(tiny_tokenizer()).answer(answer))}
+    assert max(widths) <= 120
+
+
 @pytest.mark.parametrize(("history", "seen"), [("none", 0), ("turns:1", 1), ("turns:2", 2), ("full", 3)])
 def test_a_window_of_turns_shows_the_last_ones(history: str, seen: int) -> None:
     template = PlainTemplate(tiny_tokenizer())

@@ -16,7 +16,7 @@ from rxlm.mrq_bench.answers import STAMPS, AnswerLog
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, load_data
 from rxlm.mrq_bench.bleu import SIGNATURE, corpus_bleu, sentence_bleu
 from rxlm.mrq_bench.composite import turn_terms
-from rxlm.mrq_bench.protocol import Loss, TurnCost
+from rxlm.mrq_bench.protocol import SumsLosses, TurnCost
 from rxlm.mrq_bench.reports.cost import cost
 from rxlm.mrq_bench.reports.language import language
 from rxlm.mrq_bench.reports.recall import Findings
@@ -26,16 +26,16 @@ TURNS = (1, 2, 8, 64)
 CONFIG = quick(turns=(4, 12), dialogues=6)
 
 
-class Speaker(Oracle):
+class Speaker(SumsLosses, Oracle):
     """An oracle that finds every token of an answer twice as unlikely as the last control, and turns cost seconds."""
 
     def follow(self, queries: Sequence[str | None], answers: Sequence[str | None]) -> None:
         self.turn += 1
 
-    def losses(self, queries: Sequence[str | None], answers: Sequence[str | None]) -> list[Loss]:
+    def token_losses(self, queries: Sequence[str | None], answers: Sequence[str | None]) -> list[Tensor]:
         assert self.turn > 0, "the first turn has nothing to remember"
         surprise = {"none": 2, "shuffled": 4, "empty": 8}[self.control]
-        return [Loss(len(answer or "") * math.log(surprise), len(answer or "")) for answer in answers]
+        return [torch.full((len(answer or ""),), math.log(surprise)).double() for answer in answers]
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         rows = [[text.lower().count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts]

@@ -43,7 +43,7 @@ def test_reader_and_writer_get_their_names_wherever_they_stand(first, today):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_weight_has_one_name_in_each_format(architecture):
     model = shared_model(architecture)
-    for module in (model, model.decoder, model.encoder, model.memory_writer, nn.ModuleDict({"model": model})):
+    for module in (model, *model.children(), nn.ModuleDict({"model": model})):
         names = list(module.state_dict())
         first = [first_weight_name(name) for name in names]
         assert [weight_name(name) for name in first] == names

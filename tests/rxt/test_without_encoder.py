@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import ALPHA_TOKENS, ARCHITECTURES, COMPONENT, DIM, MAX_SEQ_LEN, configuration, randomise, some_ids
+from helpers import ARCHITECTURES, build, configuration, some_ids
 from rxlm.cli import main
 from rxlm.config import ConfigError
-from rxlm.memory.retained.config import RetainedMemoryConfig
 from rxlm.rxt.accounting import parameter_table, update_flops
-from rxlm.rxt.config import DecoderConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining, MemoryAttentionTrainingConfig
@@ -20,17 +18,11 @@ from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.module import MemoryReinforcement
 
-
-def build() -> RxTAlpha:
-    decoder = DecoderConfig.of({**COMPONENT, "num_layers": 2, "reads_memory": False})
-    memory = RetainedMemoryConfig(
-        num_layers=2, dim=DIM, max_seq_len=MAX_SEQ_LEN, num_kv_heads=4, head_dim=4, num_tokens=12, answer_end=(3,)
-    )
-    return randomise(RxTAlpha(decoder, None, memory, ALPHA_TOKENS).double())
+RETAINED = "gqa-biased-retained"
 
 
 def test_there_is_nothing_to_encode_with() -> None:
-    model = build()
+    model = build(RETAINED)
     assert model.encoder is None
     assert not any(name.startswith("encoder") for name in model.state_dict())
     with pytest.raises(
@@ -49,7 +41,7 @@ def test_slots_need_an_encoder() -> None:
 
 @torch.no_grad()
 def test_a_saved_model_is_the_same(tmp_path: Path) -> None:
-    model, ids = build(), some_ids(2, 6)
+    model, ids = build(RETAINED), some_ids(2, 6)
     model.save_pretrained(tmp_path)
     loaded = RxTAlpha.from_pretrained(tmp_path)
     loaded.share_components()
@@ -59,7 +51,7 @@ def test_a_saved_model_is_the_same(tmp_path: Path) -> None:
 
 
 def test_its_parameters_are_those_of_the_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = build()
+    model = build(RETAINED)
     table = parameter_table(model)
     assert list(table) == ["embedding", "decoder", "head", "memory attention", "all"]
     assert table["all"].total == sum(parameter.numel() for parameter in model.parameters())
@@ -80,4 +72,4 @@ def test_its_parameters_are_those_of_the_decoder(tmp_path: Path, capsys: pytest.
 )
 def test_stages_that_train_an_encoder_refuse_it_before_any_work(stage: Callable[[RxTAlpha], Any]) -> None:
     with pytest.raises(ValueError, match=r"This model has no encoder|Stage 3 pulls slots towards a mean"):
-        stage(build())
+        stage(build(RETAINED))

@@ -21,7 +21,15 @@ from rxlm.mrq_bench.report_page import write_report
 from rxlm.mrq_bench.results import RESULTS_FILE, BenchmarkResults, measure, read_results
 from rxlm.mrq_bench.runner import ANSWERS_FILE, ProgressReport, run_identity, stamp_of
 from rxlm.mrq_bench.scoring import audit as audit_scorer
-from rxlm.mrq_bench.tables import DISTANCE_TITLE, distance_table, summary_table
+from rxlm.mrq_bench.tables import (
+    ANSWERED_TITLE,
+    DISTANCE_TITLE,
+    WORTH_TITLE,
+    answered_table,
+    distance_table,
+    summary_table,
+    worth_table,
+)
 
 RUNS = Path("runs/bench")
 SUMMARY_TITLE = "with 95 % intervals"
@@ -39,11 +47,12 @@ def memory(
     output: Path | None = None,
     audit: bool = False,
 ) -> None:
-    """Measure what a model remembers: six reports, a table, plots and a page.
+    """Measure what a model remembers: seven reports, tables, plots and a page.
 
     The model answers dialogues turn by turn, and each answer to a question about an earlier turn is right
     or wrong. Every answer goes to answers.jsonl in the output folder, the figures to results.json, the plots to
-    PNG files and to report.html. When the command is given again, a run goes on where it stopped.
+    PNG files and to report.html. When the command is given again, a run goes on where it stopped. The report on the
+    worth of history has a file of its own, worth.jsonl, and is made where it is named: --reports worth.
 
     Example: rxlm bench memory runs/quickstart --data babi --source babi/train --tasks 1 6
 
@@ -61,8 +70,13 @@ def memory(
     if model is None:
         raise ValueError("Name a model: a folder or a hub id (or --audit, which needs none).")
     results, folder = _run(model, data, measuring, loading, embeddings, output, console)
-    if (distances := distance_table(results)).rows:
-        console.print(rich_table(DISTANCE_TITLE, distances.header, distances.rows))
+    for title, table in {
+        DISTANCE_TITLE: distance_table(results),
+        WORTH_TITLE: worth_table(results),
+        ANSWERED_TITLE: answered_table(results),
+    }.items():
+        if table.rows:
+            console.print(rich_table(title, table.header, table.rows))
     summary = summary_table([results])
     console.print(rich_table(SUMMARY_TITLE, summary.header, summary.rows))
     console.print(f"All figures, answers and plots: {folder}/report.html")

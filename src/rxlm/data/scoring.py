@@ -1,6 +1,7 @@
 """Exact scoring of answers that name a value, and wrong answers to check a scorer with."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from enum import StrEnum
 from functools import lru_cache
@@ -54,6 +55,13 @@ def grade(answer: str, question: Question, competitors: Collection[str]) -> Grad
 def is_same_answer(answer: str, reference: str) -> bool:
     """Return whether two answers have the same words; case and punctuation do not matter: the scoring of bAbI."""
     return normalise(answer) == normalise(reference)
+
+
+def word_f1(answer: str, reference: str) -> float:
+    """Return the F1 of an answer's words against those of a reference, as question answering scores it: 0 to 1."""
+    said, wanted = Counter(normalise(answer).split()), Counter(normalise(reference).split())
+    common = (said & wanted).total()
+    return 2 * common / (said.total() + wanted.total()) if common else 0.0
 
 
 def wrong_answers(turn: Interaction, competitors: Collection[str]) -> list[str]:

@@ -16,7 +16,16 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.generation.streamers import BaseStreamer
 
 from rxlm.mrq_bench.prompts import History, TemplateName, choose_template
-from rxlm.mrq_bench.protocol import Control, Loss, Queries, TurnCost, check_batch, check_control, losses_of
+from rxlm.mrq_bench.protocol import (
+    Control,
+    Queries,
+    SumsLosses,
+    TurnCost,
+    by_dialogue,
+    check_batch,
+    check_control,
+    token_nats,
+)
 from rxlm.rxt.fingerprint import weights_digest
 
 FULL, NONE = History("full"), History("none")
@@ -24,7 +33,7 @@ LOGITS_AT_ONCE = 2**27
 """Losses are computed for so many dialogues at once that there are no more logits than this."""
 
 
-class CausalLMRespondent:
+class CausalLMRespondent(SumsLosses):
     """A causal language model of `transformers` that answers greedily from the conversation so far.
 
     Args:
@@ -106,15 +115,20 @@ class CausalLMRespondent:
                 turns.append((query, answer or ""))
 
     @torch.no_grad()
-    def losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Loss]:
-        """Return the loss of the answers' tokens, without what ends an answer."""
-        prompts = self._prompts(queries, self._control)
-        given = [answer or "" for query, answer in zip(queries, answers, strict=True) if query is not None]
-        turns = list(zip(prompts, map(self.template.answer, given), strict=True))
+    def token_losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Tensor]:
+        """Return the nats of the answers' tokens, without what ends an answer.
+
+        A history makes room for an answer that is longer than `max_answer_tokens`.
+        """
+        turns = [
+            self._with_answer(row, query, answer or "")
+            for row, (query, answer) in enumerate(zip(queries, answers, strict=True))
+            if query is not None
+        ]
         width = max(len(prompt) + len(end) for prompt, end in turns)
         step = max(1, LOGITS_AT_ONCE // (width * self.model.config.vocab_size))
-        rows = iter(loss for start in range(0, len(turns), step) for loss in self._losses(turns[start : start + step]))
-        return [Loss(0.0, 0) if query is None else next(rows) for query in queries]
+        nats = torch.cat([self._nats(turns[start : start + step]) for start in range(0, len(turns), step)])
+        return by_dialogue(nats, [len(end) for _, end in turns], queries)
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -135,7 +149,17 @@ class CausalLMRespondent:
         speed = (num_tokens - 1) / (last - first) if num_tokens > 1 else float("nan")
         return TurnCost(first - clock.times[0], speed, None, _cache_bytes(output.past_key_values))
 
-    def _losses(self, turns: Sequence[tuple[list[int], list[int]]]) -> list[Loss]:
+    def _with_answer(self, row: int, query: str, answer: str) -> tuple[list[int], list[int]]:
+        """Return the ids of the prompt and of the answer, which fit the model's positions together."""
+        end = self.template.answer(answer)
+        if self._limit is None:
+            return self._prompt(row, query, self._control, None), end
+        positions = self._limit + self.max_answer_tokens
+        end = end[: positions - 1]
+        return self._prompt(row, query, self._control, min(self._limit, positions - len(end))), end
+
+    def _nats(self, turns: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+        """Return the nats of the tokens of all answers, one after the other."""
         width = max(len(prompt) + len(end) for prompt, end in turns)
         shape = (len(turns), width)
         # Padded at the end: there it is invisible to a causal model.
@@ -147,7 +171,7 @@ class CausalLMRespondent:
             answered[row, len(prompt) : length] = True
         ids, mask, answered = (tensor.to(self.model.device) for tensor in (ids, mask, answered))
         logits = self.model(input_ids=ids, attention_mask=mask).logits
-        return losses_of(logits[:, :-1][answered[:, 1:]], ids, answered)
+        return token_nats(logits[:, :-1][answered[:, 1:]], ids[answered])
 
     # --- generation ----------------------------------------------------------------------------------------------
 
@@ -179,13 +203,15 @@ class CausalLMRespondent:
         return text.split("\n")[0].strip() if self.template.ends_with_line else text.strip()
 
     def _prompts(self, queries: Queries, control: Control) -> list[list[int]]:
-        prompts, count = [], len(self._turns)
+        return [
+            self._prompt(row, query, control, self._limit) for row, query in enumerate(queries) if query is not None
+        ]
+
+    def _prompt(self, row: int, query: str, control: Control, limit: int | None) -> list[int]:
+        """Return the query after the history that the control gives, in at most `limit` tokens."""
         history = {"empty": NONE, "full-history": FULL}.get(control, self.history)
-        for row, query in enumerate(queries):
-            if query is not None:
-                turns = self._turns[(row + 1) % count if control == "shuffled" else row]
-                prompts.append(history.prompt(self.template, turns, query, self._limit))
-        return prompts
+        turns = self._turns[(row + 1) % len(self._turns) if control == "shuffled" else row]
+        return history.prompt(self.template, turns, query, limit)
 
     def _end_tokens(self) -> list[int]:
         """Return the tokens that end an answer: the model's own, and those with a line's end in them."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rxlm.mrq_bench.figures import Plot, draw_cost, draw_curve, recall_axes
 from rxlm.mrq_bench.results import OWN, BenchmarkResults
 from rxlm.mrq_bench.tables import CONTROL_NAMES, summary_table
+from rxlm.mrq_bench.worth_plot import draw_recovered, recovered_axes
 from rxlm.reporting import plots
 from rxlm.reporting.page import Page
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 PAGE_FILE = "comparison.html"
 PLOT_FILE = "comparison.png"
+CAPTIONS = {
+    "retention": "Exact answers by the distance in turns between a fact and its question, with 95 % intervals; broken: "
+    "the same model from an empty memory.",
+    "cost": "The time to the first token against the turn of the conversation.",
+    "worth": "The share of what the whole history is worth to a model's own weights that its memory recovers.",
+}
 BROKEN = ("dashed", "dotted", "dashdot")
 
 
@@ -51,10 +58,16 @@ def write_comparison(results: Sequence[BenchmarkResults], folder: Path) -> Path:
 
 def comparison_plot(results: Sequence[BenchmarkResults]) -> Plot:
     """Draw recall against distance, each model with its empty memory, and the time to the first token."""
-    titles = {"retention": "exact answers by distance", "cost": "time to the first token (ms)"}
-    shown = [name for name in titles if all(result["reports"].get(name) for result in results)]
+    titles = {
+        "retention": "exact answers by distance",
+        "cost": "time to the first token (ms)",
+        "worth": "recovered share by turn",
+    }
+    shown = [name for name in titles if all(_has(result, name) for result in results)]
     if not shown:
-        raise ValueError("There is nothing to draw: the results have neither retention nor cost in common.")
+        raise ValueError(
+            "There is nothing to draw: the results have neither retention, cost nor recovered shares in common."
+        )
     figure, panels = plots.new_panels([titles[name] for name in shown], width=5.6, height=3.8)
     axes = dict(zip(shown, panels, strict=True))
     for number, result in enumerate(results):
@@ -64,16 +77,23 @@ def comparison_plot(results: Sequence[BenchmarkResults]) -> Plot:
             draw_curve(axes["retention"], curves["none"], name, color)
         if "cost" in axes:
             draw_cost(axes["cost"], result["reports"]["cost"], "first_token_ms", name, color)
+        if "worth" in axes:
+            draw_recovered(axes["worth"], result["reports"]["worth"], "memory", name, color)
+    if "worth" in axes:
+        recovered_axes(axes["worth"], list(results[0]["reports"]["worth"]["by_turn"]))
     if "retention" in axes:
         _draw_empty_memories(axes["retention"], results)
         report = results[0]["reports"]["retention"]
         recall_axes(axes["retention"], [point["distance"] for point in report["curves"]["none"]])
         axes["retention"].axhline(report["chance"], color=plots.GREY, linewidth=1, linestyle="dotted", label="chance")
-    caption = (
-        "Exact answers by the distance in turns between a fact and its question, with 95 % intervals; broken: the same "
-        "model from an empty memory. And the time to the first token against the turn of the conversation."
-    )
-    return Plot("comparison", figure, caption, "Recall by distance and time to the first token by turn.")
+    caption = " ".join(CAPTIONS[name] for name in shown)
+    return Plot("comparison", figure, caption, f"Line plots: {', '.join(titles[name] for name in shown)}.")
+
+
+def _has(result: BenchmarkResults, name: str) -> bool:
+    """Tell whether a report can be drawn; that on the worth of history needs the arm with everything kept."""
+    report = result["reports"].get(name)
+    return bool(report) and (name != "worth" or "everything" in report["arms"])
 
 
 def _draw_empty_memories(axes: "Axes", results: Sequence[BenchmarkResults]) -> None:

@@ -12,8 +12,11 @@ from rxlm.data.fact_kinds import Variety
 from rxlm.mrq_bench.protocol import Control
 
 DataKind = Literal["facts", "babi", "sgd", "jsonl"]
-Report = Literal["retention", "capacity", "updates", "controls", "language", "cost"]
+Report = Literal["retention", "capacity", "updates", "controls", "language", "cost", "worth"]
 ALL_REPORTS: tuple[Report, ...] = get_args(Report)
+USUAL_REPORTS = ALL_REPORTS[:-1]
+WITHOUT_ANSWERS: tuple[Report, ...] = ("cost", "worth")
+"""Reports that need no answers of a dialogue led by the model."""
 
 _ONLY_FOR: dict[str, tuple[DataKind, ...]] = {
     "turns": ("facts",),
@@ -40,8 +43,10 @@ class BenchmarkConfig:
         variety: of the generated dialogues: small (as in the quickstart) or full.
         values: of the generated dialogues: shared with training, or disjoint from it.
         dialogues: dialogues of each set: of each length and number of facts, of each task.
-        controls: what to measure beside the model itself: empty, shuffled, never-updated, full-history.
-        reports: retention, capacity, updates, controls, language, cost.
+        controls: what to measure beside the model itself: empty, shuffled, never-updated, full-history, everything,
+            newest. The report worth measures what the model has of these, named or not.
+        reports: retention, capacity, updates, controls, language, cost; and worth, where it is named: what the history
+            is worth, and how much of it the memory keeps.
         cost_turns: turns of a conversation whose cost is measured.
         seed: of the generated dialogues and of the bootstrap.
         batch_size: dialogues answered at once.
@@ -57,7 +62,7 @@ class BenchmarkConfig:
     values: Values = "shared"
     dialogues: int = 100
     controls: tuple[Control, ...] = ("empty", "shuffled")
-    reports: tuple[Report, ...] = ALL_REPORTS
+    reports: tuple[Report, ...] = USUAL_REPORTS
     cost_turns: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     seed: int = 0
     batch_size: int = 100
@@ -85,6 +90,11 @@ class BenchmarkConfig:
     def all_controls(self) -> tuple[Control, ...]:
         """The model itself ("none") first, then the controls."""
         return tuple(dict.fromkeys(("none", *self.controls)))
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether the model is to lead the dialogues: all reports but `WITHOUT_ANSWERS` are made of its answers."""
+        return not set(self.reports) <= set(WITHOUT_ANSWERS)
 
 
 def digest(values: Any) -> str:

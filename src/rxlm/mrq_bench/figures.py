@@ -8,6 +8,7 @@ import numpy as np
 from rxlm.mrq_bench.half_life import curve_at
 from rxlm.mrq_bench.results import BenchmarkResults
 from rxlm.mrq_bench.tables import CONTROL_NAMES, half_life
+from rxlm.mrq_bench.worth_plot import draw_worth
 from rxlm.reporting import plots
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def plots_of(results: BenchmarkResults) -> Iterator[Plot]:
         "controls": (_controls,),
         "language": (_language,),
         "cost": (_cost,),
+        "worth": (_worth,),
     }
     for name, functions in drawings.items():
         if reports.get(name):
@@ -245,6 +247,10 @@ def _cost(report: Mapping[str, Any]) -> Plot:
         "intervals. Level lines: a turn costs the same however long the conversation is."
     )
     return Plot("cost", figure, caption, "Time to first token, speed, update time and bytes against the turn.")
+
+
+def _worth(report: Mapping[str, Any]) -> Plot:
+    return Plot("worth", *draw_worth(report))
 
 
 def draw_cost(axes: "Axes", report: Mapping[str, Any], name: str, label: str | None, color: str) -> None:

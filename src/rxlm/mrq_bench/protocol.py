@@ -5,22 +5,27 @@ Shapes: B dialogues in the batch, D embedding dimension.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
-Control = Literal["none", "empty", "shuffled", "never-updated", "full-history"]
+Control = Literal["none", "empty", "shuffled", "never-updated", "full-history", "everything", "newest"]
 """What a dialogue is answered from.
 
 none: from what was said in it, the model's own answers included: no control at all. empty: from nothing, as if each
 turn were the first one. shuffled: from what was said in another dialogue of the batch. never-updated: from the memory
 that the conversation began with (it differs from "empty" for initial memories that are drawn at random).
 full-history: from the whole dialogue, for a model that is otherwise given a part.
+everything: from the whole dialogue, kept by the same weights in a memory that never fills up.
+newest: from the newest tokens alone, as many as the memory keeps, by the same weights.
 """
 
 WITHOUT_HISTORY: tuple[Control, ...] = ("empty", "never-updated")
 """Controls under which an answer depends on its query alone: turns that ask nothing can be left out."""
+
+TOKENS_AT_ONCE = 512
+"""Tokens whose probabilities are computed at once."""
 
 Queries = Sequence[str | None]
 """One query a dialogue; None if nothing is said, for example because the dialogue is over."""
@@ -53,6 +58,11 @@ class Loss:
     nats: float
     tokens: int
 
+    @classmethod
+    def of(cls, nats: Tensor) -> Self:
+        """Sum the nats of each token."""
+        return cls(float(nats.sum()), len(nats))
+
 
 class TurnCost(NamedTuple):
     """What one turn cost.
@@ -76,8 +86,15 @@ class LanguageRespondent(Respondent, Protocol):
     def follow(self, queries: Queries, answers: Sequence[str | None]) -> None:
         """Remember a turn as if these answers had been given."""
 
+    def token_losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Tensor]:
+        """Return the nats of each token of these answers to the next queries, (tokens,) double, on the CPU.
+
+        One tensor a dialogue, empty where nothing is said; nothing is remembered. An answer has the same tokens under
+        every control.
+        """
+
     def losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Loss]:
-        """Return the loss of these answers to the next queries, a dialogue each; nothing is remembered."""
+        """Return the sums of `token_losses`; `SumsLosses` does that."""
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Return the mean of the token embeddings of each text, (len(texts), D); zeros for an empty one."""
@@ -86,18 +103,31 @@ class LanguageRespondent(Respondent, Protocol):
         """Answer one query, of a batch of one, with `num_tokens` tokens against the clock; nothing is remembered."""
 
 
-def losses_of(logits: Tensor, ids: Tensor, answered: Tensor) -> list[Loss]:
-    """Sum the loss of the answers' tokens by row.
+class SumsLosses:
+    """Gives a respondent that knows `token_losses` its `losses`."""
 
-    Args:
-        logits: of the token before each answered one, (N, V), in order.
-        ids: token ids (B, T).
-        answered: True at the N tokens of the answers, (B, T).
+    def token_losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Tensor]:
+        """Return the nats of each token; see `LanguageRespondent`."""
+        raise NotImplementedError
+
+    def losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Loss]:
+        """Return the loss of these answers to the next queries, a dialogue each; nothing is remembered."""
+        return [Loss.of(nats) for nats in self.token_losses(queries, answers)]
+
+
+def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the negative log-likelihood of each target in nats, (N,) double, of logits (N, V).
+
+    Some tokens at a time: in double precision the logits of all answers of a batch would fill the machine.
     """
-    found = torch.log_softmax(logits.double(), -1).gather(1, ids[answered][:, None])[:, 0]
-    nats = torch.zeros(ids.shape[0], dtype=torch.double, device=ids.device)
-    nats.index_add_(0, answered.nonzero()[:, 0], -found)
-    return [Loss(*row) for row in zip(nats.tolist(), answered.sum(1).tolist(), strict=True)]
+    parts = zip(logits.split(TOKENS_AT_ONCE), targets.split(TOKENS_AT_ONCE), strict=True)
+    return torch.cat([-torch.log_softmax(part.double(), -1).gather(1, wanted[:, None])[:, 0] for part, wanted in parts])
+
+
+def by_dialogue(nats: Tensor, lengths: Sequence[int], queries: Queries) -> list[Tensor]:
+    """Divide nats (N,) by the lengths of the answers that are given; a dialogue in which nothing is said has none."""
+    answers = iter(nats.cpu().split(list(lengths)))
+    return [nats.new_zeros(0, device="cpu") if query is None else next(answers) for query in queries]
 
 
 def check_control(control: Control, respondent: Respondent) -> None:

@@ -15,6 +15,9 @@ FINE_DISTANCES: tuple[Range, ...] = (
 )  # fmt: skip
 """Distances in turns for curves."""
 
+TURN_RANGES: tuple[Range, ...] = ((2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 128), (129, 10**9))
+"""Numbers of turns, from 1, after the first."""
+
 FACT_RANGES: tuple[Range, ...] = (*((n, n) for n in range(1, 9)), (9, 12), (13, 16), (17, 24), (25, 10**9))
 """Numbers of facts held."""
 

@@ -25,14 +25,24 @@ def replies_of(respondent: Respondent, dialogues: Sequence[Dialogue], control: C
     check_control(control, respondent)
     respondent.reset(len(dialogues), control)
     for number in range(max(map(len, dialogues))):
-        turns = [dialogue.turns[number] if number < len(dialogue) else None for dialogue in dialogues]
+        turns = turns_at(dialogues, number)
         if control in WITHOUT_HISTORY:
             turns = [turn if turn and turn.question else None for turn in turns]
         if any(turns):
-            answers = respondent.respond([turn.query if turn else None for turn in turns])
+            answers = respondent.respond(texts_of(turns)[0])
             for row, (turn, answer) in enumerate(zip(turns, answers, strict=True)):
                 if turn:
                     yield Reply(row, number, turn, answer)
+
+
+def turns_at(dialogues: Sequence[Dialogue], number: int) -> list[Interaction | None]:
+    """Return the turn of this number of each dialogue, None where the dialogue is over."""
+    return [dialogue.turns[number] if number < len(dialogue) else None for dialogue in dialogues]
+
+
+def texts_of(turns: Sequence[Interaction | None]) -> tuple[list[str | None], list[str | None]]:
+    """Return the queries and the answers of turns, as a respondent takes them."""
+    return [turn.query if turn else None for turn in turns], [turn.answer if turn else None for turn in turns]
 
 
 def batches_of(count: int, batch_size: int) -> list[range]:

@@ -8,7 +8,15 @@ from typing import Any
 from rxlm.mrq_bench.answers import Answer
 from rxlm.mrq_bench.figures import plots_of
 from rxlm.mrq_bench.results import BenchmarkResults
-from rxlm.mrq_bench.tables import DISTANCE_TITLE, distance_table, summary_table
+from rxlm.mrq_bench.tables import (
+    ANSWERED_TITLE,
+    DISTANCE_TITLE,
+    WORTH_TITLE,
+    answered_table,
+    distance_table,
+    summary_table,
+    worth_table,
+)
 from rxlm.reporting.page import Page
 from rxlm.reporting.plots import save_png
 
@@ -22,6 +30,7 @@ HEADINGS = {
     "controls": "Controls",
     "language": "Language",
     "cost": "Cost of a turn",
+    "worth": "Worth of history",
 }
 
 
@@ -51,9 +60,14 @@ def write_report(results: BenchmarkResults, answers: Sequence[Answer], folder: P
         page.figure(plot.figure, plot.caption, plot.alt)
         if name == "language":
             page.text(_about_language(results["reports"]["language"]))
-    page.heading("Some answers")
-    header = ["turn", "query", "answer", "expected", "distance", "grade"]
-    page.table(header, [_row(answer) for answer in _sample(answers)], caption="spread over the run's questions")
+        if name == "worth":
+            page.table(*worth_table(results), caption=WORTH_TITLE)
+            if (answered := answered_table(results)).rows:
+                page.table(*answered, caption=ANSWERED_TITLE)
+    if sample := _sample(answers):
+        page.heading("Some answers")
+        header = ["turn", "query", "answer", "expected", "distance", "grade"]
+        page.table(header, [_row(answer) for answer in sample], caption="spread over the run's questions")
     page.heading("How it was measured")
     known = {"rxlm": results["rxlm"], **results["run"]}
     page.text("; ".join(f"{name} {value}" for name, value in known.items()))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rxlm import __version__
 from rxlm.files import write_atomically
+from rxlm.mrq_bench.arms import ARM_NAMES
 from rxlm.mrq_bench.benchmark_data import BenchmarkData
 from rxlm.mrq_bench.config import ALL_REPORTS, BenchmarkConfig, Report
 from rxlm.mrq_bench.protocol import LanguageRespondent
@@ -17,6 +18,7 @@ from rxlm.mrq_bench.reports.language import language
 from rxlm.mrq_bench.reports.recall import Findings
 from rxlm.mrq_bench.reports.retention import retention
 from rxlm.mrq_bench.reports.updates import updates
+from rxlm.mrq_bench.reports.worth import WORTH_FILE, worth
 from rxlm.mrq_bench.runner import ProgressReport, answer_all, run_identity, stamp_of
 
 RESULTS_FILE = "results.json"
@@ -48,7 +50,7 @@ def measure(
     """
     log = answer_all(respondent, data, config, folder, progress=progress)
     identity = run_identity(respondent, data, config)
-    questions = sum(answer.question is not None for answer in log.of("none"))
+    questions = sum(turn.question is not None for dialogue in data.dialogues for turn in dialogue.turns)
     reports: dict[str, Any] = {}
     results: dict[str, Any] = {
         "format": FORMAT,
@@ -60,7 +62,8 @@ def measure(
         "queries cut": sum(respondent.cuts(turn.query) for dialogue in data.dialogues for turn in dialogue.turns),
         "reports": reports,
     }
-    report = _Reports(respondent, Findings.of(log, data, config.seed), config, embedder or (OWN, respondent))
+    findings = Findings.of(log, data, config.seed)
+    report = _Reports(respondent, findings, config, embedder or (OWN, respondent), folder, progress)
     earlier = _earlier_reports(folder, results)
     for wanted in ALL_REPORTS:
         if wanted in config.reports:
@@ -97,6 +100,8 @@ class _Reports(NamedTuple):
     findings: Findings
     config: BenchmarkConfig
     embedder: tuple[str, LanguageRespondent]
+    folder: Path
+    progress: ProgressReport
 
     def make(self, name: Report) -> dict[str, Any] | None:
         """Return a report as plain values; None where the data have nothing for it."""
@@ -104,6 +109,8 @@ class _Reports(NamedTuple):
             return language(self.findings, self.respondent, self.embedder, self.config.batch_size)
         if name == "cost":
             return cost(self.respondent, self.findings.data, self.config.seed, self.config.cost_turns)
+        if name == "worth":
+            return self._worth()
         if not self.findings.told():
             return None
         controls_asked = self.config.all_controls
@@ -114,3 +121,14 @@ class _Reports(NamedTuple):
             "controls": lambda: controls(self.findings, controls_asked),
         }
         return reports[name]()
+
+    def _worth(self) -> dict[str, Any] | None:
+        return worth(
+            self.findings.data,
+            self.findings.bootstrap,
+            self.respondent,
+            self.config.batch_size,
+            file=self.folder / WORTH_FILE,
+            stamp=self.findings.log.stamp,
+            progress=lambda done, total, arm: self.progress(done, total, f"worth of history: {ARM_NAMES[arm]}"),
+        )

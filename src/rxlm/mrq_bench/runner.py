@@ -49,15 +49,17 @@ def answer_all(
     """Ask a model everything that a configuration says, and return its answers.
 
     They go to `answers.jsonl` in the folder as they come, beside `run.json`, the whole configuration. Started again
-    with the same configuration the run goes on where it was; controls may be added. ValueError where the folder holds
-    a run of another configuration, or the model cannot answer under a control.
+    with the same configuration the run goes on where it was; controls may be added. Nothing is asked where no report
+    needs it. ValueError where the folder holds a run of another configuration, or the model cannot answer under a
+    control.
     """
     for control in config.all_controls:
         check_control(control, respondent)
     identity = run_identity(respondent, data, config)
     _keep_identity(folder, identity)
     log = AnswerLog(folder / ANSWERS_FILE, stamp_of(identity))
-    jobs = list(_jobs(data, config))
+    log.path.touch()
+    jobs = list(_jobs(data, config)) if config.needs_answers else []
     total, done = sum(len(job.rows) for job in jobs), 0
     for job in jobs:
         label = job.group.name + ("" if job.control == "none" else f", {job.control}")

@@ -16,14 +16,24 @@ from rxlm.data.padding import padded
 from rxlm.data.templates import fit_turn, query_ids
 from rxlm.data.tokenizer import encode_text
 from rxlm.memory import MemoryState
-from rxlm.mrq_bench.protocol import Control, Loss, Queries, TurnCost, check_batch, check_control, losses_of
+from rxlm.mrq_bench.protocol import (
+    TOKENS_AT_ONCE,
+    Control,
+    Queries,
+    SumsLosses,
+    TurnCost,
+    by_dialogue,
+    check_batch,
+    check_control,
+    token_nats,
+)
 from rxlm.rxt.fingerprint import fingerprint
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import GREEDY
 from rxlm.rxt.turn_engine import Opening, Query, RunningTurn, TurnEngine, write_turns
 
 
-class RxTRespondent:
+class RxTRespondent(SumsLosses):
     """A Reactive Transformer that answers greedily, without thinking first.
 
     A query that is too long for the model loses its beginning; see `TurnEngine.prepare`.
@@ -83,8 +93,8 @@ class RxTRespondent:
         self._update(_present(queries), [[*start, *end, self.tokens.eos_token_id] for start, end in turns])
 
     @torch.no_grad()
-    def losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Loss]:
-        """Return the loss of the answers' tokens, [EOS] left out, from the memory that the control gives."""
+    def token_losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Tensor]:
+        """Return the nats of the answers' tokens, [EOS] left out, from the memory that the control gives."""
         turns = self._turns(queries, answers)
         rows = [start + end for start, end in turns]
         ids, mask = padded(rows, self.tokens.pad_token_id, device=self.model.device)
@@ -92,9 +102,10 @@ class RxTRespondent:
         for row, (start, end) in enumerate(turns):
             answered[row, len(start) : len(start) + len(end)] = True
         hidden = self.model.decoder.hidden_states(ids, self._memory_for(_present(queries)), mask)
-        logits = self.model.decoder.head(hidden[:, :-1][answered[:, 1:]])
-        losses = iter(losses_of(logits, ids, answered))
-        return [Loss(0.0, 0) if query is None else next(losses) for query in queries]
+        states, targets = hidden[:, :-1][answered[:, 1:]], ids[answered]
+        parts = zip(states.split(TOKENS_AT_ONCE), targets.split(TOKENS_AT_ONCE), strict=True)
+        nats = torch.cat([token_nats(self.model.decoder.head(part), wanted) for part, wanted in parts])
+        return by_dialogue(nats, [len(end) for _, end in turns], queries)
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:

@@ -74,6 +74,23 @@ class Bootstrap:
         value = float(point[0] / point[1])
         return Estimate(value, *self._interval(self._resampled(sums), sums, value), round(point[1]))
 
+    def quotient(self, values: Sequence[tuple[Hashable, float, float]], count: int) -> Estimate | None:
+        """Return the sum of the first numbers over the sum of the second, of amounts of any size and sign.
+
+        None where the second sum may be 0 or less: where it is, or the lower end of its own interval. A quotient of
+        sums is no share of answers: it may lie below 0 and above 1, and its ends are always percentiles.
+
+        Args:
+            values: a dialogue and two numbers of it.
+            count: the number of things that the sums are of.
+        """
+        sums = self._sums(values)
+        over, under = sums.sum(0)
+        is_drawn = self.weights @ (sums[:, 1] != 0) > 0
+        if under <= 0 or percentiles((self.weights @ sums[:, 1])[is_drawn])[0] <= 0:
+            return None
+        return Estimate(float(over / under), *percentiles(self._resampled(sums)), count)
+
     def difference(self, first: Values, second: Values) -> Estimate | None:
         """Return the mean of the first values minus that of the second, over the same resamples of dialogues."""
         means = self.mean(first), self.mean(second)

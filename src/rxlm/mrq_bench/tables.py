@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rxlm.mrq_bench.arms import ARM_NAMES, Arm
 from rxlm.mrq_bench.results import BenchmarkResults
 
 CONTROL_NAMES = {
@@ -11,10 +12,24 @@ CONTROL_NAMES = {
     "shuffled": "another dialogue's memory",
     "never-updated": "memory never updated",
     "full-history": "full history",
+    "everything": "everything kept",
+    "newest": "newest tokens only",
 }
 """Controls in words; for a stateless model "memory" is its history."""
 
 DISTANCE_TITLE = "exact recall by distance in turns, in %, ± half of the 95 % interval"
+
+
+RECOVERED = {
+    "memory": "recovered by memory",
+    "newest": "recovered by newest",
+    "difference": "difference of the two",
+}
+"""Shares of what the history is worth, in words."""
+
+WORTH_TITLE = "worth of history: recovered shares, and nats a token of the reference answers after the first turn"
+
+ANSWERED_TITLE = "answers to questions at the end of what was told; known: those that everything kept answers"
 
 
 class Table(NamedTuple):
@@ -42,6 +57,50 @@ def summary_table(results: Sequence[BenchmarkResults]) -> Table:
     return Table(["", *(str(result["name"]) for result in results)], rows)
 
 
+def worth_table(results: BenchmarkResults) -> Table:
+    """Return recovered shares and nats a token in each arm (columns) of parts of the reference answers (rows)."""
+    report = results["reports"].get("worth")
+    if report is None:
+        return Table([], [])
+    named = {
+        "all": report["all"],
+        "where history matters": report["matters"],
+        **{f"turn {name}": part for name, part in report["by_turn"].items()},
+        "questions": report["questions"],
+        **{f"distance {name}": part for name, part in report["by_distance"].items()},
+        **report["by_set"],
+    }
+    parts = {name: part for name, part in named.items() if part}
+    arms = [arm for arm in ARM_NAMES if arm in report["arms"]]
+    shares = [name for name in RECOVERED if any(name in (part["recovered"] or ()) for part in parts.values())]
+    header = ["answers", "tokens", *(RECOVERED[name] for name in shares), *(ARM_NAMES[arm] for arm in arms)]
+    rows = [
+        [
+            name,
+            f"{part['tokens']:,}",
+            *(_whole_percent((part["recovered"] or {}).get(share)) for share in shares),
+            *(f"{part['nats'][arm]['value']:.3f}" for arm in arms),
+        ]
+        for name, part in parts.items()
+    ]
+    return Table(header, rows)
+
+
+def answered_table(results: BenchmarkResults) -> Table:
+    """Return F1 and exact answers by arm (rows) to questions at the end of what was told."""
+    report = (results["reports"].get("worth") or {}).get("answers")
+    if report is None:
+        return Table([], [])
+    parts = {name: part for name, part in report.items() if part}
+    arms = [arm for arm in ARM_NAMES if arm in report["all"]]
+    header = ["answers from", *(f"{score}, {name}" for name in parts for score in ("F1", "exact"))]
+    rows = [
+        [ARM_NAMES[arm], *(percent(part[arm][score]) for part in parts.values() for score in ("f1", "exact"))]
+        for arm in arms
+    ]
+    return Table(header, rows)
+
+
 def percent(estimate: Mapping[str, Any] | None) -> str:
     """Return "85.3 % (83.7 to 86.9)"."""
     if estimate is None:
@@ -55,6 +114,13 @@ def number(estimate: Mapping[str, Any] | None) -> str:
         return ""
     value, low, high = (_short(estimate[name]) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
+
+
+def nats(estimate: Mapping[str, Any] | None) -> str:
+    """Return "0.312 (0.251 to 0.370)"."""
+    if estimate is None:
+        return ""
+    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
 
 
 def byte_count(count: float) -> str:
@@ -81,6 +147,12 @@ def _points(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None:
         return ""
     return f"{100 * estimate['value']:+.1f} points ({100 * estimate['low']:+.1f} to {100 * estimate['high']:+.1f})"
+
+
+def _whole_percent(estimate: Mapping[str, Any] | None) -> str:
+    if estimate is None:
+        return ""
+    return f"{100 * estimate['value']:.0f} % ({100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
 
 
 def _share_of(estimate: Mapping[str, Any] | None) -> str:
@@ -113,6 +185,15 @@ def _perplexity_with(control: str) -> Figure:
     path = ("language", "perplexity", control, "perplexity of answers to questions")
     memory = "own memory" if control == "none" else CONTROL_NAMES[control]
     return f"question perplexity, {memory}", lambda reports: number(_at(reports, *path))
+
+
+def _nats_from(arm: Arm) -> Figure:
+    return f"nats a token from {ARM_NAMES[arm]}", lambda reports: nats(_at(reports, "worth", "all", "nats", arm))
+
+
+def _recovered_by(name: str) -> Figure:
+    path = ("worth", "all", "recovered", name)
+    return f"worth of history: {RECOVERED[name]}", lambda reports: percent(_at(reports, *path))
 
 
 def _chance(reports: Mapping[str, Any]) -> str:
@@ -163,6 +244,11 @@ FIGURES: Sequence[Figure] = (
         lambda r: number(_at(r, "language", "perplexity", "none", "bits per character")),
     ),
     ("composite score, 0 to 10", _composite),
+    *(_nats_from(arm) for arm in ARM_NAMES),
+    ("nats a token saved over another's memory", lambda reports: nats(_at(reports, "worth", "all", "own"))),
+    ("nats a token saved over the newest tokens", lambda reports: nats(_at(reports, "worth", "all", "over_newest"))),
+    *(_recovered_by(name) for name in RECOVERED),
+    ("recovered by memory where history matters", lambda r: percent(_at(r, "worth", "matters", "recovered", "memory"))),
     ("first token, turn 1 to 64", _first_and_last("first_token_ms", "ms")),
     ("speed, turn 1 to 64", _first_and_last("tokens_per_second", "tokens/s")),
     ("memory update, turn 1 to 64", _first_and_last("update_ms", "ms")),

@@ -169,19 +169,25 @@ class RxTDecoder(HubModule):
         window = self.config.sliding_window
         return positions, segment_mask(segments, positions, causal=True, sliding_window=window)
 
-    def new_cache(self, batch_size: int, capacity: int | None = None) -> KeyValueCache:
-        """Return an empty key/value cache for `batch_size` rows of up to `capacity` tokens (max_seq_len when None)."""
+    def new_cache(self, batch_size: int, capacity: int | None = None, past: Past | None = None) -> KeyValueCache:
+        """Return a key/value cache for `batch_size` rows of up to `capacity` tokens (max_seq_len when None).
+
+        With `past` the rows begin with what their memories keep, besides these tokens.
+        """
         weight = self.embedding.weight
-        return KeyValueCache(
+        cache = KeyValueCache(
             len(self.layers),
             batch_size,
             self.config.attention_heads[1],
             self.config.width_of_head,
-            capacity or self.config.max_seq_len,
+            (capacity or self.config.max_seq_len) + (0 if past is None else past.num_places),
             dtype=weight.dtype,
             device=weight.device,
             has_scores=self.config.retention_gate is not None,
         )
+        if past is not None:
+            cache.begin(past.rotated(self.rope, self.config.max_age))
+        return cache
 
     def stored_ties(self) -> Mapping[str, str]:
         """Second names of shared weights."""

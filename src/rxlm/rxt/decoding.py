@@ -171,15 +171,15 @@ class DecodingState:
     ) -> None:
         """Read prompts (n, T), all rows of the table at once or some into their places, after what a memory keeps."""
         whole = len(rows) == self.num_rows
+        cache = self.cache if whole else self.decoder.new_cache(len(rows), prompt.ids.shape[1], past)
         kept = 0 if past is None else past.num_places + past.unread.shape[1]
-        cache = self.cache if whole else self.decoder.new_cache(len(rows), kept + prompt.ids.shape[1])
         # Inference mode spares the bookkeeping that gradients need; tokens are made outside of it, for a caller may
         # train on them.
         self.cache.reserve(kept + self.capacity)
         with torch.inference_mode():
             if whole:
                 cache.reset()
-            if past is not None:
+            if whole and past is not None:
                 cache.begin(past)
             states = self.decoder.hidden_states(prompt.ids, reading, cache=cache)
             ends = torch.tensor(prompt.lengths, device=self.device) - 1

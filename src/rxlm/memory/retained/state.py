@@ -78,15 +78,20 @@ class RetainedState(MemoryState):
     def select(self, rows: int | Sequence[int]) -> Self:
         """Return the memories of some conversations, in the order given; a single number keeps the batch axis."""
         index = [rows] if isinstance(rows, int) else list(rows)
-        tensors = self.tensors().items()
-        return type(self)(**{name: own[:, index] if name in _BY_PLACE else own[index] for name, own in tensors})
+        places = int(self.filled[index].max()) if index else 0
+        return type(self)(
+            **{
+                name: own[:, index, :, :places] if name in _BY_PLACE else own[index]
+                for name, own in self.tensors().items()
+            }
+        )
 
     @classmethod
     def concatenate(cls, states: Sequence[Any]) -> Self:
         """Put several batches of conversations, which are of one form, into one batch, in order."""
         places = max(state.num_places for state in states)
         parts = [state._with_places(places).tensors() for state in states]
-        return cls(**{name: torch.cat([part[name] for part in parts], name in _BY_PLACE) for name in parts[0]})
+        return cls(**{name: torch.cat([part[name] for part in parts], int(name in _BY_PLACE)) for name in parts[0]})
 
     def where(self, chosen: Tensor, other: Self) -> Self:
         """Return this memory for the conversations where `chosen` (B,) is True, and `other` elsewhere."""
@@ -104,6 +109,11 @@ class RetainedState(MemoryState):
     def num_places(self) -> int:
         """Places P."""
         return self.keys.shape[3]
+
+    @property
+    def filled(self) -> Tensor:
+        """Places that are taken in some layer and head, (B,): they stand first."""
+        return self.num_kept.amax(dim=(0, 2))
 
     @property
     def num_kept(self) -> Tensor:

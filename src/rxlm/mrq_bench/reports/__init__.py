@@ -1,1 +1,1 @@
-"""The six reports: what the answers, the probabilities and the clock say about a model."""
+"""The seven reports: what the answers, the probabilities and the clock say about a model."""

@@ -13,7 +13,7 @@ from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
 from rxlm.mrq_bench.bleu import SIGNATURE, corpus_bleu, sentence_bleu
 from rxlm.mrq_bench.composite import TURNS_AFTER_THE_FIRST, Embed, Terms, turn_terms
 from rxlm.mrq_bench.protocol import Control, LanguageRespondent
-from rxlm.mrq_bench.replies import batches_of
+from rxlm.mrq_bench.replies import batches_of, texts_of, turns_at
 from rxlm.mrq_bench.reports.recall import Findings, dialogue_of, plain
 
 MEMORIES: tuple[Control, ...] = ("none", "empty", "shuffled")
@@ -88,9 +88,8 @@ def _perplexity(
         dialogues = [group.dialogues[row] for row in rows]
         respondent.reset(len(dialogues), control)
         for number in range(max(map(len, dialogues))):
-            turns = [dialogue.turns[number] if number < len(dialogue) else None for dialogue in dialogues]
-            queries = [turn.query if turn else None for turn in turns]
-            answers = [turn.answer if turn else None for turn in turns]
+            turns = turns_at(dialogues, number)
+            queries, answers = texts_of(turns)
             if number:
                 losses = respondent.losses(queries, answers)
                 for row, turn, loss in zip(rows, turns, losses, strict=True):
