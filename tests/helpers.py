@@ -102,14 +102,11 @@ ARCHITECTURES = {
         memory={"num_kv_heads": 2},
         retains=True,
     ),
-    "mqa-qknorm-retained-by-layer": Architecture(
-        shared={"num_kv_heads": 1, "qk_norm": True},
-        decoder={"retention_gate": RetentionGateConfig(hidden_dim=5, per_head=False)},
-        memory={"num_kv_heads": 1, "newest_share": 0.0},
-        retains=True,
-    ),
 }  # fmt: skip
 """Together: all memory variants, all gates, kept tokens, dense and expert layers, every kind of head count."""
+
+WITH_SLOTS = [name for name, architecture in ARCHITECTURES.items() if not architecture.retains]
+"""Those whose memory has slots."""
 
 
 def configuration(architecture: Architecture, tokens: RxTAlphaTokenizerConfig = ALPHA_TOKENS) -> dict[str, Any]:
@@ -181,6 +178,7 @@ def some_memory(model: RxTAlpha, seeds: Sequence[int]) -> MemoryState:
     return SlotState(torch.stack(rows, dim=1).to(model.dtype))
 
 
+@cache
 @torch.no_grad()
 def _after_turns(model: RxTAlpha, seed: int) -> MemoryState:
     """Return the memory after up to three turns, so that some are full and some are not."""

@@ -180,7 +180,7 @@ def test_sparse_query_attention_with_all_heads_equals_multi_head_attention(query
 
 
 def test_the_architectures_of_these_tests_cover_every_variant_gate_and_way_to_write():
-    memories = [architecture.memory for architecture in ARCHITECTURES.values()]
+    memories = [architecture.memory for architecture in ARCHITECTURES.values() if not architecture.retains]
     assert {memory["variant"] for memory in memories} == set(VARIANTS)
     assert {memory["gate"] for memory in memories if "gate" in memory} == set(GATES)
     assert {memory.get("write", "attention") for memory in memories} == set(get_args(WriteKind))

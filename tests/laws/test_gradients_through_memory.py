@@ -7,7 +7,7 @@ of the embeddings of its tokens tells whether the gradient came that far.
 import pytest
 import torch
 
-from helpers import ARCHITECTURES, build, shared_model, some_memory
+from helpers import WITH_SLOTS, build, shared_model, some_memory
 from rxlm.memory import SlotState
 
 TURNS = 5
@@ -34,18 +34,18 @@ def reached_turns(name: str, detach_before: int | None = None) -> list[bool]:
     return [bool(gradient[turn_tokens(turn)].abs().sum() > 0) for turn in range(TURNS)]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", WITH_SLOTS)
 def test_a_gradient_reaches_every_turn_of_the_unroll(name):
     assert reached_turns(name) == [True] * TURNS
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", WITH_SLOTS)
 @pytest.mark.parametrize("turns_back", [1, 3])
 def test_a_gradient_does_not_pass_a_detached_memory(name, turns_back):
     assert reached_turns(name, TURNS - turns_back) == [False] * (TURNS - turns_back) + [True] * turns_back
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", WITH_SLOTS)
 def test_all_weights_that_take_part_in_a_turn_learn(name):
     """Nothing is cut off: after one update every parameter of the model has a gradient that is a number."""
     model = build(name).train()

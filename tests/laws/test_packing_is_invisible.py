@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helpers import ARCHITECTURES, assert_close, build, shared_model, some_ids, some_memory, tokens
+from helpers import WITH_SLOTS, assert_close, build, shared_model, some_ids, some_memory, tokens
 from rxlm.data.packing import PackedBatch
 from rxlm.memory import MemoryReading, SlotState
 from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.moe import Routing
 from rxlm.training.joint import JointConfig, JointLanguageModelling, MaskedBatch
 
-every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
-trainable = pytest.mark.parametrize("name", [name for name in ARCHITECTURES if "encoder-reads-memory" not in name])
+every_architecture = pytest.mark.parametrize("name", WITH_SLOTS)
+trainable = pytest.mark.parametrize("name", [name for name in WITH_SLOTS if "encoder-reads-memory" not in name])
 
 document = st.lists(tokens, min_size=1, max_size=7)
 packed_rows = st.lists(st.lists(document, min_size=1, max_size=3), min_size=1, max_size=3)

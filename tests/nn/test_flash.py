@@ -135,7 +135,7 @@ def test_calls_with_a_mask_take_pytorchs_attention(working_flash):
 
 @pytest.mark.parametrize("name", ["mha-simple-content", "gqa-window-self-elementwise", "mqa-moe-grouped-static"])
 def test_a_model_on_flash_answers_and_remembers_like_one_without(working_flash, name):
-    _, shared, decoder, encoder, memory = ARCHITECTURES[name]
+    _, shared, decoder, encoder, memory, _ = ARCHITECTURES[name]
     backend = {"attention_backend": "flash"}
     fast = Architecture(ARCHITECTURES[name].num_layers, shared | backend, decoder, encoder, memory | backend)
     plain, model = build(name), RxTAlpha(**configuration(fast)).double().eval()

@@ -27,7 +27,7 @@ def test_a_row_gets_back_its_own_tokens_in_order(lengths, cuts):
         keys, values = some_tokens(width)
         visible = cache.visible(width)
         for layer in range(2):
-            stored_keys, stored_values = cache.append(layer, keys + layer, values + layer)
+            stored_keys, stored_values, _ = cache.append(layer, keys + layer, values + layer)
         counts = lengths if number == 0 else [width] * ROWS
         for row in range(ROWS):
             before = len(expected[row])
@@ -106,7 +106,7 @@ def test_storage_is_given_once():
     cache = new_cache()
     storage = (cache.keys.data_ptr(), cache.values.data_ptr())
     for _ in range(cache.capacity):
-        keys, _ = cache.append(0, *some_tokens(1))
+        keys = cache.append(0, *some_tokens(1)).keys
         cache.advance(1)
         assert keys.data_ptr() == storage[0]
     assert (cache.keys.data_ptr(), cache.values.data_ptr()) == storage

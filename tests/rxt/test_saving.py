@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers import ARCHITECTURES, build, configuration, some_ids, some_memory
+from helpers import ARCHITECTURES, WITH_SLOTS, build, configuration, some_ids, some_memory
 from rxlm.rxt.hub import CheckpointError
 from rxlm.rxt.models import RxTAlpha, RxTBeta, RxTDecoder, RxTEncoder, RxTMemoryAttention
 from text_models import tiny_text_model, tiny_tokenizer
@@ -26,7 +26,8 @@ def test_a_saved_model_comes_back_the_same(name, tmp_path):
     mine, theirs = model.state_dict(), again.state_dict()
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-    assert again.encoder.embedding is again.decoder.embedding
+    if model.memory_writer.reads_encoded:
+        assert again.encoder.embedding is again.decoder.embedding
     assert all(parameter.requires_grad for parameter in again.parameters())
 
 
@@ -77,7 +78,7 @@ def test_a_model_is_loaded_in_the_type_asked_for(dtype, tmp_path):
     assert list(model.interact(QUERY, seed=0))[-1] == -2
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", WITH_SLOTS)
 @torch.no_grad()
 def test_components_are_saved_and_loaded_on_their_own(name, tmp_path):
     model = build(name)

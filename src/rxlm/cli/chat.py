@@ -6,16 +6,17 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 
 from rxlm.rxt.conversation import Conversation
-from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import SamplingConfig
+from rxlm.upcycling.loading import open_model
 
+DEFAULT_SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95)
 HELP = """\
 /retry         give another answer to the last message
 /undo [N]      take back the last turn, or the last N
@@ -34,11 +35,12 @@ def chat(
     *,
     system: str | None = None,
     load: Path | None = None,
-    temperature: float = 0.7,
+    memory_tokens: int | None = None,
+    temperature: float | None = None,
     top_k: int | None = None,
-    top_p: float | None = 0.95,
+    top_p: float | None = None,
     min_p: float | None = None,
-    repetition_penalty: float = 1.0,
+    repetition_penalty: float | None = None,
     max_seq_len: int | None = None,
     thinking: Literal["auto", "extended", "fast"] | None = None,
     seed: int | None = None,
@@ -53,23 +55,31 @@ def chat(
     With input from a pipe each line is a message or a command, and one that fails ends the chat with status 1.
 
     Args:
-        model: folder or hub id of the model, with its tokenizer.
+        model: folder or hub id of the model, with its tokenizer; or a Llama- or Qwen-style chat model, GGUF files too,
+            which then keeps the newest tokens of the conversation (see `rxlm upcycle`).
         system: a system prompt, read into the memory before the first turn.
         load: go on with a conversation that /save wrote.
-        temperature: how freely the answer is sampled; 0 takes the likeliest token.
+        memory_tokens: tokens that a memory of tokens keeps of the conversation; as many as the model says if not given.
+        temperature: how freely the answer is sampled; 0 takes the likeliest token. What is not given of this and the
+            next four is what the model says, or else temperature 0.7 and top_p 0.95.
         top_k: sample from the k likeliest tokens.
         top_p: sample from the likeliest tokens that together have this probability.
         min_p: sample from tokens with at least this share of the probability of the likeliest one.
-        repetition_penalty: above 1, tokens of this turn are less likely to come again.
+        repetition_penalty: above 1, tokens of this turn, and of what a memory of tokens keeps, are less likely to come
+            again.
         max_seq_len: tokens of message and answer together; the model's limit if not given.
         thinking: for Beta models: think before the answer (extended), do not (fast), or as the model likes (auto).
         seed: makes the conversation repeatable.
         device: where to compute: cpu, cuda, cuda:1, ...
     """
-    sampling = SamplingConfig(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
-    )
-    network = RxTAlpha.from_pretrained(model, device=device)
+    asked: dict[str, Any] = {
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+    }  # fmt: skip
+    given = {name: value for name, value in asked.items() if value is not None}
+    SamplingConfig(**given)  # a mistake is told before the model is loaded
+    network = open_model(model, memory_tokens=memory_tokens, device=device)
+    sampling = (network.sampling or DEFAULT_SAMPLING).replace(**given)
     network.length_limit(max_seq_len)
     network.opening(thinking)
     conversation = Conversation(network, system=system, sampling=sampling, seed=seed)

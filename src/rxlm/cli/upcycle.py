@@ -1,7 +1,7 @@
 """`rxlm upcycle`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -11,44 +11,33 @@ def upcycle(
     target: Annotated[Path, tyro.conf.Positional],
     /,
     *,
-    memory_layers: tuple[int, ...] | None = None,
-    num_slots: int = 128,
-    max_seq_len: int = 256,
-    encoder: Literal["self", "own"] = "self",
+    memory_tokens: int = 128,
+    max_seq_len: int | None = None,
     system: str | None = None,
-    seed: int = 0,
 ) -> None:
-    """Turn a Llama- or Qwen-style chat model into a Reactive Transformer, whose memory is still to be trained.
+    """Turn a Llama- or Qwen-style chat model into a Reactive Transformer, whose conversations have a constant cost.
 
-    Until then it answers as the language model does, because the memory is not read. `rxlm train upcycled --model
-    TARGET` teaches it to remember.
+    It serves at once: a conversation keeps its first tokens and the newest ones, and until it is longer than that it is
+    answered as by the model itself. `rxlm train upcycled --model TARGET` teaches it which other tokens to keep.
 
     Args:
-        model: folder or hub id of the language model, or a GGUF file (needs the package gguf).
+        model: folder or hub id of the language model, or a GGUF file.
         target: folder to write, new or empty.
-        memory_layers: numbers of the layers that read the memory, from 0; five from its middle if not given.
-        num_slots: memory slots of each.
-        max_seq_len: longest turn, query and answer, in tokens.
-        encoder: self (the language model encodes what was said), or own (an encoder with new weights).
-        system: a system prompt that is read in each turn.
-        seed: of the memory's first weights.
+        memory_tokens: tokens that each key/value head keeps of a conversation; can be changed for each conversation.
+        max_seq_len: longest turn, query and answer, in tokens; if not given a quarter of the model's positions, at most
+            2,048.
+        system: a system prompt that conversations begin with, unless they have one of their own.
     """
-    import torch
-
     from rxlm.rxt.accounting import memory_bytes, parameter_table
-    from rxlm.rxt.upcycling import upcycle as make
+    from rxlm.upcycling.model import upcycle as make
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder: name another one.")
-    torch.manual_seed(seed)
-    made = make(
-        model, memory_layers=memory_layers, num_slots=num_slots, max_seq_len=max_seq_len, encoder=encoder, system=system
-    )
+    made = make(model, memory_tokens=memory_tokens, max_seq_len=max_seq_len, system=system)
     made.save_pretrained(target)
-    layers = ", ".join(map(str, made.decoder.config.memory_layers or ()))
-    table = parameter_table(made)
     print(
-        f"Wrote {target}: {table['all'].total:,} parameters, {table['memory attention'].total:,} of them in memory "
-        f"attention; layers {layers} of {len(made.decoder.layers)} read a memory of {memory_bytes(made):,} bytes a "
-        f"conversation.\nIt remembers nothing yet. Go on: rxlm train upcycled --model {target}"
+        f"Wrote {target}: {parameter_table(made)['all'].total:,} parameters; a conversation keeps {memory_tokens} "
+        f"tokens in each of {len(made.decoder.layers)} layers, {memory_bytes(made):,} bytes.\n"
+        f"Talk with it: rxlm chat {target}\n"
+        f"Teach it what to keep: rxlm train upcycled --model {target}"
     )

@@ -18,8 +18,8 @@ from rxlm.llm.config import DecoderLMConfig
 from rxlm.nn.attention import Attention
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.head import TokenHead
-from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.key_values import KeyValues
+from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import RotaryEmbedding

@@ -252,8 +252,8 @@ class FinishedTurn(NamedTuple):
         mask: True at tokens that may be written, (B, T); None: all. A conversation without a single one keeps its
             memory.
         encoded: what the encoder made of the turns, (L, B, T, D), for a writer that reads it (`reads_encoded`).
-        computed: what self-attention made of the tokens that `MemoryWriter.to_compute` names, for a writer that keeps it
-            (`reads_computed`).
+        computed: what self-attention made of the tokens that `MemoryWriter.to_compute` names, for a writer that keeps
+            it (`reads_computed`).
     """
 
     ids: Tensor
@@ -288,7 +288,7 @@ class MemoryWriter(nn.Module, ABC):
         """Return the memory after finished turns; the one before is unchanged. A gradient flows back through both."""
 
     def to_compute(self, memory: Any, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the tokens of turns whose keys and values a write needs, and which are real, (B, T), padded at the end.
+        """Return the tokens of turns whose keys and values a write needs, padded at the end, and their mask, (B, T).
 
         For a writer that `reads_computed`.
         """
@@ -301,6 +301,18 @@ class MemoryWriter(nn.Module, ABC):
     def resized(self, memory: Any, num_tokens: int) -> MemoryState:
         """Return the memory with room for another number of tokens; ValueError for a kind that has one size."""
         raise ValueError(f"This model's memory has one size; memory_tokens={num_tokens} cannot be honoured.")
+
+    def set_num_tokens(self, count: int) -> None:
+        """Let new memories have room for another number of tokens; ValueError likewise."""
+        raise ValueError(f"This model's memory has one size; memory_tokens={count} cannot be honoured.")
+
+    def everything(self, memory: Any) -> MemoryState:
+        """Return the memory that never drops a token from here on; for a writer that `reads_computed`."""
+        raise NotImplementedError
+
+    def newest(self, memory: Any) -> MemoryState:
+        """Return the memory that keeps the newest tokens from here on, whatever was learnt; likewise."""
+        raise NotImplementedError
 
     @abstractmethod
     def watch(self) -> AbstractContextManager[Watch]:

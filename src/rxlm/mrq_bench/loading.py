@@ -14,12 +14,14 @@ class ModelOptions:
     """How a model is loaded and asked.
 
     Args:
-        adapter: rxt for a Reactive Transformer, transformers for a causal language model; auto asks its configuration.
+        adapter: rxt for a Reactive Transformer, which a language model is made into where it is none; transformers for
+            a causal language model; auto asks its configuration.
         history: what a stateless model is given of the conversation: full, none, turns:N (the last N), or tokens:N (as
             many of the last turns as fit).
         template: how a stateless model is shown the conversation: chat (its tokenizer's template), plain, or auto (chat
             where there is one).
         max_answer_tokens: an answer ends after so many tokens.
+        memory_tokens: tokens that a memory of tokens keeps of a conversation; as many as the model says if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
     """
 
@@ -27,6 +29,7 @@ class ModelOptions:
     history: str = "full"
     template: TemplateName = "auto"
     max_answer_tokens: int = 64
+    memory_tokens: int | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -43,6 +46,8 @@ def load_respondent(name: str, options: ModelOptions = DEFAULT, *, strict: bool 
 
     `strict` refuses, with a ValueError, history and template for a Reactive Transformer, which they mean nothing for.
     """
+    from rxlm.upcycling.loading import kind_of
+
     kind = kind_of(name) if options.adapter == "auto" else options.adapter
     if kind == "transformers":
         return _load_causal_lm(name, options)
@@ -51,20 +56,11 @@ def load_respondent(name: str, options: ModelOptions = DEFAULT, *, strict: bool 
     return _load_rxt(name, options)
 
 
-def kind_of(name: str) -> Literal["rxt", "transformers"]:
-    """Tell a checkpoint's kind: those of `transformers` say in their configuration of which `model_type` they are."""
-    from rxlm.rxt.hub import CheckpointFiles
-
-    if name.endswith(".gguf"):
-        return "transformers"
-    return "transformers" if "model_type" in CheckpointFiles(name).config() else "rxt"
-
-
 def _load_rxt(name: str, options: ModelOptions) -> LanguageRespondent:
     from rxlm.mrq_bench.rxt_model import RxTRespondent
-    from rxlm.rxt.models import RxTAlpha
+    from rxlm.upcycling.loading import open_model
 
-    model = RxTAlpha.from_pretrained(name, device=options.device)
+    model = open_model(name, memory_tokens=options.memory_tokens, device=options.device)
     return RxTRespondent(model, max_answer_tokens=options.max_answer_tokens)
 
 

@@ -43,13 +43,17 @@ class RxTRespondent(SumsLosses):
         max_answer_tokens: an answer ends after so many tokens, or at the model's longest interaction.
     """
 
-    controls: tuple[Control, ...] = ("none", "empty", "shuffled", "never-updated")
-
     def __init__(self, model: RxTAlpha, *, max_answer_tokens: int = 64) -> None:
         self.model = model.eval()
         self.tokenizer, self.tokens = model.needed_tokenizer(), model.tokenizer_config
         self.max_answer_tokens = max_answer_tokens
         self._opening = Opening(appended=self.tokens.before_answer)
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """Those of every memory, and for one of tokens what it would be with all of them, or with the newest."""
+        every: tuple[Control, ...] = ("none", "empty", "shuffled", "never-updated")
+        return (*every, "everything", "newest") if self.model.memory_writer.reads_computed else every
 
     def describe(self) -> Mapping[str, Any]:
         """Return the model's fingerprint and the longest answer."""
@@ -71,7 +75,7 @@ class RxTRespondent(SumsLosses):
         check_batch(batch_size, control)
         self._control: Control = control
         self._turn = 0
-        self._first = self._memory = self.model.init_memory(batch_size, seed=0)
+        self._first = self._memory = self._begun(self.model.init_memory(batch_size, seed=0), control)
 
     @torch.no_grad()
     def respond(self, queries: Queries) -> list[str]:
@@ -132,6 +136,12 @@ class RxTRespondent(SumsLosses):
         self.model.read_memory(updated)
         speed = (count - 1) / (last - first) if count > 1 else float("nan")
         return TurnCost(first - started, speed, self._now() - last, memory.num_bytes)
+
+    def _begun(self, memory: MemoryState, control: Control) -> MemoryState:
+        writer = self.model.memory_writer
+        if control == "everything":
+            return writer.everything(memory)
+        return writer.newest(memory) if control == "newest" else memory
 
     # --- memories ------------------------------------------------------------------------------------------------
 

@@ -140,6 +140,7 @@ class KeyValueCache:
         if not self.extent:
             return Layout(positions, None, causal=num_tokens > 1)
         return Layout(positions, self.visible(num_tokens, sliding_window), causal=False)
+
     def visible(self, num_tokens: int, sliding_window: int | None = None) -> Bool[Tensor, "#B 1 T S"] | None:
         """Mask for the next `num_tokens` tokens as queries over the places filled by then, True where seen.
 
@@ -156,9 +157,7 @@ class KeyValueCache:
             mask &= places > queries - sliding_window
         return mask[:, None] if mask.dim() == 3 else mask[None, None]
 
-    def append(
-        self, layer: int, keys: Float[Tensor, "B H T d"], values: Float[Tensor, "B H T d"]
-    ) -> KeyValues:
+    def append(self, layer: int, keys: Float[Tensor, "B H T d"], values: Float[Tensor, "B H T d"]) -> KeyValues:
         """Store the new tokens' keys and values (B, H, T, d) and return all of that layer's, (B, H, n, d).
 
         Every layer appends once; then `advance` moves the rows on.

@@ -24,6 +24,7 @@ class Past:
     Fields:
         keys, values: (L, B, H, P, d); keys are rotated where `is_rotated`.
         positions: tokens of the conversation before each of them, (L, B, H, P); negative where a place holds none.
+        ids: the tokens' ids, (L, B, H, P); negative likewise.
         length: tokens of the conversation so far, (B,).
         unread: ids of tokens that belong to the conversation and whose keys were never computed, (B, E): they are read
             before the turn's own. Negative: none; those stand first.
@@ -33,6 +34,7 @@ class Past:
     keys: Tensor
     values: Tensor
     positions: Tensor
+    ids: Tensor
     length: Tensor
     unread: Tensor
     next_position: Tensor | None = None
@@ -82,6 +84,7 @@ class Past:
             keys=self.keys[:, rows],
             values=self.values[:, rows],
             positions=self.positions[:, rows],
+            ids=self.ids[:, rows],
             length=self.length[rows],
             unread=self.unread[rows],
             next_position=None if self.next_position is None else self.next_position[rows],
@@ -101,6 +104,7 @@ class Past:
             torch.cat([padded(part.keys, room) for part, room in zip(parts, more, strict=True)], 1),
             torch.cat([padded(part.values, room) for part, room in zip(parts, more, strict=True)], 1),
             torch.cat([padded(part.positions, room, NO_TOKEN) for part, room in zip(parts, more, strict=True)], 1),
+            torch.cat([padded(part.ids, room, NO_TOKEN) for part, room in zip(parts, more, strict=True)], 1),
             torch.cat([part.length for part in parts]),
             torch.cat([part.unread for part in parts]),
             torch.cat(given) if given else None,
@@ -131,7 +135,10 @@ class ComputedTurn(NamedTuple):
         def joined(name: str, axes: int, dim: int) -> Tensor:
             rows = [getattr(part, name) for part in parts]
             return torch.cat(
-                [F.pad(row, (0, 0) * axes + (0, tokens - part.ids.shape[1])) for row, part in zip(rows, parts, strict=True)],
+                [
+                    F.pad(row, (0, 0) * axes + (0, tokens - part.ids.shape[1]))
+                    for row, part in zip(rows, parts, strict=True)
+                ],
                 dim,
             )
 

@@ -60,7 +60,7 @@ class TurnAfterPast:
 
     def computed(self, ids: Tensor, rope: RotaryEmbedding) -> ComputedTurn:
         """Return what was computed of the turn's tokens `ids` (B, T)."""
-        layers = range(len(self._seen))
-        keys, values = (torch.stack([self._seen[layer][part] for layer in layers]) for part in (0, 1))
-        scores = torch.stack([self._scores[layer] for layer in layers]) if self._scores else None
+        seen = [self._seen[layer] for layer in range(len(self._seen))]
+        keys, values = torch.stack([each.keys for each in seen]), torch.stack([each.values for each in seen])
+        scores = torch.stack([self._scores[layer] for layer in range(len(seen))]) if self._scores else None
         return ComputedTurn(turned_back(keys, self.positions, rope), values, scores, ids, self.mask)

@@ -6,7 +6,6 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.config import config, require, require_int
 from rxlm.data.tokenizer import load_tokenizer_from_file
-from rxlm.mrq_bench.loading import kind_of
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import RxTRun
 from rxlm.recipes.recipe import Recipe
@@ -19,6 +18,7 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.retention import RetentionConfig
+from rxlm.upcycling.loading import kind_of
 from rxlm.upcycling.model import upcycle, with_gates
 
 

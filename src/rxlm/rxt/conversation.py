@@ -53,7 +53,7 @@ class Conversation:
         model: the model; conversations share it.
         tokenizer: its tokenizer; None takes the one attached to the model.
         system: a system prompt, read into the memory before the first turn.
-        sampling: how answers are sampled, unless a turn says otherwise.
+        sampling: how answers are sampled, unless a turn says otherwise; None: as the model says.
         seed: makes the whole conversation repeatable: initial memory and answers.
         memory_tokens: tokens S that a memory of tokens keeps of this conversation; None: as many as the model says.
     """
@@ -73,7 +73,7 @@ class Conversation:
         self.model = model
         self.tokenizer = tokenizer or model.needed_tokenizer()
         self.system = system
-        self.sampling = sampling or SamplingConfig()
+        self.sampling = sampling or model.sampling or SamplingConfig()
         self.seed = seed
         self.memory_tokens = memory_tokens
         self._draws = 0

@@ -116,6 +116,10 @@ class RxTModel(HubModule):
                 [0] * batch_size
             )
 
+    def set_memory_tokens(self, count: int) -> None:
+        """Let conversations that begin from now on keep `count` tokens; ValueError for a memory that keeps none."""
+        self.memory_writer.set_num_tokens(count)
+
     def decode(self, ids: Tensor, memory: MemoryState | MemoryReading | None, mask: Tensor | None = None) -> Tensor:
         """Return next-token logits (B, T, V) of `ids` (B, T) read with this memory; see `RxTDecoder.forward`."""
         return self.decoder(ids, memory, mask)

@@ -145,9 +145,9 @@ class DecodingState:
         self._limits = self._limits.index_copy(0, index, limits)
         self.active = self.active.index_fill(0, index, True)
         self.steps_left = max(self.steps_left, *room)
-        for row, own, steps in zip(rows, settings, room, strict=True):
+        for place, (row, own, steps) in enumerate(zip(rows, settings, room, strict=True)):
             self._settings[row] = own
-            self._set_row(row, own, steps)
+            self._set_row(row, own, steps, None if reading.past is None else reading.past.ids[:, place])
         self._group()
         return rows
 
@@ -166,9 +166,7 @@ class DecodingState:
         """Let the answers of some rows go on no longer."""
         self.active = self.active.index_fill(0, torch.tensor(list(rows), device=self.device), False)
 
-    def _prefill(
-        self, rows: list[int], prompt: Prompt, reading: MemoryReading, past: Past | None = None
-    ) -> None:
+    def _prefill(self, rows: list[int], prompt: Prompt, reading: MemoryReading, past: Past | None = None) -> None:
         """Read prompts (n, T), all rows of the table at once or some into their places, after what a memory keeps."""
         whole = len(rows) == self.num_rows
         cache = self.cache if whole else self.decoder.new_cache(len(rows), prompt.ids.shape[1], past)
@@ -200,8 +198,8 @@ class DecodingState:
         """Return what the decoder computed of the first tokens that it read for a row, `ids`, unread ones included."""
         return self.cache.computed(row, ids, self.decoder.rope)
 
-    def _set_row(self, row: int, settings: RowSettings, steps: int) -> None:
-        """Note what a row draws, what ends it, and which tokens it has seen."""
+    def _set_row(self, row: int, settings: RowSettings, steps: int, kept: Tensor | None) -> None:
+        """Note what a row draws, what ends it, and which tokens it has seen, those that its memory has `kept` too."""
         if len(settings.stop_tokens) > self._stops.shape[1]:
             wider = torch.full((self.num_rows, len(settings.stop_tokens)), NO_TOKEN, device=self.device)
             wider[:, : self._stops.shape[1]] = self._stops
@@ -221,6 +219,9 @@ class DecodingState:
                 self._seen = self.active.new_zeros(self.num_rows, self.decoder.config.vocab_size)
             self._seen[row] = False
             self._seen[row, self.ids[row, : int(self.lengths[row])].long()] = True
+            if kept is not None:
+                self._seen[row, kept[kept >= 0].long()] = True
+                self._seen[row, list(settings.stop_tokens)] = False  # which every earlier answer ended with
 
     def _group(self) -> None:
         """Put rows of the same sampling together; most tables have one kind."""

@@ -62,6 +62,8 @@ class RxTAlpha(RxTModel):
         tokenizer: a tokenizer, needed by the methods that take or return text.
         memory_attention_variant: overrides the variant that `memory_attention_config` names.
         system_prompt_title: heading under which a model expects a system prompt (published Beta models have one).
+        sampling: how conversations sample answers where nobody says otherwise; a `SamplingConfig`, or a dict of its
+            fields.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RxTAlpha(RxTModel):
         tokenizer: PreTrainedTokenizerFast | None = None,
         memory_attention_variant: MemoryAttentionVariant | None = None,
         system_prompt_title: str | None = None,
+        sampling: SamplingConfig | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             decoder_config,
@@ -82,6 +85,7 @@ class RxTAlpha(RxTModel):
             memory_attention_variant,
             system_prompt_title,
         )
+        self.sampling = None if sampling is None else self._load_config(sampling, SamplingConfig)
         self.current = CurrentMemory(self)
         self.codec: TextCodec | None = None
         if tokenizer is not None:
@@ -278,6 +282,11 @@ class RxTAlpha(RxTModel):
         return Opening(appended=self.tokenizer_config.before_answer)
 
     # --- saving and loading --------------------------------------------------------------------------------------
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return the constructor's arguments, without the tokenizer, as plain values."""
+        sampling = {} if self.sampling is None else {"sampling": self.sampling.to_dict()}
+        return {**super().config_dict(), **sampling}
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)

@@ -19,8 +19,8 @@ class SamplingConfig(Config):
         top_k: keep the k likeliest tokens. top_p: keep the fewest of the likeliest tokens that together reach this
             probability (Holtzman et al., 2019). min_p: keep tokens of at least this share of the likeliest one's
             probability (Nguyen et al., 2024). None keeps all; together they apply in this order.
-        repetition_penalty: divides positive, multiplies negative logits of tokens that stand in the prompt or the
-            answer so far (Keskar et al., 2019); 1 is none.
+        repetition_penalty: divides positive, multiplies negative logits of tokens that stand in the prompt, in what a
+            memory of tokens keeps, or in the answer so far (Keskar et al., 2019); 1 is none.
     """
 
     temperature: float = 1.0

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
 import torch
@@ -64,7 +64,9 @@ class RetentionConfig(Config):
         for name in ("first_temperature", "last_temperature"):
             require(getattr(self, name) > 0, f"RetentionConfig.{name} must be positive, got {getattr(self, name)}.")
         for name in ("wording_weight", "keep"):
-            require(getattr(self, name) >= 0, f"RetentionConfig.{name} must not be negative, got {getattr(self, name)}.")
+            require(
+                getattr(self, name) >= 0, f"RetentionConfig.{name} must not be negative, got {getattr(self, name)}."
+            )
         valid = bool(self.sizes) and all(isinstance(each, int) and each >= 8 for each in self.sizes)
         require(valid, f"RetentionConfig.sizes must be numbers of tokens of at least 8, got {self.sizes!r}.")
 
@@ -80,8 +82,8 @@ class Dialogues:
 
     Fields:
         ids: (B, T).
-        turns: number of the turn that reads each token, (B, T); negative: padding. The end of an answer is read with the
-            turn after it.
+        turns: number of the turn that reads each token, (B, T); negative: padding. The end of an answer is read with
+            the turn after it.
         values, words: True at the tokens to predict: what questions ask for, and other words of reference answers,
             (B, T).
         kept: True at the tokens whose distributions keep to the language model's, (B, T).
@@ -98,8 +100,7 @@ class Dialogues:
     def to(self, device: torch.device | str) -> Self:
         """Return the dialogues on a device."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in own.items()}
-        return type(self)(**moved)
+        return replace(self, **{name: each.to(device) for name, each in own.items() if isinstance(each, Tensor)})
 
 
 class Retention(TrainModule):
@@ -212,7 +213,7 @@ class Retention(TrainModule):
             turns,
             num_tokens=num_tokens,
             first=self.first,
-            newest_share=self.writer.config.newest_share,
+            newest=int(num_tokens * self.writer.config.newest_share),
             temperature=temperature,
         )
         return self.model.decoder.hidden_states(ids, None, cache=cache)

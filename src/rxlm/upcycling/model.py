@@ -1,14 +1,15 @@
 """A pretrained chat model becomes a Reactive Transformer that keeps the tokens it will need.
 
-Its layers are the decoder, its memory what their self-attention computed of earlier turns. Nothing of the model changes:
-until a conversation is longer than its memory, it answers as the language model does that is given the whole history
-(law 10). Afterwards the first tokens and the newest are kept, until training has taught the gates what else to keep.
+Its layers are the decoder, its memory what their self-attention computed of earlier turns. Nothing of the model
+changes: until a conversation is longer than its memory, it answers as the language model does that is given the whole
+history (law 10). Afterwards the first tokens and the newest are kept, until training has taught the gates what else to keep.
 """
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from rxlm.config import require
 from rxlm.memory.retained.config import RetainedMemory, RetainedMemoryConfig
@@ -19,7 +20,10 @@ from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 from rxlm.rxt.chat_template import answer_end, conversation_form
 from rxlm.rxt.config import DecoderConfig
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.sampling import SamplingConfig
 
+SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95, repetition_penalty=1.1)
+"""Where a language model's own configuration says nothing."""
 LONGEST_TURN = 2048
 """Tokens of the longest turn, unless a model's positions or the caller say less."""
 
@@ -50,7 +54,7 @@ def upcycle(
     longest = min(LONGEST_TURN, max(1, positions // 4)) if max_seq_len is None else max_seq_len
     require(
         1 <= longest <= positions // 2,
-        f"max_seq_len must be between 1 and half of the {positions} positions that the language model sees, got {longest}.",
+        f"max_seq_len must be between 1 and half of the language model's {positions} positions, got {longest}.",
     )
     form, end = conversation_form(pretrained.tokenizer, system), answer_end(pretrained.tokenizer)
     unread = 1 + len(end)  # tokens of the turn before that are read with a turn
@@ -63,7 +67,8 @@ def upcycle(
         num_tokens=memory_tokens,
         answer_end=end,
     )
-    made = RxTAlpha(decoder_config(pretrained, longest + unread, positions, gates), None, memory, form)
+    decoder = decoder_config(pretrained, longest + unread, positions, gates)
+    made = RxTAlpha(decoder, None, memory, form, sampling=default_sampling(pretrained.model.generation_config))
     take_weights(made, pretrained.model.state_dict(), shape)
     made.set_tokenizer(pretrained.tokenizer)
     return made.eval()
@@ -78,7 +83,7 @@ def with_gates(model: RxTAlpha, gates: RetentionGateConfig | None = None, seed: 
         return model
     require(
         isinstance(model.memory_writer, RetainedMemory),
-        f"Only a memory that keeps tokens has retention gates; this model's is of the kind {model.memory_writer.config.kind}.",
+        f"Only a memory that keeps tokens has retention gates, got one of the kind {model.memory_writer.config.kind}.",
     )
     values = model.config_dict()
     values["decoder_config"] = model.decoder.config.replace(retention_gate=gates or RetentionGateConfig())
@@ -87,6 +92,18 @@ def with_gates(model: RxTAlpha, gates: RetentionGateConfig | None = None, seed: 
     gated.load_state_dict(model.state_dict(), strict=False)
     gated.set_tokenizer(model.needed_tokenizer())
     return gated.to(model.device, model.dtype).eval()
+
+
+def default_sampling(generation: GenerationConfig) -> SamplingConfig:
+    """Return how conversations sample: as the language model's own configuration says, with a repetition penalty.
+
+    With its history in view a small chat model answers an early message again and again; a penalty on the tokens that
+    the memory keeps prevents that.
+    """
+    own = {name: getattr(generation, name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
+    given = {name: value for name, value in own.items() if value} if generation.do_sample else {}
+    penalty = getattr(generation, "repetition_penalty", None) or 1.0
+    return SAMPLING.replace(**given, repetition_penalty=max(penalty, SAMPLING.repetition_penalty))
 
 
 def decoder_config(

@@ -3,6 +3,7 @@
 Shapes: L layers, B conversations, H key/value heads, T tokens, d head dimension.
 """
 
+from dataclasses import replace
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -14,6 +15,9 @@ from rxlm.memory.protocol import FinishedTurn, MemoryConfig, MemoryWriter
 from rxlm.memory.retained.state import RetainedState
 from rxlm.nn.past import NO_TOKEN
 from rxlm.seeds import Seed
+
+WITHOUT_LIMIT = 2**31
+"""Tokens that no conversation has."""
 
 
 @config
@@ -47,7 +51,8 @@ class RetainedMemoryConfig(MemoryConfig):
         require_share(self, "newest_share")
         require(
             self.num_tokens >= 2 * self.num_sinks,
-            f"RetainedMemoryConfig.num_tokens must be at least twice num_sinks={self.num_sinks}, got {self.num_tokens}.",
+            f"RetainedMemoryConfig.num_tokens must be at least twice num_sinks={self.num_sinks}, got "
+            f"{self.num_tokens}.",
         )
         ends = self.answer_end
         valid = isinstance(ends, tuple) and bool(ends) and all(isinstance(each, int) and each >= 0 for each in ends)
@@ -95,6 +100,7 @@ class RetainedMemory(MemoryWriter):
             length=start,
             limit=torch.full_like(start, self.num_tokens),
             first=torch.full_like(start, own.num_sinks),
+            newest=torch.full_like(start, self._newest(self.num_tokens)),
             unread=start.new_full((batch_size, 1 + len(own.answer_end)), NO_TOKEN),
         )
 
@@ -111,7 +117,7 @@ class RetainedMemory(MemoryWriter):
     def write(self, memory: RetainedState, turn: FinishedTurn) -> RetainedState:
         """Return the memory after finished turns; a conversation without a token to write keeps its own."""
         assert turn.computed is not None
-        return memory.with_tokens(turn.computed, self._unread(memory, turn), self.config.newest_share)
+        return memory.with_tokens(turn.computed, self._unread(memory, turn))
 
     def write_head(self, memory: RetainedState, turn: FinishedTurn) -> RetainedState:
         """Return the memory after what stands before a conversation's first turn: it is kept for good."""
@@ -120,14 +126,29 @@ class RetainedMemory(MemoryWriter):
         longest = int(memory.limit.min()) // 2
         if (count := int(computed.mask.sum(1).max())) > longest:
             raise ValueError(
-                f"The system prompt takes {count} tokens, which are kept for good; a memory of {longest * 2} tokens has "
-                f"room for {longest}."
+                f"The system prompt takes {count} tokens, which are kept for good; a memory of {longest * 2} tokens "
+                f"has room for {longest}."
             )
-        return memory.with_tokens(computed, memory.unread, self.config.newest_share, for_good=True)
+        return memory.with_tokens(computed, memory.unread, for_good=True)
 
     def resized(self, memory: RetainedState, num_tokens: int) -> RetainedState:
         """Return the memory with another number of tokens S."""
-        return memory.resized(num_tokens, self.config.newest_share)
+        return memory.resized(num_tokens, self._newest(num_tokens))
+
+    def set_num_tokens(self, count: int) -> None:
+        """Let new memories keep another number of tokens."""
+        self.num_tokens = self.config.replace(num_tokens=count).num_tokens
+
+    def everything(self, memory: RetainedState) -> RetainedState:
+        """Return the memory that never drops a token from here on."""
+        return memory.resized(WITHOUT_LIMIT, 0)
+
+    def newest(self, memory: RetainedState) -> RetainedState:
+        """Return the memory that keeps the newest tokens from here on, whatever their scores."""
+        return replace(memory, newest=memory.limit)
+
+    def _newest(self, num_tokens: int) -> int:
+        return int(num_tokens * self.config.newest_share)
 
     def _unread(self, memory: RetainedState, turn: FinishedTurn) -> Tensor:
         """Return the ids that the next turn reads first: what closes an answer, after its last token if that is not."""

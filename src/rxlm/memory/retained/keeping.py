@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def kept_tokens(
-    positions: Tensor, scores: Tensor, length: Tensor, limit: Tensor, first: Tensor, newest_share: float
+    positions: Tensor, scores: Tensor, length: Tensor, limit: Tensor, first: Tensor, newest: Tensor
 ) -> Tensor:
     """Return the places of the tokens that are kept, in order, (..., B, H, K) with K the largest of `limit`.
 
@@ -22,13 +22,13 @@ def kept_tokens(
         length: tokens of the conversations so far, (B,).
         limit: tokens that are kept of each, (B,).
         first: so many tokens at the beginning are kept for good, (B,).
-        newest_share: share of `limit` that the newest tokens have.
+        newest: so many of the newest tokens are kept, (B,), as far as the first leave room.
 
     Returns: places from 0 to N - 1, and N where nothing is kept.
     """
     count = positions.shape[-1]
     held = positions >= 0
-    newest = torch.minimum((limit * newest_share).long(), limit - first)
+    newest = torch.minimum(newest, limit - first)
     is_safe = (positions < first[:, None, None]) | (positions >= (length - newest)[:, None, None])
     rank = scores.masked_fill(is_safe, torch.inf).masked_fill(~held, -torch.inf)
     # Newer tokens stand first among equals.

@@ -28,16 +28,15 @@ class ParallelTurns:
     Args:
         turns: number of the turn that each token belongs to, (B, T), growing along a row; negative: padding at the end.
         num_tokens: S, tokens that are kept. first: so many at the beginning are never dropped.
-        newest_share: see `kept_tokens`.
+        newest: so many of the newest are kept.
         temperature: T above; None: tokens are visible or not, as they are to a conversation.
     """
 
     def __init__(
-        self, turns: Tensor, *, num_tokens: int, first: int, newest_share: float, temperature: float | None = None
+        self, turns: Tensor, *, num_tokens: int, first: int, newest: int, temperature: float | None = None
     ) -> None:
         self.turns, self.num_tokens, self.first = turns, num_tokens, first
-        self.newest = min(int(num_tokens * newest_share), num_tokens - first)
-        self.newest_share, self.temperature = newest_share, temperature
+        self.newest, self.temperature = min(newest, num_tokens - first), temperature
         self.num_turns = int(turns.max()) + 1
         self.positions = torch.arange(turns.shape[1], device=turns.device)
         numbers = torch.arange(self.num_turns, device=turns.device)
@@ -96,12 +95,10 @@ class ParallelTurns:
         batch, heads, count = scores.shape
         result = scores.new_full((batch, heads, self.num_turns, count + 1), HIDDEN)
         limit = torch.full((batch,), self.num_tokens, device=scores.device)
-        first = torch.full_like(limit, self.first)
+        first, newest = torch.full_like(limit, self.first), torch.full_like(limit, self.newest)
         for turn in range(self.num_turns):
             held = self.earlier[:, turn, None].expand(-1, heads, -1)
             positions = self.positions.expand_as(scores).masked_fill(~held, -1)
-            places = kept_tokens(
-                positions[None], scores[None], self.lengths[:, turn], limit, first, self.newest_share
-            )[0]
+            places = kept_tokens(positions[None], scores[None], self.lengths[:, turn], limit, first, newest)[0]
             result[:, :, turn].scatter_(-1, places, 0.0)
         return result[..., :count]

@@ -33,7 +33,8 @@ class RetainedState(MemoryState):
         length: tokens of the conversation so far, (B,).
         limit: S, the most tokens that are kept, (B,).
         first: so many tokens at the beginning of the conversation are never dropped, (B,).
-        unread: ids of tokens that belong to the conversation and that the next turn reads first, (B, E); negative: none.
+        newest: so many of the newest tokens are kept whatever their scores, (B,).
+        unread: ids of tokens of the conversation that the next turn reads first, (B, E); negative: none.
     """
 
     kind: ClassVar[str] = "retained"
@@ -45,6 +46,7 @@ class RetainedState(MemoryState):
     length: Tensor
     limit: Tensor
     first: Tensor
+    newest: Tensor
     unread: Tensor
 
     @property
@@ -101,7 +103,7 @@ class RetainedState(MemoryState):
 
     def read(self) -> MemoryReading:
         """Return what is kept, as what stands before a turn in self-attention."""
-        return MemoryReading(past=Past(self.keys, self.values, self.positions, self.length, self.unread))
+        return MemoryReading(past=Past(self.keys, self.values, self.positions, self.ids, self.length, self.unread))
 
     # --- keeping -------------------------------------------------------------------------------------------------
 
@@ -120,15 +122,12 @@ class RetainedState(MemoryState):
         """Tokens that are kept in each layer and head, (L, B, H)."""
         return (self.positions >= 0).sum(-1)
 
-    def with_tokens(
-        self, computed: ComputedTurn, unread: Tensor, newest_share: float, *, for_good: bool = False
-    ) -> Self:
+    def with_tokens(self, computed: ComputedTurn, unread: Tensor, *, for_good: bool = False) -> Self:
         """Return the memory after further tokens of the conversations.
 
         Args:
             computed: the tokens, with keys and values (L, B, H, T, d).
             unread: ids that are read before the next ones, (B, E).
-            newest_share: see `kept_tokens`.
             for_good: whether these tokens, and all before them, are never dropped.
         """
         real = computed.mask[None, :, None].expand(computed.keys.shape[:-1])
@@ -146,28 +145,29 @@ class RetainedState(MemoryState):
             first=torch.maximum(self.first, length) if for_good else self.first,
             unread=unread,
         )
-        return longer._packed(newest_share)
+        return longer._packed()
 
-    def resized(self, num_tokens: int, newest_share: float) -> Self:
-        """Return the memory with another limit S; where it is smaller, fewer tokens are kept."""
+    def resized(self, num_tokens: int, newest: int) -> Self:
+        """Return the memory with another limit S, `newest` of it for the newest; a smaller one keeps fewer tokens."""
         least = 2 * int(self.first.max())
         if num_tokens < least or num_tokens < 1:
             raise ValueError(
-                f"A memory of {num_tokens} tokens is too small: {least // 2} at the beginning of the conversation are kept "
-                f"for good; give it at least {max(least, 1)}."
+                f"A memory of {num_tokens} tokens is too small: {least // 2} at the beginning of the conversation are "
+                f"kept for good; give it at least {max(least, 1)}."
             )
-        return replace(self, limit=torch.full_like(self.limit, num_tokens))._packed(newest_share)
+        limits = torch.full_like(self.limit, num_tokens), torch.full_like(self.newest, newest)
+        return replace(self, limit=limits[0], newest=limits[1])._packed()
 
     def forget(self, first: int, end: int, row: int = 0) -> Self:
         """Return the memory without the tokens of a conversation at positions `first` to `end` - 1."""
         is_row = torch.arange(self.batch_size, device=self.keys.device)[:, None, None] == row
         dropped = is_row & (self.positions >= first) & (self.positions < end)
         rest = replace(self, positions=self.positions.masked_fill(dropped, NO_TOKEN))
-        return rest._packed(1.0)
+        return rest._packed()
 
-    def _packed(self, newest_share: float) -> Self:
+    def _packed(self) -> Self:
         """Drop what is beyond the limits, and let the tokens that are kept fill places from the first one on."""
-        places = kept_tokens(self.positions, self.scores, self.length, self.limit, self.first, newest_share)
+        places = kept_tokens(self.positions, self.scores, self.length, self.limit, self.first, self.newest)
         width = int((places < self.num_places).sum(-1).max()) if places.numel() else 0
         places = places[..., :width]
         padded = self._with_places(self.num_places + 1)

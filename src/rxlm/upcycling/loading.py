@@ -1,0 +1,34 @@
+"""From a name on the command line to a Reactive Transformer: a saved one, or a chat model that becomes one now."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from rxlm.rxt.hub import CheckpointFiles
+from rxlm.rxt.models import RxTAlpha
+from rxlm.upcycling.model import upcycle
+
+
+def kind_of(name: str | Path) -> Literal["rxt", "transformers"]:
+    """Tell a checkpoint's kind: those of `transformers` say in their configuration of which `model_type` they are."""
+    if str(name).endswith(".gguf"):
+        return "transformers"
+    return "transformers" if "model_type" in CheckpointFiles(name).config() else "rxt"
+
+
+def open_model(name: str | Path, *, memory_tokens: int | None = None, device: torch.device | str = "cpu") -> RxTAlpha:
+    """Load a Reactive Transformer; a language model is made one, which keeps the newest tokens of a conversation.
+
+    Args:
+        name: folder, hub id, or a GGUF file of a language model.
+        memory_tokens: tokens S that conversations keep; None: as many as the model says.
+        device: where the weights go.
+    """
+    if kind_of(name) == "transformers":
+        model = upcycle(name).to(device)
+    else:
+        model = RxTAlpha.from_pretrained(name, device=device)
+    if memory_tokens is not None:
+        model.set_memory_tokens(memory_tokens)
+    return model
