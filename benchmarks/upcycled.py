@@ -41,7 +41,7 @@ from rxlm.mrq_bench.reports.cost import cost
 from rxlm.mrq_bench.rxt_model import RxTRespondent
 from rxlm.mrq_bench.scoring import ValueScorer
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.upcycling import upcycle
+from rxlm.upcycling.model import upcycle
 
 RANGES = ((1, 4), (5, 8), (9, 16), (17, 32))
 HISTORIES = {"full history": "full", "last 2 turns": "turns:2", "no history": "none"}

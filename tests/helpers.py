@@ -91,10 +91,6 @@ ARCHITECTURES = {
         memory={"variant": "interlayer", "gate": "linear", "consolidation_query_heads": 2,
                 "consolidation_kv_heads": 1},
     ),
-    "mha-simple-copy": Architecture(
-        decoder={"memory_attention_gate": "sigmoid"},
-        memory={"variant": "simple", "write": "copy", "initial_memory": "zeros", "attention_bias": False},
-    ),
     "mha-selfinterlayer-none": Architecture(
         decoder={"final_norm": None, "num_query_heads": 2, "num_kv_heads": 2},
         memory={"variant": "self-interlayer", "gate": "none", "norm": "rms"},
@@ -107,8 +103,7 @@ ARCHITECTURES = {
         retains=True,
     ),
 }  # fmt: skip
-"""Together: all memory variants, all gates, slots that copy, kept tokens, dense and expert layers, every kind of head
-count."""
+"""Together: all memory variants, all gates, kept tokens, dense and expert layers, every kind of head count."""
 
 WITH_SLOTS = [name for name, architecture in ARCHITECTURES.items() if not architecture.retains]
 """Those whose memory has slots."""

@@ -1,4 +1,7 @@
-"""Models, conversations and memories that an earlier version saved give the same tokens and logits today."""
+"""Models, conversations and memories that an earlier version saved give the same tokens and logits today.
+
+Those that it upcycled are refused: slots that copy are gone.
+"""
 
 import json
 from functools import cache
@@ -10,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rxlm.config import ConfigError
 from rxlm.llm import DecoderLMForCausalLM
 from rxlm.memory import FinishedTurn, MemoryState, SlotState
 from rxlm.rxt.conversation import Conversation
@@ -17,7 +21,7 @@ from rxlm.rxt.models import RxTAlpha, RxTBeta, RxTDecoder, RxTEncoder, RxTMemory
 from rxlm.rxt.sampling import SamplingConfig
 
 FOLDER = Path(__file__).parent
-MODELS = {"alpha": RxTAlpha, "beta": RxTBeta, "upcycled": RxTAlpha}
+MODELS = {"alpha": RxTAlpha, "beta": RxTBeta}
 GREEDY = SamplingConfig(temperature=0.0)
 SAMPLED = SamplingConfig(temperature=0.9, top_k=20, top_p=0.95)
 
@@ -87,6 +91,11 @@ def test_a_conversation_continues_with_the_same_tokens(name: str) -> None:
 
     assert [answer(conversation, name, query, sampling=GREEDY) for query in wanted["queries"]] == wanted["greedy"]
     assert answer(conversation, name, wanted["sampled_query"], sampling=SAMPLED, seed=7) == wanted["sampled"]
+
+
+def test_an_upcycled_model_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"upcycled is of a .* rxlm 0\.1\.0 loads it, and `rxlm upcycle MODEL OUT`"):
+        RxTAlpha.from_pretrained(FOLDER / "upcycled")
 
 
 @torch.no_grad()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, open_run
 from rxlm.recipes.recipe import Recipe
+from rxlm.recipes.run_folder import check_recipe
 
 FOLDER = Path(__file__).parent
 STOPPED_AFTER = 4
@@ -19,9 +21,42 @@ def recipe_in(path: Path, name: str) -> Recipe:
     return type(RECIPES[name]()).from_dict(json.loads(path.read_text()))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "upcycled"])
 def test_a_recipe_of_then_is_the_recipe_of_today(name: str) -> None:
     assert recipe_in(FOLDER / "recipes" / f"{name}.json", name) == RECIPES[name]()
+
+
+def test_the_recipe_upcycled_of_then_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    for values in (
+        json.loads((FOLDER / "recipes" / "upcycled.json").read_text()),
+        {"name": "upcycled", "memory_layers": None, "num_slots": 128, "stages": {}},  # as version 0.1.0 wrote it
+    ):
+        path = tmp_path / "recipe.json"
+        path.write_text(json.dumps(values))
+        with pytest.raises(ConfigError, match=r"This recipe is of a .* rxlm 0\.1\.0 loads it, and `rxlm upcycle"):
+            recipe_in(path, "upcycled")
+        with pytest.raises(ConfigError, match="Slots that copy are gone"):
+            check_recipe(RECIPES["upcycled"](), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tiny", "babi", "llm"])
+def test_fields_of_version_0_1_0_that_changed_nothing_are_left_out(name: str) -> None:
+    today, then = RECIPES[name](), RECIPES[name]().to_dict()
+    for component, fields in (("decoder", {"memory_layers": None, "depth": None}), ("memory", {"write": "attention"})):
+        if component in then:
+            then[component] |= fields
+    for stage in then["stages"].values():
+        stage["optimizer"]["decoder_scale"] = 1.0
+        if stage["kind"] == "memory_aware":
+            stage["settings"] |= {
+                "pretrained": False, "learned_share": 0.0, "answer_share": 1.0, "wording_share": 1.0, "keep": 0.0,
+                "keep_share": 1.0,
+            }  # fmt: skip
+    assert type(today).from_dict(then) == today
+    if name == "tiny":
+        then["stages"]["dialogues"]["settings"]["wording_share"] = 0.5
+        with pytest.raises(ConfigError, match="MemoryAwareConfig has no field 'wording_share'"):
+            type(today).from_dict(then)
 
 
 def losses(folder: Path, stage: str) -> list[dict[str, float]]:

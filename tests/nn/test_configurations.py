@@ -74,7 +74,6 @@ def memory_configs(draw: st.DrawFn) -> MemoryAttentionConfig:
         norm_per_dim_scale=draw(st.booleans()) if norm == "mixed-positional" else True,
         initial_memory=draw(st.sampled_from(["learned", "zeros", "normal"])),
         initial_std=draw(st.floats(0, 2)),
-        write=draw(st.sampled_from(["attention", "copy"])) if variant != "simple" else "attention",
     )
 
 

@@ -43,7 +43,7 @@ def test_reader_and_writer_get_their_names_wherever_they_stand(first, today):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_weight_has_one_name_in_each_format(architecture):
     model = shared_model(architecture)
-    for module in (model, model.decoder, model.encoder, model.memory_writer, nn.ModuleDict({"model": model})):
+    for module in (model, *model.children(), nn.ModuleDict({"model": model})):
         names = list(module.state_dict())
         first = [first_weight_name(name) for name in names]
         assert [weight_name(name) for name in first] == names
@@ -133,6 +133,37 @@ def test_a_fingerprint_of_format_1_is_that_of_the_same_model_and_of_no_other():
     assert differences({**of_format_1(), "weights": "c"}, present) == ["the weights differ"]
     (told,) = differences({**present, "format_version": 3}, present)
     assert told == "it was saved in format 3, and this version of rxlm reads formats up to 2"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder_config": {"memory_layers": [1, 3], "depth": 4}},
+        {"memory_attention_config": {"write": "copy"}},
+        {"encoder_config": None},
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_model_that_an_earlier_version_upcycled_is_refused_with_what_to_do(changes, version, tmp_path):
+    shared_model("mha-simple-content").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text()) | {"format_version": version}
+    saved = {
+        name: value and {**value, "memory_layers": None, "depth": None, "write": "attention"}
+        for name, value in values.items()
+        if name.endswith("r_config") or name == "memory_attention_config"
+    }
+    saved |= {"tokenizer_config": values["tokenizer_config"]}
+    path.write_text(json.dumps(values | saved))
+    RxTAlpha.from_pretrained(tmp_path)  # nothing was upcycled
+
+    for name, value in changes.items():
+        saved[name] = value and {**saved[name], **value}
+    path.write_text(json.dumps(values | saved))
+    with pytest.raises(ConfigError, match=r"of a model that rxlm 0\.1\.0 upcycled: .* `rxlm upcycle MODEL OUT` makes"):
+        RxTAlpha.from_pretrained(tmp_path)
+    (told,) = differences(values | saved, values)
+    assert told.startswith("it is of a model that rxlm 0.1.0 upcycled")
 
 
 def into_format_1(folder: Path) -> None:

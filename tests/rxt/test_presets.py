@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedTokenizerFast
 
-from helpers import ARCHITECTURES, Architecture, build, some_ids, some_memory
+from helpers import ARCHITECTURES, build, some_ids, some_memory
 from rxlm.rxt.accounting import (
     decoding_flops,
     decoding_parameters,
@@ -105,14 +105,12 @@ def test_for_a_token_the_decoder_reads_all_active_weights_but_those_that_project
     assert decoding_parameters(model) == table["decoder"].active + table["head"].active - projected
 
 
-@pytest.mark.parametrize("name", ["tiny", "nano", "copies"])
+@pytest.mark.parametrize("name", ["tiny", "nano"])
 @pytest.mark.parametrize("position", [0, 17])
 @torch.no_grad()
 def test_the_operations_of_a_turn_are_those_that_pytorch_counts(name, position, monkeypatch):
     """Of matrix products; norms and activations are left out here, and count for a percent."""
-    copies = {"variant": "simple", "write": "copy", "attention_bias": False, "dim": 128}
-    architecture = Architecture(shared={"dim": 128, "ff_dim": 200}, memory=copies)
-    model = (build(architecture) if name == "copies" else build_preset(name)).float().eval()
+    model = build_preset(name).float().eval()
     memory = model.init_memory(1, seed=0)
     reading, cache = model.read_memory(memory), model.decoder.new_cache(1)
     monkeypatch.setattr("rxlm.nn.linear.LARGE_WEIGHT", 2**40)  # oneDNN's products are not counted, nor other kernels

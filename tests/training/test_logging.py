@@ -128,18 +128,6 @@ def test_gates_and_drift_are_means_over_the_updates_of_rows_that_have_a_turn() -
 
 
 @torch.no_grad()
-def test_of_slots_that_copy_the_share_that_was_not_kept_is_logged() -> None:
-    network = model(write="copy").memory_writer
-    slots, encoded = torch.randn(2, 3, 4, 16), torch.randn(2, 3, 5, 16)
-    mask = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
-    with network.watch() as watch:
-        network(slots, encoded, mask)
-    layer = network.layers[1]
-    kept, _ = layer.copy_attention.shares(slots[1, ::2], layer.encoded_norm(encoded[1, ::2]), mask[::2])
-    assert watch.figures()["gate/layer_1"] == pytest.approx(1 - float(kept.mean()), rel=1e-5)
-
-
-@torch.no_grad()
 def test_memory_attention_without_gates_has_no_gates_to_log() -> None:
     network = model(gate="none", variant="self").memory_writer
     with network.watch() as watch:

@@ -8,7 +8,6 @@ import torch
 
 import rxlm.training
 from rxlm.training.config import OptimizerConfig
-from rxlm.training.keeping import memory_readers
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.optimizer import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups
 from training_runs import model
@@ -16,29 +15,23 @@ from training_runs import model
 TRAINING = Path(rxlm.training.__path__[0])
 
 
-@pytest.mark.parametrize(("write", "gates"), [("attention", "write_gate."), ("copy", "copy_attention.keep_gate")])
-def test_what_decides_between_keeping_and_writing_is_a_gate(write: str, gates: str) -> None:
-    network = model(write=write)
+def test_what_decides_between_keeping_and_writing_is_a_gate() -> None:
+    network = model()
     groups = parameter_groups(network)
     of_memory = {name: groups[parameter] for name, parameter in network.memory_writer.named_parameters()}
     assert {name for name, group in of_memory.items() if group == "gates"} == {
-        name for name in of_memory if gates in name
+        name for name in of_memory if "write_gate." in name
     }
     assert set(of_memory.values()) == {"gates", "memory"}
 
 
-def test_the_decoders_own_weights_have_a_rate_of_their_own_and_what_reads_the_memory_has_the_bodys() -> None:
+def test_embedding_and_memory_have_rates_of_their_own_and_all_layers_the_bodys() -> None:
     module = MemoryAware(model(), MemoryAwareConfig())
-    optimizer = build_optimizer(module, OptimizerConfig(learning_rate=1e-3, decoder_scale=0.25, memory_scale=2.0))
+    optimizer = build_optimizer(module, OptimizerConfig(learning_rate=1e-3, embedding_scale=0.5, memory_scale=2.0))
     rates = {id(parameter): group["base_rate"] for group in optimizer.param_groups for parameter in group["params"]}
-    decoder = module.model.decoder
-    readers = {id(parameter) for part in memory_readers(decoder) for parameter in part.parameters()}
-    own = {id(parameter) for parameter in decoder.layers.parameters()} - readers
-    assert readers
-    assert {rates[parameter] for parameter in readers} == {1e-3}
-    assert {rates[parameter] for parameter in own} == {2.5e-4}
-    assert rates[id(decoder.embedding.weight)] == 1e-3
-    assert rates[id(module.model.encoder.layers[0].attention.q_proj.weight)] == 1e-3
+    for component in (module.model.decoder, module.model.needed_encoder()):
+        assert {rates[id(parameter)] for parameter in component.layers.parameters()} == {1e-3}
+        assert rates[id(component.embedding.weight)] == 5e-4
     assert rates[id(module.model.memory_writer.layers[0].write_norm.weight)] == 2e-3
 
 

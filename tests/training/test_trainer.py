@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from rxlm.data.records import Dialogue, Interaction
 from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
 from rxlm.training.trainer import NotFiniteError, Trainer
-from training_runs import STAGES, batches, model, stage, trainer
+from training_runs import STAGES, batches, encoder, model, stage, trainer
 
 HERE = Path(__file__).parent
 
@@ -158,10 +159,9 @@ def test_evaluation_does_not_change_what_training_draws(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("write", ["attention", "copy"])
 @pytest.mark.parametrize("name", ["memory_aware", "streams"])
-def test_the_memories_of_stage_4_are_those_of_one_update_after_the_other(name: str, write: str) -> None:
-    module = stage(name, model(write=write).double())
+def test_the_memories_of_stage_4_are_those_of_one_update_after_the_other(name: str) -> None:
+    module = stage(name, model().double())
     turns = module.prepare(next(batches(name)), torch.Generator())
     turns.mask[1, 2] = False  # a conversation that says nothing here
     memories = module.memories(turns).slots.unflatten(1, (turns.num_turns, turns.batch_size))
@@ -175,9 +175,12 @@ def test_the_memories_of_stage_4_are_those_of_one_update_after_the_other(name: s
             memory = module.model.update_memory(memory, ids) if ids.numel() else memory
 
 
-def test_stage_3_is_not_for_slots_that_copy() -> None:
-    with pytest.raises(ValueError, match="Stage 3 pulls slots towards a mean"):
-        stage("memory_attention", model(write="copy"))
+def test_what_is_no_reference_is_not_predicted_in_stage_4() -> None:
+    said = Interaction("It is raining again.", "Dogs are animals.", is_reference=False)
+    told = Interaction("My dog is called Rex.", "I would like to meet Rex.")
+    batch = encoder().dialogue_batch([Dialogue((told, said)), Dialogue((said,))])
+    turns = stage("memory_aware", model()).prepare(batch, torch.Generator())
+    assert turns.answer_mask.any(dim=2).tolist() == [[True, False], [False, False]]
 
 
 def test_the_gradient_flows_through_as_many_updates_as_the_unroll_says() -> None:

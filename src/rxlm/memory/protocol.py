@@ -278,8 +278,6 @@ class MemoryWriter(nn.Module, ABC):
     """Whether a write reads what the encoder makes of a turn, which does not depend on the memory."""
     reads_computed: bool = False
     """Whether a write keeps what the decoder computed of a turn while it was answered."""
-    leaves_out_form: bool = False
-    """Whether a write leaves out the tokens that only give a turn its form: special ones and those of a template."""
 
     @abstractmethod
     def first_memory(self, batch_size: int, seed: Seed = None) -> MemoryState:

@@ -26,9 +26,7 @@ class TransformerLayer(nn.Module):
     them, the scores that a memory of kept tokens keeps them by.
     """
 
-    parameter_groups: ClassVar[Mapping[str, str]] = {
-        "memory_norm": "reading", "slot_norm": "reading", "memory_reader": "reading", "retention_gate": "memory",
-    }  # fmt: skip
+    parameter_groups: ClassVar[Mapping[str, str]] = {"retention_gate": "memory"}
 
     def __init__(
         self,

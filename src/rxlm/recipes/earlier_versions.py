@@ -1,12 +1,13 @@
 """Recipes that an earlier version wrote, read as if this version had written them.
 
-In version 0.0 a stage was several fields of the recipe: its loop, its settings, its phases.
+In version 0.0 a stage was several fields of the recipe: its loop, its settings, its phases. In version 0.1.0 the recipe
+`upcycled` was another one, whose slots copied the states of tokens; what only it used is gone.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rxlm.rxt.earlier_versions import translate_configurations
+from rxlm.rxt.earlier_versions import translate_configurations, upcycled_before, without_removed
 
 MEMORY_ATTENTION = "memory_attention"
 
@@ -26,7 +27,6 @@ _REACTIVE = {
     "slots": _Stage("3-memory_attention", "memory_attention", {"settings": "slots_settings"}),
     "dialogues": _Stage("4-dialogues", "memory_aware", {"settings": "dialogues_settings", "phases": "phases"}),
     "streams": _Stage("4b-streams", "memory_aware", {"phases": "stream_phases"}),
-    "layers": _Stage("4b-layers", "memory_aware", {"settings": "layers_settings", "phases": "layer_phases"}),
     "mrl": _Stage(
         "5-mrl",
         "reinforcement",
@@ -40,6 +40,12 @@ _LANGUAGE_MODEL = {
 }
 _GOING_ON = {"read_encoded_until": 0, "unfreeze_memory_at": 0, "unfreeze_encoder_at": 0}
 """What a later part of stage 4 did not take from the settings it was given."""
+
+_REMOVED = {
+    "pretrained": False, "learned_share": 0.0, "answer_share": 1.0, "wording_share": 1.0, "keep": 0.0,
+    "keep_share": 1.0, "recall": 0.0, "recall_share": None,
+}  # fmt: skip
+"""Settings that stage 4 no longer has, and the values with which they changed nothing; None: whatever it is."""
 
 MOVED = {
     then: f"{stage.folder.partition('-')[2]}.{today}"
@@ -60,9 +66,23 @@ def stage_folder(folder: str) -> str:
 
 
 def translate_recipe(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the plain values of a recipe in today's form; those that have it stay."""
-    if "stages" in values or "dialogues" not in values:
-        return values
+    """Return the plain values of a recipe in today's form; those that have it stay.
+
+    Raises `ConfigError` for the recipe `upcycled` of version 0.1.0.
+    """
+    if values.get("name") == "upcycled" and "memory_layers" in values:
+        raise upcycled_before("This recipe")
+    if "stages" not in values and "dialogues" in values:
+        values = _with_stages(values)
+    stages = values.get("stages")
+    if isinstance(stages, Mapping):
+        stages = {name: _without_removed(each) if isinstance(each, Mapping) else each for name, each in stages.items()}
+        values = {**values, "stages": stages}
+    return without_removed(values, "This recipe")
+
+
+def _with_stages(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain values of a recipe of version 0.0 with its stages in an object."""
     known = _LANGUAGE_MODEL if "corpus_fields" in values else _REACTIVE
     own = {*known, *(field for stage in known.values() for field in stage.fields.values())}
     rest = translate_configurations({name: value for name, value in values.items() if name not in own})
@@ -74,15 +94,21 @@ def translate_recipe(values: Mapping[str, Any]) -> Mapping[str, Any]:
             fields = {today: values[then] for today, then in stage.fields.items() if then in values}
             if stage.folder.startswith("4b") and stage.kind == "memory_aware":
                 fields["settings"] = {**fields.get("settings", values.get("dialogues_settings", {})), **_GOING_ON}
-            if stage.kind == "memory_aware" and "settings" in fields:
-                fields["settings"] = _without_removed(fields["settings"])
             stages[stage_id(name)] = {
                 "kind": stage.kind, "folder": stage.folder, **stage.more, **values[name], **fields,
             }  # fmt: skip
     return {**rest, "stages": stages}
 
 
-def _without_removed(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _without_removed(stage: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out settings that are gone where they changed nothing; others are refused as unknown fields."""
-    plain = settings.get("recall", 0.0) == 0.0
-    return {name: value for name, value in settings.items() if not (plain and name in ("recall", "recall_share"))}
+    result = dict(stage)
+    if isinstance(optimizer := result.get("optimizer"), Mapping) and optimizer.get("decoder_scale") == 1.0:
+        result["optimizer"] = {name: value for name, value in optimizer.items() if name != "decoder_scale"}
+    if result.get("kind") == "memory_aware" and isinstance(settings := result.get("settings"), Mapping):
+        result["settings"] = {
+            name: value
+            for name, value in settings.items()
+            if name not in _REMOVED or _REMOVED[name] not in (None, value)
+        }
+    return result

@@ -1,14 +1,12 @@
 """What a model costs: parameters by component, memory of a conversation, floating-point operations of a token."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from torch import nn
 
 from rxlm.nn.attention import Attention
-from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, MixtureOfExperts
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.encoder import RxTEncoder
 
 
 class ParameterCount(NamedTuple):
@@ -31,7 +29,7 @@ def parameter_table(model: RxTModel) -> dict[str, ParameterCount]:
         "embedding": ParameterCount(embedding, 0),
         "decoder": _count(decoder.layers, decoder.final_norm),
         "head": ParameterCount(0 if tied else head, head),
-        "encoder": _count(model.encoder.layers),
+        **({} if model.encoder is None else {"encoder": _count(model.encoder.layers)}),
         "memory attention": _count(model.memory_writer),
     }
     table["all"] = ParameterCount(*(sum(column) for column in zip(*table.values(), strict=True)))
@@ -66,25 +64,14 @@ def decoding_flops(model: RxTModel, position: int) -> int:
 
 def update_flops(model: RxTModel, num_tokens: int) -> int:
     """Floating-point operations of writing an interaction of `num_tokens` tokens to the memory."""
-    writer, encoder = model.memory_writer, model.encoder.config
+    writer = model.memory_writer
     if not writer.reads_encoded:
         return writer.flops(num_tokens)
-    layers = _encoding_layers(model)
-    weights = 2 * _count(*layers).active * num_tokens
-    scores = 4 * len(layers) * max(encoder.attention_heads) * encoder.width_of_head * num_tokens**2
+    encoder = model.needed_encoder()
+    config = encoder.config
+    weights = 2 * _count(encoder.layers).active * num_tokens
+    scores = 4 * len(encoder.layers) * max(config.attention_heads) * config.width_of_head * num_tokens**2
     return weights + scores + writer.flops(num_tokens)
-
-
-def _encoding_layers(model: RxTModel) -> list[nn.Module]:
-    """Return the parts that encode: the encoder's layers, or the decoder's up to its last memory layer."""
-    if isinstance(model.encoder, RxTEncoder):
-        return list(model.encoder.layers)
-    last = max(number for number, (_, is_memory) in enumerate(model.decoder.config.layer_kinds) if is_memory)
-    own = cast(list[TransformerLayer], list(model.decoder.layers))[:last]
-    return [
-        nn.ModuleList((layer.attention_norm, layer.attention, layer.feed_forward_norm, layer.feed_forward))
-        for layer in own
-    ]
 
 
 def _count(*modules: nn.Module) -> ParameterCount:

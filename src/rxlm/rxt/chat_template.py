@@ -1,4 +1,4 @@
-"""The form of an interaction, read from the chat template of a pretrained language model's tokenizer."""
+"""The form of a conversation's turns, read from the chat template of a pretrained language model's tokenizer."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ _QUERY, _ANSWER = "What is told", "What is answered"  # looked for in what the t
 
 
 class ChatTemplateError(ValueError):
-    """A tokenizer whose chat template gives no form of an interaction; the message says what is missing."""
+    """A tokenizer whose chat template gives turns no form; the message says what is missing."""
 
 
 class _Written(NamedTuple):
@@ -29,9 +29,9 @@ def conversation_form(tokenizer: PreTrainedTokenizerFast, system: str | None = N
     What stands before the first turn (`system`, or what the template writes of its own) is `conversation_prefix`. The
     turns put together, each followed by the rest of `answer_end`, are the template's rendering of the conversation.
 
-    Raises as `interaction_form`.
+    Raises `ChatTemplateError` where there is no template, or it writes turns in another form.
     """
-    written = _checked(tokenizer, None)
+    written = _checked(tokenizer)
     opening = written.between[len(written.after_answer) :]
     form = _form(tokenizer, opening, written).replace(
         conversation_prefix=conversation_prefix(tokenizer, system) or None
@@ -41,37 +41,15 @@ def conversation_form(tokenizer: PreTrainedTokenizerFast, system: str | None = N
     return form
 
 
-def interaction_form(tokenizer: PreTrainedTokenizerFast, system: str | None = None) -> RxTAlphaTokenizerConfig:
-    """Return the tokens around query and answer, as the tokenizer's chat template writes them.
-
-    A turn is written as the template writes a further turn of a conversation, without the system prompt that may stand
-    before the first one; a token that begins every conversation ([BOS]) stays in front. With `system` each turn is
-    written as the first one of a conversation with this system prompt, and the model reads it in each turn.
-
-    Raises `ChatTemplateError` where there is no template, or it writes turns in another form.
-    """
-    written = _checked(tokenizer, system)
-    if system is not None:
-        opening = written.before_first
-    else:
-        opening = written.between[len(written.after_answer) :]
-        begin = tokenizer.bos_token
-        if begin and written.before_first.startswith(str(begin)) and not opening.startswith(str(begin)):
-            opening = f"{begin}{opening}"
-    form = _form(tokenizer, opening, written)
-    _check(tokenizer, form, opening, written)
-    return form
-
-
-def _checked(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written:
+def _checked(tokenizer: PreTrainedTokenizerFast) -> _Written:
     """Return what the template writes around texts; raises where it gives turns no form of their own."""
     if not tokenizer.chat_template:
         raise ChatTemplateError(
             "The tokenizer has no chat template, which gives turns their form: take an instruction-tuned model, or set "
             "the tokenizer's chat_template."
         )
-    written = _written(tokenizer, system)
-    if system is None and not written.between.startswith(written.after_answer):
+    written = _written(tokenizer, None)
+    if not written.between.startswith(written.after_answer):
         raise ChatTemplateError(
             f"The chat template ends its turns in two ways: {written.after_answer!r} and {written.between!r}."
         )

@@ -179,8 +179,6 @@ class DecoderConfig(ComponentConfig):
 
     Fields, besides those of `ComponentConfig`:
         num_slots: memory slots S a layer.
-        memory_layers, depth: numbers of the layers with memory in a stack of `depth` layers, from 0, where stateless
-            ones stand between them; None: they stand together.
         stateless_layers, final_stateless_layers: a feed-forward for each layer without memory that stands before, or
             after, the layers with memory.
         final_norm: the norm before the head, None for none.
@@ -191,8 +189,6 @@ class DecoderConfig(ComponentConfig):
 
     num_slots: int = 1024
     memory_reader: AttentionConfig | None = AttentionConfig()
-    memory_layers: tuple[int, ...] | None = None
-    depth: int | None = None
     stateless_layers: tuple[FeedForwardKind, ...] = ()
     final_stateless_layers: tuple[FeedForwardKind, ...] = ()
     final_norm: NormKind | None = "rms"
@@ -202,7 +198,7 @@ class DecoderConfig(ComponentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self, "num_slots", "depth", "max_positions")
+        require_int(self, "num_slots", "max_positions")
         require(
             self.max_positions is None or self.max_positions >= self.max_seq_len,
             f"DecoderConfig.max_positions must be at least max_seq_len={self.max_seq_len}, got {self.max_positions}.",
@@ -213,7 +209,6 @@ class DecoderConfig(ComponentConfig):
             given = getattr(self, name)
             valid = isinstance(given, tuple) and all(isinstance(each, FeedForwardKind) for each in given)
             require(valid, f"DecoderConfig.{name} must hold a feed-forward for each layer, got {given!r}.")
-        self._check_memory_layers()
 
     @property
     def longest_text(self) -> int:
@@ -228,31 +223,10 @@ class DecoderConfig(ComponentConfig):
     @property
     def layer_kinds(self) -> tuple[tuple[FeedForwardKind, bool], ...]:
         """Feed-forward of every layer of the stack, and whether it belongs to a memory layer."""
-        if self.memory_layers is not None:
-            assert self.depth is not None
-            return tuple((self.feed_forward, number in self.memory_layers) for number in range(self.depth))
         before, after = (
             tuple((each, False) for each in given) for given in (self.stateless_layers, self.final_stateless_layers)
         )
         return (*before, *super().layer_kinds, *after)
-
-    def _check_memory_layers(self) -> None:
-        layers = self.memory_layers
-        if layers is None:
-            require(self.depth is None, f"DecoderConfig.depth={self.depth} is for stacks with memory_layers.")
-            return
-        depth = self.depth or 0
-        ascending = all(isinstance(layer, int) for layer in layers) and list(layers) == sorted(set(layers))
-        require(
-            len(layers) == self.num_layers and ascending and layers[0] >= 0 and layers[-1] < depth,
-            f"DecoderConfig.memory_layers must be num_layers={self.num_layers} ascending numbers from 0 to "
-            f"depth - 1 = {depth - 1}, got {list(layers)}.",
-        )
-        require(
-            not self.stateless_layers and not self.final_stateless_layers,
-            "DecoderConfig: memory_layers already say where stateless layers stand; stateless_layers and "
-            "final_stateless_layers must be empty.",
-        )
 
 
 class RxTComponentConfig(dict[str, Any]):

@@ -4,7 +4,7 @@ Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,11 +17,10 @@ from rxlm.rxt import published
 from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTAlphaTokenizerConfig
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.decoding import Column, generate
-from rxlm.rxt.encoder import RxTEncoder, SelfEncoder
+from rxlm.rxt.encoder import RxTEncoder
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.memory_attention import build_memory_writer
 from rxlm.rxt.prompt import Prompt
-from rxlm.rxt.said import said_mask
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.seeds import Seed
 
@@ -34,8 +33,8 @@ class RxTModel(HubModule):
 
     Args:
         decoder_config, encoder_config: a `DecoderConfig` and an `EncoderConfig`, or dicts of their fields, of flat ones
-            (`RxTComponentConfig`), or of published ones. Without an encoder's (None) the decoder encodes what it has
-            said itself.
+            (`RxTComponentConfig`), or of published ones. The encoder's is None for a memory that keeps what the decoder
+            computed: such a model has no encoder.
         memory_attention_config: a `MemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         memory_attention_variant: overrides the variant that `memory_attention_config` names.
@@ -61,9 +60,15 @@ class RxTModel(HubModule):
         self.system_prompt_title = system_prompt_title
         _check_fit(decoder_config, encoder_config, memory_config, self.tokenizer_config)
         self.decoder = RxTDecoder(decoder_config)
-        self.encoder = SelfEncoder(self.decoder) if encoder_config is None else RxTEncoder(encoder_config)
+        self.encoder = None if encoder_config is None else RxTEncoder(encoder_config)
         self.memory_writer = build_memory_writer(memory_config)
-        self.max_seq_len = min(part.config.max_seq_len for part in (self.decoder, self.encoder, self.memory_writer))
+        require(
+            self.encoder is not None or not self.memory_writer.reads_encoded,
+            f"A memory of the kind {memory_config.kind!r} is written from what an encoder makes of a turn: "
+            "encoder_config must not be None.",
+        )
+        configs = [decoder_config, memory_config, *([] if encoder_config is None else [encoder_config])]
+        self.max_seq_len = min(each.max_seq_len for each in configs)
         self.share_components()
 
     @property
@@ -82,7 +87,7 @@ class RxTModel(HubModule):
         The constructor and `from_pretrained` have done it; programs written for the published models call it, and a
         program that exchanges a component must.
         """
-        if isinstance(self.encoder, RxTEncoder):
+        if self.encoder is not None:
             self.encoder.embedding = self.decoder.embedding
         self.decoder.tie_weights()
 
@@ -122,8 +127,20 @@ class RxTModel(HubModule):
     forward = decode
 
     def encode(self, ids: Tensor, mask: Tensor | None = None, memory: MemoryState | None = None) -> Tensor:
-        """Return the encoded data (L, B, T, D) of finished interactions; see `RxTEncoder.forward`."""
-        return self.encoder(ids, mask, memory)
+        """Return the encoded data (L, B, T, D) of finished interactions; see `RxTEncoder.forward`.
+
+        ValueError for a model without an encoder.
+        """
+        return self.needed_encoder()(ids, mask, memory)
+
+    def needed_encoder(self) -> RxTEncoder:
+        """Return the encoder, or raise ValueError where the model has none."""
+        if self.encoder is None:
+            raise ValueError(
+                f"This model has no encoder: its memory, of the kind {self.memory_writer.config.kind!r}, keeps what "
+                "the decoder computed of a turn."
+            )
+        return self.encoder
 
     def read_memory(self, memory: MemoryState) -> MemoryReading:
         """Return the keys and values that the decoder attends to, made once for all tokens of a turn."""
@@ -136,7 +153,7 @@ class RxTModel(HubModule):
             memory: the memory before, of B conversations.
             ids: the interactions, query and answer with their special tokens, (B, T).
             mask: True at tokens that are not padding, (B, T); None where all are real. A conversation without a
-                single token to write (see `written`) keeps its memory.
+                single token keeps its memory.
 
         Returns: the memory after; the one before is unchanged. A gradient flows back through both arguments.
         """
@@ -167,18 +184,8 @@ class RxTModel(HubModule):
 
         The rest is as in `update_memory`, which is this after `encode`, or after the decoder has read them.
         """
-        return self.memory_writer.write(memory, FinishedTurn(ids, self.written(ids, mask), encoded, computed))
-
-    @overload
-    def written(self, ids: Tensor, mask: Tensor) -> Tensor: ...
-
-    @overload
-    def written(self, ids: Tensor, mask: None) -> Tensor | None: ...
-
-    def written(self, ids: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Return True at the tokens of interactions that are written, (B, T); None: all. Arguments as above."""
         mask = None if mask is None else mask.bool()
-        return said_mask(ids, mask, self.tokenizer_config) if self.memory_writer.leaves_out_form else mask
+        return self.memory_writer.write(memory, FinishedTurn(ids, mask, encoded, computed))
 
     def generate(
         self,
@@ -223,7 +230,7 @@ class RxTModel(HubModule):
         """Return the constructor's arguments, without the tokenizer, as plain values."""
         return {
             "decoder_config": self.decoder.config.to_dict(),
-            "encoder_config": self.encoder.config.to_dict() if isinstance(self.encoder, RxTEncoder) else None,
+            "encoder_config": None if self.encoder is None else self.encoder.config.to_dict(),
             "memory_attention_config": _plain(self.memory_writer.config),
             "tokenizer_config": self.tokenizer_config.to_dict(),
             "system_prompt_title": self.system_prompt_title,
@@ -238,7 +245,7 @@ class RxTModel(HubModule):
     def stored_ties(self) -> Mapping[str, str]:
         """Second names of shared weights."""
         ties = {f"decoder.{name}": f"decoder.{stored}" for name, stored in self.decoder.stored_ties().items()}
-        if isinstance(self.encoder, RxTEncoder):
+        if self.encoder is not None:
             ties["encoder.embedding.weight"] = "decoder.embedding.weight"
         return ties
 

@@ -28,12 +28,10 @@ from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initia
 class RxTDecoder(HubModule):
     """Causal transformer whose layers read the memory.
 
-    Layers stand in one list; stateless ones before, after, or between those with memory (see `DecoderConfig`).
+    Layers stand in one list; stateless ones before or after those with memory (see `DecoderConfig`).
     """
 
-    parameter_groups: ClassVar[Mapping[str, str]] = {
-        "embedding": "embeddings", "head": "embeddings", "layers": "decoder", "final_norm": "decoder",
-    }  # fmt: skip
+    parameter_groups: ClassVar[Mapping[str, str]] = {"embedding": "embeddings", "head": "embeddings"}
 
     def __init__(self, config: DecoderConfig | Mapping[str, Any]) -> None:
         super().__init__()
@@ -118,23 +116,6 @@ class RxTDecoder(HubModule):
         cache = TurnAfterPast(past.rotated(self.rope, self.config.max_age), mask)
         self.hidden_states(ids, None, cache=cache)
         return cache.computed(ids, self.rope)
-
-    def states_of_memory_layers(
-        self, ids: Tensor, mask: Tensor | None = None, *, segments: Tensor | None = None, routing: Routing | None = None
-    ) -> Tensor:
-        """Return what each memory layer reads of the tokens, without a memory: the residual stream, (L, B, T, D)."""
-        check_shape(ids, mask, self.config, segments)
-        x = embed(self.embedding, ids)
-        layout = self._layout(ids, mask, segments, None)
-        places = [number for number, (_, is_memory) in enumerate(self.config.layer_kinds) if is_memory]
-        states = []
-        for number in range(places[-1] + 1):
-            layer = cast(Any, self.layers[number])
-            if number in places:
-                states.append(x)
-            if number < places[-1]:
-                x = layer(x, routing=routing, **layout)
-        return torch.stack(states)
 
     def _layout(
         self, ids: Tensor, mask: Tensor | None, segments: Tensor | None, cache: DecoderCache | None

@@ -1,4 +1,4 @@
-"""The encoders: what each of its layers makes of a finished interaction is what that memory layer may remember.
+"""The encoder: what each of its layers makes of a finished interaction is what that memory layer may remember.
 
 Shapes: B conversations, T tokens, L layers, D model dimension.
 """
@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rxlm.memory import MemoryState
 from rxlm.nn.attention import padding_mask, segment_mask
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
 from rxlm.nn.rope import Rotation, segment_positions, token_positions
-from rxlm.rxt.config import DecoderConfig, EncoderConfig
-from rxlm.rxt.decoder import RxTDecoder
+from rxlm.rxt.config import EncoderConfig
 from rxlm.rxt.hub import HubModule
 from rxlm.rxt.layers import build_layers, build_rope, check_shape, embed, initialise, new_embedding
 
@@ -86,38 +85,3 @@ class RxTEncoder(HubModule):
     def from_config_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build an encoder from what `config_dict` returned."""
         return cls(**values)
-
-
-class SelfEncoder(nn.Module):
-    """A decoder that encodes what it has said itself: what its memory layers read of it, without a memory.
-
-    It has no weights of its own. What is remembered of a turn gets keys and values as the tokens in context do, so a
-    pretrained language model that becomes a Reactive Transformer needs no other encoder.
-    """
-
-    def __init__(self, decoder: RxTDecoder) -> None:
-        super().__init__()
-        self._decoder = (decoder,)  # not registered: its weights are the decoder's
-        self.layers = nn.ModuleList()
-
-    @property
-    def config(self) -> DecoderConfig:
-        """The decoder's configuration."""
-        return self._decoder[0].config
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """The decoder's token embedding."""
-        return self._decoder[0].embedding
-
-    def forward(
-        self,
-        ids: Tensor,
-        mask: Tensor | None = None,
-        memory: MemoryState | None = None,
-        routing: Routing | None = None,
-        *,
-        segments: Tensor | None = None,
-    ) -> Tensor:
-        """Return the encoded data, (L, B, T, D); arguments as in `RxTEncoder.forward`, `memory` is not read."""
-        return self._decoder[0].states_of_memory_layers(ids, mask, segments=segments, routing=routing)

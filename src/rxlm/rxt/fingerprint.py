@@ -33,7 +33,11 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
     version = saved.get("format_version", 1)
     if version not in range(1, FORMAT_VERSION + 1):
         return [f"it was saved in format {version!r}, and this version of rxlm reads formats up to {FORMAT_VERSION}"]
-    return config.differences({**translate_configurations(saved), "format_version": FORMAT_VERSION}, present)
+    try:
+        translated = translate_configurations(saved)
+    except config.ConfigError as error:  # of a model that there can no longer be
+        return [str(error)]
+    return config.differences({**translated, "format_version": FORMAT_VERSION}, present)
 
 
 def weights_digest(model: torch.nn.Module) -> str:

@@ -19,14 +19,14 @@ EXPERTS = {
 }  # fmt: skip
 READER = ("memory_query_heads", "memory_kv_heads", "memory_qk_norm", "memory_attention_gate")
 STATELESS = ("stateless_layers", "final_stateless_layers")
-DECODERS_ONLY = ("num_slots", "memory_layers", "depth", *STATELESS, "final_norm", "head_bias", "tie_head")
+DECODERS_ONLY = ("num_slots", *STATELESS, "final_norm", "head_bias", "tie_head")
 
 
 def nested_fields(values: Mapping[str, Any], *, encoder: bool = False) -> dict[str, Any]:
     """Return fields that `from_dict` of `DecoderConfig` or `EncoderConfig` reads; those that it has stay."""
     result = _feed_forwards(values)
     if encoder:
-        layered = [name for name in ("memory_layers", *STATELESS) if result.get(name)]
+        layered = [name for name in STATELESS if result.get(name)]
         require(not layered, "An encoder's layers feed a memory layer each: it has no stateless ones.")
         result = {name: value for name, value in result.items() if name not in DECODERS_ONLY}
     return _memory_reader(result, encoder)

@@ -109,6 +109,7 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         header, values = split_header(files.config(), files.name)
         if header["architecture"] != cls.__name__:
             raise CheckpointError(f"{files.name} holds a {header['architecture']}, not a {cls.__name__}.")
+        values = earlier_versions.without_removed(values, files.name)
         return cls._from_state(values, earlier_versions.translate_weights(files.weights()), files.name)
 
     @classmethod

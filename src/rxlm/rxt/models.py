@@ -55,8 +55,8 @@ class RxTAlpha(RxTModel):
 
     Args:
         decoder_config, encoder_config: a `DecoderConfig` and an `EncoderConfig`, or dicts of their fields, of flat ones
-            (`RxTComponentConfig`), or of published ones. Without an encoder's (None) the decoder encodes what it has
-            said itself.
+            (`RxTComponentConfig`), or of published ones. The encoder's is None for a memory that keeps what the decoder
+            computed: such a model has no encoder.
         memory_attention_config: a `MemoryAttentionConfig`, or such a dict.
         tokenizer_config: a `RxTAlphaTokenizerConfig`, or a dict of its fields: the special tokens' ids.
         tokenizer: a tokenizer, needed by the methods that take or return text.

@@ -16,8 +16,7 @@ class OptimizerConfig(Config):
     Fields:
         learning_rate: of the body, at its highest. embedding_scale, memory_scale, gate_scale: what it is multiplied
             with for the token embedding (and head), for memory attention (and its initial memory), and for its gates.
-            critic_scale: for the critic of stage 5. decoder_scale: for the decoder's own weights, those apart that read
-            the memory: a pretrained language model whose layers learn wants a lower rate than what is new in it.
+            critic_scale: for the critic of stage 5.
         betas, epsilon, weight_decay: of AdamW; the decay applies to matrices of body and memory only.
         max_grad_norm: gradients are scaled down to this norm; None for no clipping.
         schedule: after `warmup_steps` of linear warm-up, "cosine" falls to `final_share` of the rate by the last step;
@@ -30,7 +29,6 @@ class OptimizerConfig(Config):
     memory_scale: float = 1.0
     gate_scale: float = 1.0
     critic_scale: float = 1.0
-    decoder_scale: float = 1.0
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.01
@@ -43,7 +41,7 @@ class OptimizerConfig(Config):
     def __post_init__(self) -> None:
         require_int(self, "warmup_steps", minimum=0)
         require_choice(self, "schedule", get_args(Schedule))
-        scales = ("embedding_scale", "memory_scale", "gate_scale", "critic_scale", "decoder_scale")
+        scales = ("embedding_scale", "memory_scale", "gate_scale", "critic_scale")
         for name in ("learning_rate", *scales, "epsilon"):
             value = getattr(self, name)
             require(value > 0, f"OptimizerConfig.{name} must be positive, got {value}.")

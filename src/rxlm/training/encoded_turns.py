@@ -13,20 +13,17 @@ from torch import Tensor
 
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.key_values import KeyValueSource
-from rxlm.shapes import Bool, Float
+from rxlm.shapes import Float
 from rxlm.training.turns import Turns
 
 
-def read_encoded_turns(
-    turns: Turns, initial: MemoryState, encoded: Float[Tensor, "L n B T D"], written: Bool[Tensor, "n B T"]
-) -> MemoryReading:
+def read_encoded_turns(turns: Turns, initial: MemoryState, encoded: Float[Tensor, "L n B T D"]) -> MemoryReading:
     """Return what each turn attends to, N * B rows: the initial memory, and the tokens of earlier turns.
 
     Args:
         turns: the batch; turn n of dialogue b is row n * B + b.
         initial: the memory that conversations start from; all turns see it.
         encoded: encoded data of all turns but the last, (L, n, B, T, D) with n = N - 1.
-        written: True at those of their tokens that an update would write, (n, B, T).
     """
     num_turns, size, _ = turns.ids.shape
     device = turns.ids.device
@@ -35,7 +32,7 @@ def read_encoded_turns(
         conversation = turns.fresh.long().cumsum(0)
     number = torch.arange(num_turns, device=device)
     is_before = (number[:, None] > number[:-1])[..., None] & (conversation[:, None] == conversation[:-1])  # (N, N-1, B)
-    tokens = (is_before.transpose(1, 2)[..., None] & written.transpose(0, 1)).flatten(2)  # (N, B, (N - 1) * T)
+    tokens = (is_before.transpose(1, 2)[..., None] & turns.mask[:-1].transpose(0, 1)).flatten(2)  # (N, B, (N - 1) * T)
     owners = torch.arange(size, device=device).repeat(num_turns)
     layers = []
     for own, seen in zip(initial.read().layers, encoded.transpose(1, 2).flatten(2, 3), strict=True):

@@ -113,7 +113,7 @@ class JointLanguageModelling(TrainModule):
     def __init__(self, model: RxTModel, settings: JointConfig) -> None:
         super().__init__(model)
         self.settings = settings
-        self.mlm_head = MaskedTokenHead(model.encoder.embedding)
+        self.mlm_head = MaskedTokenHead(model.needed_encoder().embedding)
 
     def prepare(self, batch: TurnBatch | PackedBatch, generator: torch.Generator) -> MaskedBatch:
         """Choose the tokens that the encoder must predict, and hide them."""
@@ -144,7 +144,7 @@ class JointLanguageModelling(TrainModule):
         settings, segments = self.settings, batch.segments
         routing = Routing(mask=batch.mask)
         mask = batch.mask if segments is None else None
-        encoded = self.model.encoder(batch.masked_ids, mask, routing=routing, segments=segments)
+        encoded = self.model.needed_encoder()(batch.masked_ids, mask, routing=routing, segments=segments)
         hidden, truth = encoded[-1][batch.chosen], batch.ids[batch.chosen]
         masked = self.mlm_head(hidden, truth).loss / totals["masked"]
 

@@ -52,10 +52,10 @@ class MemoryAttentionPretraining(TrainModule):
 
     def __init__(self, model: RxTModel, settings: MemoryAttentionTrainingConfig) -> None:
         memory = model.memory_writer.config
-        if not isinstance(memory, MemoryAttentionConfig) or memory.write == "copy":
+        if not isinstance(memory, MemoryAttentionConfig):
             raise ValueError(
-                "Stage 3 pulls slots towards a mean of old and new, and this model's memory is "
-                f"{memory.kind!r}, or slots that copy (write='copy'): leave the stage out."
+                f"Stage 3 pulls slots towards a mean of old and new, and this model's memory is {memory.kind!r}: leave "
+                "the stage out."
             )
         super().__init__(model)
         self.settings = settings

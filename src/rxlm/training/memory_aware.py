@@ -4,7 +4,7 @@ Shapes: N turns, B dialogues, T tokens of a turn, L memory layers, S slots, D mo
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,16 +15,7 @@ from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.encoded_turns import read_encoded_turns
-from rxlm.training.keeping import (
-    keeping_loss,
-    last_layers,
-    memory_readers,
-    with_kept_turns,
-    with_some_answers,
-    with_some_words,
-)
 from rxlm.training.memory_chain import decoding_groups, encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule, answer_loss, empty_memory_loss, part_of
 from rxlm.training.turns import Turns
@@ -39,17 +30,6 @@ class MemoryAwareConfig(Config):
         unfreeze_memory_at, unfreeze_encoder_at: steps at which memory attention, and the encoder, begin to learn.
         read_encoded_until: step up to which turns are answered from the encoded turns before them instead of from the
             memory (see `rxlm.training.encoded_turns`).
-        pretrained: for a pretrained language model with a memory: its own weights stay as they are, and only the
-            reading and writing of the memory learn. learned_share: share of its layers that learn, too, the last ones.
-        answer_share: share of the turns that ask nothing whose answers are predicted; questions always are. Less than 1
-            spares time where many turns tell something.
-        wording_share: share of these answers' tokens that are predicted, where they are not `TurnBatch.value_mask`'s,
-            which always are. How an answer is put is soon learnt, and often a matter of chance: less than 1 leaves more
-            of the loss, and less noise, for what is to be remembered. "You have not told me that" names nothing, and
-            is thinned like the words around a value: predicted whole it would become the more likely answer. What
-            follows a value is not thinned, for it stands against a longer value.
-        keep: weight of keeping to the language model in turns whose answers are no references (see
-            `rxlm.training.keeping`); 0 leaves it out. keep_share: share of these turns that are looked at.
         load_balancing: weight of the experts' load-balancing loss.
     """
 
@@ -57,31 +37,12 @@ class MemoryAwareConfig(Config):
     unfreeze_memory_at: int = 0
     unfreeze_encoder_at: int = 0
     read_encoded_until: int = 0
-    pretrained: bool = False
-    learned_share: float = 0.0
-    answer_share: float = 1.0
-    wording_share: float = 1.0
-    keep: float = 0.0
-    keep_share: float = 1.0
     load_balancing: float = 0.01
 
     def __post_init__(self) -> None:
         require_int(self, "unroll")
-        for name in ("keep", "load_balancing"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}.")
-        for name in ("answer_share", "wording_share", "keep_share"):
-            value = getattr(self, name)
-            require(0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
-        for name in ("keep", "learned_share"):
-            value = getattr(self, name)
-            require(self.pretrained or not value, f"{name}={value} is for pretrained language models (pretrained).")
+        require(self.load_balancing >= 0, f"load_balancing must not be negative, got {self.load_balancing}.")
         require_int(self, "unfreeze_memory_at", "unfreeze_encoder_at", "read_encoded_until", minimum=0)
-        share = self.learned_share
-        require(0 <= share <= 1, f"learned_share must be between 0 and 1, got {share}.")
-
-    def going_on(self) -> "MemoryAwareConfig":
-        """Return the settings of a later part of stage 4: what these begin with is over."""
-        return self.replace(read_encoded_until=0, unfreeze_memory_at=0, unfreeze_encoder_at=0)
 
 
 class MemoryAware(TrainModule):
@@ -96,43 +57,27 @@ class MemoryAware(TrainModule):
 
     def __init__(self, model: RxTModel, settings: MemoryAwareConfig) -> None:
         super().__init__(model)
+        model.needed_encoder()  # raises where there is none
         self.settings = settings
         self.carried: MemoryState | None = None
         self.reads_encoded = False
-        changes = settings.keep and settings.learned_share
-        self._language_model = [deepcopy(model.decoder).requires_grad_(False)] if changes else []  # not registered
-
-    @property
-    def language_model(self) -> RxTDecoder:
-        """What kept turns keep to: the decoder, or what it was when this stage began, where its own weights change."""
-        return self._language_model[0] if self._language_model else self.model.decoder
 
     def start_step(self, step: int) -> None:
         """Unfreeze memory attention and encoder when it is their time, and go over from reading to slots."""
         self.reads_encoded = step < self.settings.read_encoded_until
-        if self.settings.pretrained:
-            decoder = self.model.decoder.requires_grad_(False)
-            for part in (*memory_readers(decoder), *last_layers(decoder, self.settings.learned_share)):
-                part.requires_grad_(True)
         self.model.memory_writer.requires_grad_(step >= self.settings.unfreeze_memory_at)
-        self.model.encoder.layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
+        self.model.needed_encoder().layers.requires_grad_(step >= self.settings.unfreeze_encoder_at)
 
     def prepare(self, batch: DialogueBatch | StreamBatch, generator: torch.Generator) -> Turns:
-        """Lay the turns of a batch out in one tensor, and draw what of them is predicted."""
-        turns = super().prepare(Turns.of(batch), generator)
-        turns = with_some_answers(turns, self.settings.answer_share, generator)
-        turns = with_some_words(turns, self.settings.wording_share, generator)
-        if self.settings.keep:
-            share, changes = self.settings.keep_share, bool(self._language_model)
-            turns = with_kept_turns(turns, share, generator, first_turns=changes)
-        return turns
+        """Lay the turns of a batch out in one tensor; answers that are no references are not predicted."""
+        turns: Turns = super().prepare(Turns.of(batch), generator)
+        if turns.is_reference is None:
+            return turns
+        return replace(turns, answer_mask=turns.answer_mask & turns.is_reference[:, :, None])
 
     def counts(self, batch: Turns) -> Counts:
-        """Count the answer tokens, and those of turns that keep to the language model."""
-        counts = {"answer": float(batch.answer_mask.sum())}
-        if batch.kept is not None:
-            counts["kept"] = float(batch.kept.mask[:, 1:].sum())
-        return counts
+        """Count the answer tokens."""
+        return {"answer": float(batch.answer_mask.sum())}
 
     def forward(self, batch: Turns, totals: Mapping[str, float]) -> Losses:
         """Return the mean cross-entropy of the tokens that are predicted."""
@@ -142,10 +87,6 @@ class MemoryAware(TrainModule):
         loss, correct = self._token_losses(ids, mask, targets, reading, routing)
         total = loss / totals["answer"]
         figures = {"answer_loss": total.detach(), "token_accuracy": correct / totals["answer"]}
-        if batch.kept is not None:
-            kept = keeping_loss(self.model, self.language_model, batch.kept, reading) / totals["kept"]
-            figures["keeping_loss"] = kept.detach()
-            total = total + self.settings.keep * kept
         balance = routing.loss()
         if balance is not None:
             share = self.counts(batch)["answer"] / totals["answer"]
@@ -190,9 +131,7 @@ class MemoryAware(TrainModule):
         if not self.reads_encoded:
             return self.memories(batch, self.carried).read()
         initial = self.model.init_memory(batch.batch_size)
-        earlier, mask = batch.ids[:-1], batch.mask[:-1]
-        written = self.model.written(earlier.flatten(0, 1), mask.flatten(0, 1)).view_as(mask)
-        return read_encoded_turns(batch, initial, encode_turns(self.model, batch, with_last=False), written)
+        return read_encoded_turns(batch, initial, encode_turns(self.model, batch, with_last=False))
 
     def diagnose(self, batch: Turns) -> dict[str, Any]:
         """Measure the loss with an empty memory, and how the memory moves."""

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from rxlm.training.config import OptimizerConfig
 
-GROUPS = ("body", "decoder", "reading", "embeddings", "memory", "gates", "critic")
+GROUPS = ("body", "embeddings", "memory", "gates", "critic")
 """Of the groups that modules around a parameter name, the last one in this order is its own; of none, the first."""
-LOGGED = ("embeddings", "body", "memory", "gates", "critic")
-"""Groups whose gradient norms are logged; those of `decoder` and `reading` count as the body's."""
 
 
 def parameter_groups(module: nn.Module) -> dict[nn.Parameter, str]:
@@ -35,34 +33,28 @@ def _parameters_of(part: nn.Module | nn.Parameter | None) -> Iterable[nn.Paramet
     return () if part is None else (part,)
 
 
-def _logged(group: str) -> str:
-    return group if group in LOGGED else "body"
-
-
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """Return the optimizer of a train module; weight decay applies to matrices of body and memory."""
     scales = {
-        "decoder": config.decoder_scale,
         "embeddings": config.embedding_scale,
         "memory": config.memory_scale,
         "gates": config.gate_scale,
         "critic": config.critic_scale,
     }
     undecayed = {getattr(part, name, None) for part in module.modules() for name in getattr(part, "without_decay", ())}
-    groups: dict[tuple[str, bool, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for parameter, group in parameter_groups(module).items():
-        logged = _logged(group)
-        decays = parameter.dim() >= 2 and logged in ("body", "memory") and parameter not in undecayed
-        groups.setdefault((logged, decays, scales.get(group, 1.0)), []).append(parameter)
+        decays = parameter.dim() >= 2 and group in ("body", "memory") and parameter not in undecayed
+        groups.setdefault((group, decays), []).append(parameter)
     optimizer = torch.optim.AdamW(
         [
             {
                 "params": parameters,
                 "name": group,
-                "base_rate": config.learning_rate * scale,
+                "base_rate": config.learning_rate * scales.get(group, 1.0),
                 "weight_decay": config.weight_decay if decays else 0.0,
             }
-            for (group, decays, scale), parameters in groups.items()
+            for (group, decays), parameters in groups.items()
         ],
         lr=config.learning_rate,
         betas=config.betas,
@@ -92,9 +84,9 @@ def loss_and_norms(loss: Tensor, groups: Mapping[nn.Parameter, str]) -> tuple[fl
     if gradients:
         read.append(torch.stack(torch._foreach_norm(list(gradients.values()))).to(loss.device).double().square())
     number, *found = torch.cat(read).tolist()
-    squares = dict.fromkeys(LOGGED, 0.0)
+    squares = dict.fromkeys(GROUPS, 0.0)
     for parameter, square in zip(gradients, found, strict=True):
-        squares[_logged(groups[parameter])] += square
+        squares[groups[parameter]] += square
     norms = {f"gradient_norm/{group}": value**0.5 for group, value in squares.items() if value}
     return number, {"gradient_norm": sum(squares.values()) ** 0.5, **norms}
 

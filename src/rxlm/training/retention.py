@@ -7,6 +7,7 @@ are not the model's own, its distributions keep to those of the language model t
 Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocabulary.
 """
 
+import math
 import random
 from collections.abc import Mapping
 from copy import deepcopy
@@ -15,7 +16,7 @@ from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from rxlm.config import Config, config, require, require_int, require_number, require_share
 from rxlm.data.batches import DialogueBatch
@@ -24,7 +25,7 @@ from rxlm.memory.retained.config import RetainedMemory
 from rxlm.memory.retained.parallel import ParallelTurns
 from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.core import RxTModel
-from rxlm.training.keeping import last_layers
+from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.module import Counts, Losses, TrainModule
 
 LOGITS_AT_ONCE = 2**25
@@ -130,7 +131,7 @@ class Retention(TrainModule):
         """Set the temperature, and what learns: the gates, and some of the layers."""
         self.temperature = self.settings.temperature(step)
         decoder = self.model.decoder.requires_grad_(False)
-        for part in last_layers(decoder, self.settings.learned_share):
+        for part in _last_layers(decoder, self.settings.learned_share):
             part.requires_grad_(True)
         for layer in cast(list[TransformerLayer], list(decoder.layers)):
             assert layer.retention_gate is not None
@@ -241,6 +242,13 @@ class Retention(TrainModule):
     def diagnose(self, batch: Dialogues) -> dict[str, Any]:
         """Measure how S and T were, and how visible earlier tokens are."""
         return {"retention/tokens": float(batch.num_tokens), "retention/temperature": self.temperature or 0.0}
+
+
+def _last_layers(decoder: RxTDecoder, share: float) -> list[nn.Module]:
+    """Return a share of the decoder's layers, the last ones, and its final norm, where any are to learn."""
+    layers = list(decoder.layers)
+    count = math.ceil(share * len(layers))
+    return [*layers[len(layers) - count :], decoder.final_norm] if count else []
 
 
 def _some(marked: Tensor, count: int, rng: random.Random) -> Tensor:

@@ -1,31 +1,17 @@
 """The turns of a batch of dialogues in one tensor.
 
-Shapes: N turns, B dialogues, T tokens of the longest turn, K turns that keep to a language model.
+Shapes: N turns, B dialogues, T tokens of the longest turn.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rxlm.data.batches import DialogueBatch, StreamBatch
-from rxlm.data.records import Interaction
-
-
-class Kept(NamedTuple):
-    """Turns in which a language model is to answer as it would without a memory.
-
-    Fields:
-        turns: their numbers n * B + b, (K,).
-        ids, mask: their tokens, and which of them are real, (K, T).
-    """
-
-    turns: Tensor
-    ids: Tensor
-    mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,20 +21,14 @@ class Turns:
     Fields:
         ids, mask, answer_mask: (N, B, T), as in `TurnBatch`.
         fresh: True at the turns that begin a conversation, (N, B); None where only the first ones do.
-        asks: True at turns that ask for something told before, (N, B); None where it is not known.
-        value_mask: as in `TurnBatch`, (N, B, T).
         is_reference: False at turns whose answer was said and is no reference, (N, B); None where it is not known.
-        kept: turns that keep to the language model, if any do.
     """
 
     ids: Tensor
     mask: Tensor
     answer_mask: Tensor
     fresh: Tensor | None = None
-    asks: Tensor | None = None
     is_reference: Tensor | None = None
-    value_mask: Tensor | None = None
-    kept: Kept | None = None
 
     @classmethod
     def of(cls, batch: DialogueBatch | StreamBatch) -> Self:
@@ -64,20 +44,12 @@ class Turns:
         else:
             fresh, rows = None, tuple(dialogue.turns for dialogue in batch.dialogues)
 
-        def marked(mark: Callable[[Interaction], bool]) -> Tensor | None:
-            if len(rows) != batch.turns[0].batch_size:
-                return None  # a batch that was made by hand
-            return torch.tensor([[n < len(row) and mark(row[n]) for row in rows] for n in range(batch.num_turns)])
-
-        return cls(
-            stacked("ids"),
-            stacked("mask"),
-            stacked("answer_mask"),
-            fresh,
-            asks=marked(lambda turn: turn.question is not None),
-            is_reference=marked(lambda turn: turn.is_reference),
-            value_mask=None if any(turn.value_mask is None for turn in batch.turns) else stacked("value_mask"),
-        )
+        is_reference = None
+        if len(rows) == batch.turns[0].batch_size:  # else the batch was made by hand
+            is_reference = torch.tensor(
+                [[n < len(row) and row[n].is_reference for row in rows] for n in range(batch.num_turns)]
+            )
+        return cls(stacked("ids"), stacked("mask"), stacked("answer_mask"), fresh, is_reference)
 
     @property
     def num_turns(self) -> int:
@@ -98,9 +70,8 @@ class Turns:
         return self._each(lambda values: values.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return turns with their tensors changed, without what was drawn for a step."""
-        changed: dict[str, Any] = {"kept": None}
-        for name in ("ids", "mask", "answer_mask", "fresh", "asks", "is_reference", "value_mask"):
+        changed: dict[str, Any] = {}
+        for name in ("ids", "mask", "answer_mask", "fresh", "is_reference"):
             value = getattr(self, name)
             changed[name] = None if value is None else change(value)
         return replace(self, **changed)

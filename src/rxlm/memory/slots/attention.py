@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from rxlm.memory.protocol import FinishedTurn, MemoryWriter
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.memory.slots.copying import CopyAttention
 from rxlm.memory.slots.gate import ResidualGate, make_gate
 from rxlm.memory.slots.norm import make_memory_norm
 from rxlm.memory.slots.operations import write_flops
@@ -40,19 +39,15 @@ class MemoryAttentionLayer(nn.Module):
             self.consolidation_gate = _gate(config)
         self.mix_gate = _gate(config) if config.variant.endswith("self-interlayer") else None
         self.variant = config.variant
-        self.identity = self.copy_attention = None
-        if config.write == "copy":
-            self.encoded_norm = nn.RMSNorm(config.dim)
-            self.copy_attention = CopyAttention(config.dim, config.num_slots)
-        else:
-            self.write_norm = _norm(config)
-            if config.slot_identity:
-                self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
-                if not self.identity.is_meta:
-                    nn.init.normal_(self.identity)
-            self.encoded_norm = nn.RMSNorm(config.dim)  # in this place: old checkpoints go by the order of parameters
-            self.write_attention = config.attention.build(config.dim)
-            self.write_gate = _gate(config)
+        self.identity = None
+        self.write_norm = _norm(config)
+        if config.slot_identity:
+            self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
+            if not self.identity.is_meta:
+                nn.init.normal_(self.identity)
+        self.encoded_norm = nn.RMSNorm(config.dim)  # in this place: old checkpoints go by the order of parameters
+        self.write_attention = config.attention.build(config.dim)
+        self.write_gate = _gate(config)
 
     def forward(
         self,
@@ -60,7 +55,7 @@ class MemoryAttentionLayer(nn.Module):
         mean: Float[Tensor, "B S D"] | None,
         encoded: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "B T"] | None,
-        rotation: Rotation | None,
+        rotation: Rotation,
     ) -> Float[Tensor, "B S D"]:
         """Return the layer's next slots (B, S, D).
 
@@ -69,11 +64,9 @@ class MemoryAttentionLayer(nn.Module):
             mean: normalised mean of the slots over layers (B, S, D), for the variants that look beyond one layer.
             encoded: the interaction as the encoder's layer sees it (B, T, D).
             mask: True at tokens that may be taken up, (B, T).
-            rotation: rotary embedding of the encoded tokens' positions, for an attention that writes.
+            rotation: rotary embedding of the encoded tokens' positions.
         """
         slots, tokens = self.consolidate(slots, mean), self.encoded_norm(encoded)
-        if self.copy_attention is not None:
-            return self.copy_attention(slots, tokens, mask)
         asking = self.write_norm(slots)
         if self.identity is not None:
             asking = asking + self.identity
@@ -104,12 +97,9 @@ class MemoryAttention(MemoryWriter):
     def __init__(self, config: MemoryAttentionConfig) -> None:
         super().__init__()
         self.config = config
-        self.leaves_out_form = config.write == "copy"  # what is copied is a single token, and these say nothing
         self.layers = nn.ModuleList(MemoryAttentionLayer(config) for _ in range(config.num_layers))
         self.mean_norm = _norm(config) if "interlayer" in config.variant else None
-        self.rope = None
-        if config.write == "attention":
-            self.rope = RotaryEmbedding(config.attention.width(config.dim), config.rope_base)
+        self.rope = RotaryEmbedding(config.attention.width(config.dim), config.rope_base)
         self.initial = None
         if config.initial_memory == "learned":
             shape = (config.num_layers, config.num_slots, config.dim)
@@ -132,7 +122,7 @@ class MemoryAttention(MemoryWriter):
                 its memory as it is.
         """
         means = self._means(slots)
-        rotation = None if self.rope is None else self.rope(token_positions(encoded.shape[2], mask, encoded.device))
+        rotation = self.rope(token_positions(encoded.shape[2], mask, encoded.device))
         # Unbound at once: the gradient of a single layer's slice would be as large as the whole memory.
         each = zip(self.layers, slots.unbind(0), means, encoded.unbind(0), strict=True)
         updated = torch.stack([layer(own, mean, seen, mask, rotation) for layer, own, mean, seen in each])

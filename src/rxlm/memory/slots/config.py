@@ -29,7 +29,6 @@ from rxlm.nn.heads import HeadCounts
 MemoryAttentionVariant = Literal["simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer"]
 VARIANTS: tuple[MemoryAttentionVariant, ...] = get_args(MemoryAttentionVariant)
 InitialMemory = Literal["normal", "zeros", "learned"]
-WriteKind = Literal["attention", "copy"]
 
 
 @config
@@ -44,9 +43,6 @@ class MemoryAttentionConfig(MemoryConfig):
         variant: what slots attend to before they read the interaction: nothing (`simple`), their own layer
             (`self`), the mean over layers (`interlayer`), a gated mix of both (`self-interlayer`), or the same with
             the mean over one of `num_groups` groups of layers (`grouped-self-interlayer`).
-        write: how slots take an interaction in: `attention` reads it and a residual gate lets in what was read; `copy`
-            keeps a slot or copies a token's state to it, see `slots/copying.py`, and takes neither an
-            attention nor a gate: with it their fields are for the other variants' attention among slots.
         gate, gate_activation, gate_per_slot, gate_status, gate_init: the residual gate, see `memory/slots/gate.py`.
         norm: norm of the slots, see `memory/slots/norm.py`.
         initial_memory: `learned` (a parameter, which starts from noise), `zeros`, or `normal` noise, drawn anew.
@@ -78,7 +74,6 @@ class MemoryAttentionConfig(MemoryConfig):
     consolidation: AttentionConfig | None = None
     variant: MemoryAttentionVariant = "interlayer"
     num_groups: int | None = None
-    write: WriteKind = "attention"
     gate: GateKind = "content"
     gate_activation: GateActivation = "sigmoid"
     gate_per_slot: bool = True
@@ -96,7 +91,6 @@ class MemoryAttentionConfig(MemoryConfig):
         require_config(self, "attention", AttentionConfig)
         require_config(self, "consolidation", AttentionConfig, None)
         require_choice(self, "variant", VARIANTS)
-        require_choice(self, "write", get_args(WriteKind))
         require_choice(self, "gate", GATES)
         require_choice(self, "gate_activation", GATE_ACTIVATIONS)
         require_choice(self, "gate_status", get_args(SlotStatus))
@@ -109,9 +103,7 @@ class MemoryAttentionConfig(MemoryConfig):
         require((self.initial_std or 0) >= 0, f"initial_std must not be negative, got {self.initial_std}.")
         self._check_gate()
         self._check_groups()
-        self._check_write()
-        if self.attends:
-            self._check_heads()
+        self._check_heads()
         require(self.norm_per_dim_scale or self.norm == "mixed-positional",
                 f"norm_per_dim_scale=False is for norm='mixed-positional', got norm={self.norm!r}.")  # fmt: skip
 
@@ -123,9 +115,8 @@ class MemoryAttentionConfig(MemoryConfig):
 
     def describe(self) -> str:
         """Return sizes, variant, gate, and how the first memory is made."""
-        writes = "slots that copy" if self.write == "copy" else f"gate {self.gate}"
         sizes = f"{self.num_layers} layers x {self.num_slots} slots x {self.dim}"
-        return f"{sizes}, {self.variant}, {writes}, initially {self.initial_memory}"
+        return f"{sizes}, {self.variant}, gate {self.gate}, initially {self.initial_memory}"
 
     @classmethod
     def nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,11 +131,6 @@ class MemoryAttentionConfig(MemoryConfig):
         return result
 
     @property
-    def attends(self) -> bool:
-        """Whether the memory network itself uses attention: to write, or among slots."""
-        return self.write == "attention" or self.variant != "simple"
-
-    @property
     def attention_among_slots(self) -> AttentionConfig:
         """What slots attend to each other with."""
         return self.consolidation or self.attention
@@ -154,23 +140,6 @@ class MemoryAttentionConfig(MemoryConfig):
             width, window = each.width(self.dim), each.sliding_window
             require(width % 2 == 0, f"head_dim (dim / num_heads) must be even for rotary embedding, got {width}.")
             require(window is None, f"sliding_window={window} means nothing to slots: they have no positions.")
-
-    def _check_write(self) -> None:
-        """Reject fields that write='copy' ignores."""
-        if self.write == "attention":
-            return
-        default = MemoryAttentionConfig(attention=AttentionConfig(num_heads=self.attention.num_heads))
-        unheeded = ["slot_identity", "rope_base"]
-        if not self.attends:
-            unheeded += [
-                "attention", "consolidation", "gate", "gate_activation", "gate_per_slot", "gate_status", "gate_init",
-                "norm", "norm_per_dim_scale",
-            ]  # fmt: skip
-        for name in unheeded:
-            value = getattr(self, name)
-            require(
-                value == getattr(default, name), f"{name}={value!r} means nothing to slots that copy (write='copy')."
-            )
 
     @property
     def write_heads(self) -> HeadCounts:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rxlm.memory.slots.copying import CopyAttention
 from rxlm.memory.slots.gate import ResidualGate, SumGate
 
 GATES = {"gate": "write_gate", "consolidation_gate": "consolidation_gate"}
@@ -38,10 +37,6 @@ class SlotWatch:
                 gate = getattr(layer, name, None)
                 if isinstance(gate, ResidualGate) and not isinstance(gate, SumGate):
                     self.hooks.append(gate.register_forward_hook(self._measure_gate(f"{figure}/layer_{number}")))
-            if isinstance(layer.copy_attention, CopyAttention):
-                self.hooks.append(
-                    layer.copy_attention.register_forward_hook(self._measure_copies(f"gate/layer_{number}"))
-                )
         return self
 
     def __exit__(
@@ -53,9 +48,8 @@ class SlotWatch:
     def figures(self) -> dict[str, float]:
         """Return means over turns and rows.
 
-        `gate/layer_i` is the mean opening G of the gate that writes (of slots that copy, the share that was not kept),
-        `consolidation_gate/layer_i` of the one before it in the variants that have one; `memory_drift/layer_i` the root
-        mean square of what a turn changed.
+        `gate/layer_i` is the mean opening G of the gate that writes, `consolidation_gate/layer_i` of the one before it
+        in the variants that have one; `memory_drift/layer_i` the root mean square of what a turn changed.
         """
         weights = torch.cat(self.present)
         total = weights.sum().clamp(min=1)
@@ -66,13 +60,6 @@ class SlotWatch:
             old, update = inputs
             opening = cast(ResidualGate, gate).opening(old, update)
             self.measured.setdefault(name, []).append(opening.expand_as(old).float().mean(dim=(1, 2)))
-
-        return measure
-
-    def _measure_copies(self, name: str) -> Callable[..., None]:
-        def measure(copying: nn.Module, inputs: tuple[Tensor, Tensor, Tensor | None], _: Tensor) -> None:
-            kept, _ = cast(CopyAttention, copying).shares(*inputs)
-            self.measured.setdefault(name, []).append(1 - kept.float().mean(dim=(1, 2)))
 
         return measure
 

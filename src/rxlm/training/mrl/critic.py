@@ -8,7 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from rxlm.rxt.encoder import RxTEncoder, SelfEncoder
+from rxlm.rxt.encoder import RxTEncoder
 
 
 class Critic(nn.Module):
@@ -21,13 +21,8 @@ class Critic(nn.Module):
         encoder: to be copied.
     """
 
-    def __init__(self, encoder: RxTEncoder | SelfEncoder) -> None:
+    def __init__(self, encoder: RxTEncoder) -> None:
         super().__init__()
-        if isinstance(encoder, SelfEncoder):
-            raise ValueError(
-                "A critic is a copy of the encoder, and this model's decoder encodes for itself: take an algorithm "
-                "without a critic (grpo)."
-            )
         self.body = deepcopy(encoder)
         dim = encoder.config.dim
         like = next(encoder.parameters())

@@ -50,10 +50,11 @@ class MemoryReinforcement(TrainModule):
 
     def __init__(self, model: RxTAlpha, settings: MRLConfig) -> None:
         super().__init__(model)
-        for part in (model.memory_writer, model.encoder.layers):
+        encoder = model.needed_encoder()
+        for part in (model.memory_writer, encoder.layers):
             part.requires_grad_(True)  # stage 4 may have ended before it unfroze them
         self.settings = settings
-        self.critic = Critic(model.encoder) if settings.has_critic else None
+        self.critic = Critic(encoder) if settings.has_critic else None
         # In a list, so that it is no part of what is trained and saved with the weights.
         self.reference = [deepcopy(model).eval().requires_grad_(False)] if settings.kl_weight else []
         self.watch = Watch()
