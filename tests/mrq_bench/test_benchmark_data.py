@@ -154,8 +154,8 @@ def test_a_question_that_does_not_fit_is_named(question: dict[str, Any], message
     ("changes", "message"),
     [
         ({"tasks": (2,)}, "tasks means something for babi only, data is 'facts'"),
-        ({"source": Path("x")}, "source means something for babi and sgd and jsonl only"),
-        ({"held_out": True}, "held_out means something for babi and sgd and jsonl only"),
+        ({"source": Path("x")}, "source means something for babi and sgd and jsonl and dialogues only"),
+        ({"held_out": True}, "held_out means something for babi and sgd and jsonl and dialogues only"),
         ({"data": "babi"}, "data 'babi' needs a source"),
         ({"data": "sgd", "source": Path("x"), "turns": (4,)}, "turns means something for facts only"),
         ({"data": "babi", "source": Path("x"), "tasks": (21,)}, "tasks must be numbers from 1 to 20, got 21"),
