@@ -2,8 +2,8 @@
 
     python benchmarks/whole_history.py SmolLM2-135M-Instruct.gguf --memory-tokens 512
 
-Both hold one greedy conversation. Prints for each turn how many tokens were said and are kept, the largest difference of
-the logits of the turn, and whether the answers are the same. While everything is kept, differences are rounding.
+Both hold one greedy conversation. Prints for each turn how many tokens were said and are kept, the largest difference
+of the logits of the turn, and whether the answers are the same. While everything is kept, differences are rounding.
 """
 
 from dataclasses import dataclass
