@@ -1,7 +1,6 @@
 """A chat model that was upcycled is the language model with its whole history, until its memory is full (law 10)."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from pretrained_models import KINDS, chat_tokenizer, save_language_model
 from rxlm.config import ConfigError
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.nn.pretrained import UnsupportedModelError
-from rxlm.rxt.chat_template import ChatTemplateError, conversation_form, interaction_form
+from rxlm.rxt.chat_template import ChatTemplateError, conversation_form
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import GREEDY, SamplingConfig
@@ -177,7 +176,6 @@ def test_turns_are_written_as_the_chat_template_writes_them(llama: Path) -> None
     assert form.pad_token_id not in {form.eos_token_id, *form.before_query, *form.before_answer}
 
 
-@pytest.mark.parametrize("read_form", [conversation_form, interaction_form])
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -187,11 +185,11 @@ def test_turns_are_written_as_the_chat_template_writes_them(llama: Path) -> None
         ("{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}", "special token"),
     ],
 )
-def test_tokenizers_that_give_turns_no_form_are_refused(read_form: Any, template: str | None, message: str) -> None:
+def test_tokenizers_that_give_turns_no_form_are_refused(template: str | None, message: str) -> None:
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = template
     with pytest.raises(ChatTemplateError, match=message):
-        read_form(tokenizer)
+        conversation_form(tokenizer)
 
 
 def test_templates_that_write_earlier_turns_otherwise_are_refused() -> None:
