@@ -246,3 +246,20 @@ def test_a_memory_of_slots_has_no_retention_gates() -> None:
         ConfigError, match="Only a memory that keeps tokens has retention gates, got one of the kind slo"
     ):
         with_gates(shared_model("mha-simple-content"))
+
+
+def test_a_conversation_shows_which_of_its_tokens_are_kept(llama: Path) -> None:
+    model = upcycle(llama, memory_tokens=48, max_seq_len=64)
+    chat = Conversation(model, sampling=GREEDY, system="Be kind.")
+    for query, _ in TALK:
+        list(chat.send(query, max_seq_len=34))
+    pieces = chat.kept_tokens()
+    assert pieces is not None
+    text = "".join(piece for piece, _ in pieces)
+    assert text.startswith("<s>system\nBe kind.<e>\n<s>user\nMy dog is called Rex.<e>\n<s>assistant\n")
+    assert all(query in text for query, _ in TALK)
+    shares = [share for _, share in pieces]
+    assert len(shares) == int(chat.memory.length)
+    assert shares[0] == shares[-1] == 1.0
+    assert 0.0 in shares
+    assert sum(shares) == pytest.approx(48)

@@ -25,7 +25,7 @@ HELP = """\
 /reset         start again after the system prompt
 /save PATH     write the conversation (memory, transcript) to a file
 /load PATH     go on with a saved conversation
-/memory        show what the memory takes and how much the last turn changed it
+/memory        show what the memory takes, what the last turn changed, and which tokens it keeps
 /help, /quit"""
 
 
@@ -197,6 +197,13 @@ class ChatTerminal:
         now, before = self.conversation.memory, self.conversation.memory_before
         for line in now.describe(before):
             self.say(line)
+        pieces = self.conversation.kept_tokens()
+        if pieces is None:
+            return
+        self.say("what it keeps of the conversation: by all heads (bold), by most, by few (dim), by none (struck out)")
+        for piece, share in pieces:
+            self.console.print(printable(piece), style=_style_of(share), end="", markup=False)
+        self.console.print()
 
     def help(self) -> None:
         """List the commands."""
@@ -237,6 +244,15 @@ class ChatTerminal:
 
     def _think(self, piece: str) -> None:
         self.console.print(f"[dim italic]{escape(printable(piece))}[/dim italic]", end="")
+
+
+def _style_of(share: float) -> str:
+    """Return how a token is shown that so many of the heads keep."""
+    if share == 1.0:
+        return "bold"
+    if share >= 0.5:
+        return "default"
+    return "dim" if share else "dim strike"
 
 
 def printable(text: str) -> str:

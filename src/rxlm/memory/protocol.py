@@ -155,6 +155,10 @@ class MemoryState(ABC):
     def describe(self, earlier: Any = None) -> list[str]:
         """Return lines for people: the size, and what the turn since `earlier` changed."""
 
+    def heads_that_keep(self, row: int = 0) -> dict[int, float] | None:
+        """Return, by position in a conversation, the share of heads that keep the token; None where none are kept."""
+        return None
+
     # --- what all kinds share ------------------------------------------------------------------------------------
 
     @property

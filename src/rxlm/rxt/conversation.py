@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.templates import interaction_ids, query_ids
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.past import ComputedTurn
@@ -176,6 +177,29 @@ class Conversation:
         twin.__dict__.update(self.__dict__)
         twin._turns, twin._states = list(self._turns), dict(self._states)
         return twin
+
+    def kept_tokens(self) -> list[tuple[str, float]] | None:
+        """Return the conversation piece by piece, with the share of heads whose memory keeps each piece's token.
+
+        None where the memory keeps no tokens. Pieces put together are the conversation as the chat template writes it.
+        """
+        shares = self.memory.heads_that_keep()
+        if shares is None:
+            return None
+        text, pieces = StreamDecoder(self.tokenizer), []
+        for position, token in enumerate(self._said()):
+            pieces.append((text.push(token), shares.get(position, 0.0)))
+        return pieces
+
+    def _said(self) -> list[int]:
+        """Return the tokens of the conversation, of a memory that keeps tokens, up to the last one that was read."""
+        prefix = self.model.tokenizer_config.conversation_prefix
+        said = list(prefix or ()) if self.system is None else list(conversation_prefix(self.tokenizer, self.system))
+        end = self.model.memory_writer.config.answer_end
+        for turn in self._turns:
+            ended = turn.ids[-1] == end[0]
+            said += [*turn.ids[:-1], *(() if ended else turn.ids[-1:]), *end]
+        return said[: int(self.memory.length[0])]  # type: ignore[attr-defined]
 
     def save(self, path: str | Path) -> None:
         """Write memory, transcript and the model's fingerprint to one safetensors file."""
