@@ -94,7 +94,7 @@ def test_what_stands_before_the_first_turn_is_never_dropped():
     assert (memory.num_kept == model.memory_writer.config.num_tokens).all()
     newest = memory.positions[..., -3:]
     assert (newest == memory.length[0] - torch.tensor([3, 2, 1])).all()
-    with pytest.raises(ValueError, match=r"The system prompt takes 7 tokens.* has room for 6"):
+    with pytest.raises(ValueError, match=r"memory_tokens must be at least 14: .* takes 7 tokens.*; got 12"):
         model.init_memory(1, head=range(20, 27))
 
 

@@ -1,5 +1,7 @@
 """A chat model that was upcycled is the language model with its whole history, until its memory is full (law 10)."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from rxlm.config import ConfigError
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.nn.pretrained import UnsupportedModelError
 from rxlm.rxt.chat_template import ChatTemplateError, conversation_form
-from rxlm.rxt.conversation import Conversation
+from rxlm.rxt.conversation import Conversation, ConversationError
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import GREEDY, SamplingConfig
 from rxlm.upcycling.loading import kind_of, open_model
@@ -263,3 +265,38 @@ def test_a_conversation_shows_which_of_its_tokens_are_kept(llama: Path) -> None:
     assert shares[0] == shares[-1] == 1.0
     assert 0.0 in shares
     assert sum(shares) == pytest.approx(48)
+
+
+def test_a_saved_model_loads_in_a_process_that_has_not_upcycled(llama: Path, tmp_path: Path) -> None:
+    model = upcycle(llama, memory_tokens=48, max_seq_len=64)
+    model.save_pretrained(tmp_path / "model")
+    model.init_memory(1).save(tmp_path / "memory")
+    program = (
+        "from rxlm.memory import MemoryState; from rxlm.rxt.models import RxTAlpha; "
+        f"model = RxTAlpha.from_pretrained({str(tmp_path / 'model')!r}); "
+        f"print(model.init_memory(1).length, MemoryState.load({str(tmp_path / 'memory')!r}).kind)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "retained" in done.stdout
+
+
+def test_a_larger_memory_has_room_for_a_longer_system_prompt(llama: Path) -> None:
+    model = upcycle(llama, memory_tokens=24, max_seq_len=64)
+    system = "Be kind to people and their dogs, and like what people tell you, whatever it is that they like."
+    with pytest.raises(ValueError, match=r"memory_tokens must be at least \d+: the system prompt, .*; got 24"):
+        Conversation(model, system=system)
+    assert Conversation(model, system=system, memory_tokens=200).memory.limit.tolist() == [200]
+    with pytest.raises(ValueError, match=r"memory_tokens must be a whole number, got '9'"):
+        Conversation(model, memory_tokens="9")
+
+
+def test_a_retry_of_a_turn_that_was_undone_is_refused(llama: Path) -> None:
+    chat = Conversation(upcycle(llama, max_seq_len=64), sampling=GREEDY)
+    for query in ("Hello!", "My dog is called Rex."):
+        list(chat.send(query, max_seq_len=30))
+    again = chat.retry(max_seq_len=30)
+    chat.undo()
+    with pytest.raises(ConversationError, match="The turn to retry is not the last one any more"):
+        list(again)
+    assert [turn.query for turn in chat.turns] == ["Hello!"]

@@ -1,6 +1,8 @@
 """The short-term memory of a conversation: what every kind of memory is and does, and the kinds."""
 
 from rxlm.memory.protocol import FinishedTurn, MemoryConfig, MemoryReading, MemoryState, MemoryWriter
+from rxlm.memory.retained.config import RetainedMemoryConfig
+from rxlm.memory.retained.state import RetainedState
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.memory.slots.state import SlotState
 
@@ -11,5 +13,7 @@ __all__ = [
     "MemoryReading",
     "MemoryState",
     "MemoryWriter",
+    "RetainedMemoryConfig",
+    "RetainedState",
     "SlotState",
 ]

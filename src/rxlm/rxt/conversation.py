@@ -152,7 +152,7 @@ class Conversation:
             raise ConversationError("There is no turn to retry.")
         query = self._turns[-1].query
         reply = self._reply(query, sampling, max_seq_len, seed, thinking_mode, stop, fit, on_thought)
-        return self._answer(reply, retries=True)
+        return self._answer(reply, self._turns[-1])
 
     def undo(self, n: int = 1) -> None:
         """Take back the last `n` turns: transcript and memory are as they were before them."""
@@ -272,11 +272,12 @@ class Conversation:
         )
         return _Reply(query, engine, engine.prepare(asked, fit), on_thought or _ignore)
 
-    def _answer(self, reply: "_Reply", retries: bool = False) -> Iterator[str]:
+    def _answer(self, reply: "_Reply", replaced: Turn | None = None) -> Iterator[str]:
         """Stream one answer; the turn is recorded, and its update under way, before the last piece is handed out."""
         self._ready()
-        if retries and not self._turns:
-            raise ConversationError("There is no turn to retry.")
+        retries = replaced is not None
+        if retries and (not self._turns or self._turns[-1] is not replaced):
+            raise ConversationError("The turn to retry is not the last one any more: call retry again.")
         self._is_answering = True
         try:
             before = len(self._turns) - (1 if retries else 0)
@@ -319,12 +320,9 @@ class Conversation:
         model, system = self.model, self.system
         if model.memory_writer.reads_computed:
             head = None if system is None else conversation_prefix(self.tokenizer, system)
-            memory = model.init_memory(1, self.seed, head=head)
-        else:
-            memory = model.init_memory(1, self.seed).detach()
-        if self.memory_tokens is not None:
-            memory = model.memory_writer.resized(memory, self.memory_tokens)
-        if system is None or model.memory_writer.reads_computed:
+            return model.init_memory(1, self.seed, head=head, memory_tokens=self.memory_tokens)
+        memory = model.init_memory(1, self.seed, memory_tokens=self.memory_tokens).detach()
+        if system is None:
             return memory
         return model.update_memory(memory, self._system_ids(system))
 

@@ -93,7 +93,14 @@ class RxTModel(HubModule):
 
     # --- memory as a value ---------------------------------------------------------------------------------------
 
-    def init_memory(self, batch_size: int = 1, seed: Seed = None, *, head: Sequence[int] | None = None) -> MemoryState:
+    def init_memory(
+        self,
+        batch_size: int = 1,
+        seed: Seed = None,
+        *,
+        head: Sequence[int] | None = None,
+        memory_tokens: int | None = None,
+    ) -> MemoryState:
         """Return the memory that `batch_size` new conversations start from.
 
         Args:
@@ -101,10 +108,13 @@ class RxTModel(HubModule):
             seed: as in `seeds.row_generators`.
             head: ids of what stands before the first turn, a system prompt with its form, for memories of a pretrained
                 model's tokens; None: what its chat template writes there without one.
+            memory_tokens: tokens S that such a memory keeps; None: as many as the model says.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         memory = self.memory_writer.first_memory(batch_size, seed).to(self.device, self.dtype)
+        if memory_tokens is not None:
+            memory = self.memory_writer.resized(memory, memory_tokens)
         head = self.tokenizer_config.conversation_prefix if head is None else tuple(head)
         if not head or not self.memory_writer.reads_computed:
             return memory

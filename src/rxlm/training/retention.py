@@ -67,7 +67,11 @@ class RetentionConfig(Config):
             require(
                 getattr(self, name) >= 0, f"RetentionConfig.{name} must not be negative, got {getattr(self, name)}."
             )
-        valid = bool(self.sizes) and all(isinstance(each, int) and each >= 8 for each in self.sizes)
+        valid = (
+            isinstance(self.sizes, tuple)
+            and bool(self.sizes)
+            and all(isinstance(each, int) and each >= 8 for each in self.sizes)
+        )
         require(valid, f"RetentionConfig.sizes must be numbers of tokens of at least 8, got {self.sizes!r}.")
 
     def temperature(self, step: int) -> float:

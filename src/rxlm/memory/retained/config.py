@@ -20,6 +20,12 @@ WITHOUT_LIMIT = 2**31
 """Tokens that no conversation has."""
 
 
+def check_count(num_tokens: object) -> None:
+    """Raise ValueError unless a number of tokens is a whole number."""
+    if not isinstance(num_tokens, int) or isinstance(num_tokens, bool):
+        raise ValueError(f"memory_tokens must be a whole number, got {num_tokens!r}.")
+
+
 @config
 class RetainedMemoryConfig(MemoryConfig):
     """How many tokens of a conversation are kept, and which never go.
@@ -123,16 +129,17 @@ class RetainedMemory(MemoryWriter):
         """Return the memory after what stands before a conversation's first turn: it is kept for good."""
         computed = turn.computed
         assert computed is not None
-        longest = int(memory.limit.min()) // 2
-        if (count := int(computed.mask.sum(1).max())) > longest:
+        limit, count = int(memory.limit.min()), int(computed.mask.sum(1).max())
+        if limit < 2 * count:
             raise ValueError(
-                f"The system prompt takes {count} tokens, which are kept for good; a memory of {longest * 2} tokens "
-                f"has room for {longest}."
+                f"memory_tokens must be at least {2 * count}: the system prompt, or what the chat template writes in "
+                f"its place, takes {count} tokens, which are kept for good, and needs as much room beside it; got {limit}."
             )
         return memory.with_tokens(computed, memory.unread, for_good=True)
 
     def resized(self, memory: RetainedState, num_tokens: int) -> RetainedState:
         """Return the memory with another number of tokens S."""
+        check_count(num_tokens)
         return memory.resized(num_tokens, self._newest(num_tokens))
 
     def set_num_tokens(self, count: int) -> None:
