@@ -133,7 +133,7 @@ class RetainedMemory(MemoryWriter):
         if limit < 2 * count:
             raise ValueError(
                 f"memory_tokens must be at least {2 * count}: the system prompt, or what the chat template writes in "
-                f"its place, takes {count} tokens, which are kept for good, and needs as much room beside it; got {limit}."
+                f"its place, takes {count} tokens that are kept for good, and as much is needed beside it; got {limit}."
             )
         return memory.with_tokens(computed, memory.unread, for_good=True)
 
