@@ -98,6 +98,10 @@ class PhasedStage(StageConfig):
             steps == self.steps, f"{self.id}.steps is {self.steps}, and phases have {steps} steps in all: change both."
         )
 
+    def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
+        """Return dialogues or streams, phase by phase."""
+        return make.phased(self.phases, corpus.dialogues)
+
 
 @config
 class JointStage(StageConfig):
@@ -154,10 +158,6 @@ class MemoryAwareStage(PhasedStage):
         """Return memory-aware training."""
         return MemoryAware(model, self.settings)
 
-    def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
-        """Return dialogues or streams, phase by phase."""
-        return make.phased(self.phases, corpus.dialogues)
-
 
 @config
 class RetentionStage(PhasedStage):
@@ -170,10 +170,6 @@ class RetentionStage(PhasedStage):
     def module(self, model: Any) -> Retention:
         """Return retention training."""
         return Retention(model, self.settings)
-
-    def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
-        """Return dialogues, phase by phase."""
-        return make.phased(self.phases, corpus.dialogues)
 
 
 @config
