@@ -229,11 +229,13 @@ class Retention(TrainModule):
 
     def _divergence(self, hidden: Tensor, batch: Dialogues) -> Tensor:
         """Return the summed divergence from the language model with its full history, in nats."""
-        wanted, (teacher,) = batch.kept[:, 1:], self.language_model
+        (teacher,) = self.language_model
         teacher.to(hidden.device)
+        rows = batch.kept.any(dim=1)  # the others need no pass of the language model
+        wanted = batch.kept[rows, 1:]
         with torch.no_grad():
-            own = teacher.hidden_states(batch.ids, None)[:, :-1][wanted]
-        read = hidden[:, :-1][wanted]
+            own = teacher.hidden_states(batch.ids[rows], None)[:, :-1][wanted]
+        read = hidden[rows, :-1][wanted]
         loss = hidden.new_zeros(())
         step = max(1, LOGITS_AT_ONCE // teacher.config.vocab_size)
         for first in range(0, len(own), step):
