@@ -12,6 +12,8 @@ from helpers import assert_same_memory
 from pretrained_models import KINDS, chat_tokenizer, save_language_model
 from rxlm.config import ConfigError
 from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.mrq_bench.protocol import Control
+from rxlm.mrq_bench.rxt_model import RxTRespondent
 from rxlm.nn.pretrained import UnsupportedModelError
 from rxlm.rxt.chat_template import ChatTemplateError, conversation_form
 from rxlm.rxt.conversation import Conversation, ConversationError
@@ -300,3 +302,24 @@ def test_a_retry_of_a_turn_that_was_undone_is_refused(llama: Path) -> None:
     with pytest.raises(ConversationError, match="The turn to retry is not the last one any more"):
         list(again)
     assert [turn.query for turn in chat.turns] == ["Hello!"]
+
+
+@pytest.mark.parametrize("control", ["none", "newest", "everything"])
+def test_what_the_benchmark_has_computed_of_a_turn_is_written_as_if_it_were_read_again(
+    llama: Path, control: Control
+) -> None:
+    respondent = RxTRespondent(upcycle(llama, memory_tokens=24).double())
+    turns = [("where is the key", "in the box"), ("and the cat", "on the mat"), ("where is the key now", "here")]
+
+    def led(*, predicted: bool) -> list[torch.Tensor]:
+        respondent.reset(2, control)
+        for number, (query, answer) in enumerate(turns[:-1]):
+            queries, answers = [query, query if number else None], [answer, answer if number else None]
+            if predicted:
+                respondent.token_losses(queries, answers)
+            respondent.follow(queries, answers)
+        return respondent.token_losses([turns[-1][0]] * 2, [turns[-1][1]] * 2)
+
+    for found, expected in zip(led(predicted=True), led(predicted=False), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert not torch.equal(*led(predicted=True))  # two histories

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,10 +27,31 @@ from rxlm.mrq_bench.protocol import (
     check_control,
     token_nats,
 )
+from rxlm.nn.past import ComputedTurn
 from rxlm.rxt.fingerprint import fingerprint
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import GREEDY
 from rxlm.rxt.turn_engine import Opening, Query, RunningTurn, TurnEngine, write_turns
+
+
+class _Turn(NamedTuple):
+    """A turn's tokens: query with its form, answer, and the token that ends it."""
+
+    asked: list[int]
+    answer: list[int]
+    end: int
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.asked, *self.answer, self.end]
+
+
+class _Read(NamedTuple):
+    """Turns that were read from the dialogues' own memories, and what was computed of them."""
+
+    rows: list[int]
+    turns: list[list[int]]
+    computed: ComputedTurn
 
 
 class RxTRespondent(SumsLosses):
@@ -75,6 +96,7 @@ class RxTRespondent(SumsLosses):
         check_batch(batch_size, control)
         self._control: Control = control
         self._turn = 0
+        self._read: _Read | None = None
         self._first = self._memory = self._begun(self.model.init_memory(batch_size, seed=0), control)
 
     @torch.no_grad()
@@ -86,30 +108,27 @@ class RxTRespondent(SumsLosses):
         texts = self.model.stringify_batch([_said(turn, self.tokens.eos_token_id) for turn in turns])
         if self._control == "shuffled":  # what it remembers is what it would have said
             turns = self._answered(asked, self._memory.select(rows))
-        self._update(rows, [turn.ids for turn in turns])
+        self._update(rows, [turn.ids for turn in turns], [turn.computed for turn in turns])
         replies = dict(zip(rows, texts, strict=True))
         return [replies.get(row, "") for row in range(len(queries))]
 
     @torch.no_grad()
     def follow(self, queries: Queries, answers: Sequence[str | None]) -> None:
         """Write a turn to the memories as if these answers had been given."""
-        turns = self._turns(queries, answers)
-        self._update(_present(queries), [[*start, *end, self.tokens.eos_token_id] for start, end in turns])
+        rows, turns = _present(queries), [turn.ids for turn in self._turns(queries, answers)]
+        read, self._read = self._read, None
+        seen = read is not None and (read.rows, read.turns) == (rows, turns)
+        self._update(rows, turns, [read.computed] if read is not None and seen else ())
 
     @torch.no_grad()
     def token_losses(self, queries: Queries, answers: Sequence[str | None]) -> list[Tensor]:
         """Return the nats of the answers' tokens, [EOS] left out, from the memory that the control gives."""
         turns = self._turns(queries, answers)
-        rows = [start + end for start, end in turns]
-        ids, mask = padded(rows, self.tokens.pad_token_id, device=self.model.device)
-        answered = torch.zeros_like(mask)
-        for row, (start, end) in enumerate(turns):
-            answered[row, len(start) : len(start) + len(end)] = True
-        hidden = self.model.decoder.hidden_states(ids, self._memory_for(_present(queries)), mask)
-        states, targets = hidden[:, :-1][answered[:, 1:]], ids[answered]
+        states = self._states(_present(queries), turns)
+        targets = torch.tensor([token for turn in turns for token in turn.answer], device=self.model.device)
         parts = zip(states.split(TOKENS_AT_ONCE), targets.split(TOKENS_AT_ONCE), strict=True)
         nats = torch.cat([token_nats(self.model.decoder.head(part), wanted) for part, wanted in parts])
-        return by_dialogue(nats, [len(end) for _, end in turns], queries)
+        return by_dialogue(nats, [len(turn.answer) for turn in turns], queries)
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -157,11 +176,13 @@ class RxTRespondent(SumsLosses):
             return self._memory.select([(row + 1) % count for row in rows])
         return self._memory if len(rows) == count else self._memory.select(rows)
 
-    def _update(self, rows: Sequence[int], turns: Sequence[Sequence[int]]) -> None:
+    def _update(
+        self, rows: Sequence[int], turns: Sequence[Sequence[int]], computed: Sequence[ComputedTurn | None]
+    ) -> None:
         self._turn += 1
         if self._control in ("empty", "never-updated"):
             return
-        updated = write_turns(self.model, self._memory.select(rows), turns)
+        updated = write_turns(self.model, self._memory.select(rows), turns, computed)
         self._memory = self._memory.put(rows, updated)
 
     # --- turns ---------------------------------------------------------------------------------------------------
@@ -180,16 +201,33 @@ class RxTRespondent(SumsLosses):
         engine.leave(turns)
         return turns
 
-    def _turns(self, queries: Queries, answers: Sequence[str | None]) -> list[tuple[list[int], list[int]]]:
-        """Return the ids of `[BOS][Q]query[A]` and of the answer, for the dialogues in which something is said."""
+    def _turns(self, queries: Queries, answers: Sequence[str | None]) -> list[_Turn]:
+        """Return the turns of the dialogues in which something is said."""
         before, after, turns = self.tokens.before_query, self.tokens.before_answer, []
         room = self.model.max_seq_len - len(before) - len(after) - 1
         for query, answer in zip(queries, answers, strict=True):
             if query is not None:
                 words, said = (encode_text(self.tokenizer, text) for text in (query, answer or ""))
                 fitted = fit_turn(words, (), said, room)
-                turns.append(([*before, *fitted.query, *after], list(fitted.answer)))
+                asked = [*before, *fitted.query, *after]
+                turns.append(_Turn(asked, list(fitted.answer), self.tokens.eos_token_id))
         return turns
+
+    def _states(self, rows: list[int], turns: Sequence[_Turn]) -> Tensor:
+        """Return what the head reads before each token of the answers, (tokens, D)."""
+        own = self._control in ("none", "newest", "everything")
+        if own and self.model.memory_writer.reads_computed:  # `follow` need not compute it again
+            whole = [turn.ids for turn in turns]
+            ids, mask = padded(whole, self.tokens.pad_token_id, device=self.model.device)
+            states, computed = self.model.read_turns(self._memory.select(rows), ids, mask)
+            self._read = _Read(rows, whole, computed)
+            ends = computed.mask.sum(1).tolist()
+        else:
+            read = [turn.ids[:-1] for turn in turns]
+            ids, mask = padded(read, self.tokens.pad_token_id, device=self.model.device)
+            states, ends = self.model.decoder.hidden_states(ids, self._memory_for(rows), mask), [len(r) for r in read]
+        spans = [(end - len(turn.answer) - 1, end - 1) for turn, end in zip(turns, ends, strict=True)]
+        return torch.cat([row[first:end] for row, (first, end) in zip(states, spans, strict=True)])
 
     def _now(self) -> float:
         if self.model.device.type == "cuda":

@@ -121,7 +121,7 @@ class RxTModel(HubModule):
         first = memory.select(0)
         ids = torch.tensor([head], device=self.device)
         with torch.no_grad():
-            computed = self._computed(first, ids, torch.ones_like(ids, dtype=torch.bool))
+            computed = self._computed(first, ids, torch.ones_like(ids, dtype=torch.bool))[1]
             return self.memory_writer.write_head(first, FinishedTurn(ids, None, computed=computed)).select(
                 [0] * batch_size
             )
@@ -174,10 +174,18 @@ class RxTModel(HubModule):
         mask = None if mask is None else mask.bool()
         writer = self.memory_writer
         if writer.reads_computed:
-            return self.write(memory, ids, mask, computed=self._computed(memory, *writer.to_compute(memory, ids, mask)))
+            return self.write(memory, ids, mask, computed=self.read_turns(memory, ids, mask)[1])
         return self.write(memory, ids, mask, self.encode(ids, mask, memory) if writer.reads_encoded else None)
 
-    def _computed(self, memory: MemoryState, ids: Tensor, mask: Tensor) -> ComputedTurn:
+    def read_turns(self, memory: MemoryState, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ComputedTurn]:
+        """Read finished interactions with a memory that keeps what was computed, and write nothing.
+
+        Returns: what the head reads, (B, T', D), of the tokens `ids` (B, T') of what was computed: those that the
+        memory left unread, and the interactions' but for their last, padded at the end. `write` takes the second.
+        """
+        return self._computed(memory, *self.memory_writer.to_compute(memory, ids, mask))
+
+    def _computed(self, memory: MemoryState, ids: Tensor, mask: Tensor) -> tuple[Tensor, ComputedTurn]:
         past = memory.read().past
         assert past is not None
         return self.decoder.compute_turn(past, ids, mask)

@@ -111,11 +111,14 @@ class RxTDecoder(HubModule):
         states = self.hidden_states(ids, None, cache=cache, routing=routing)
         return states[:, past.unread.shape[1] :]
 
-    def compute_turn(self, past: Past, ids: Tensor, mask: Tensor) -> ComputedTurn:
-        """Return what self-attention makes of tokens (B, T), padded at the end, after what a memory keeps."""
+    def compute_turn(self, past: Past, ids: Tensor, mask: Tensor) -> tuple[Tensor, ComputedTurn]:
+        """Return what the head reads of tokens (B, T), padded at the end, after what a memory keeps, (B, T, D).
+
+        With it comes what self-attention has made of them.
+        """
         cache = TurnAfterPast(past.rotated(self.rope, self.config.max_age), mask)
-        self.hidden_states(ids, None, cache=cache)
-        return cache.computed(ids, self.rope)
+        states = self.hidden_states(ids, None, cache=cache)
+        return states, cache.computed(ids, self.rope)
 
     def _layout(
         self, ids: Tensor, mask: Tensor | None, segments: Tensor | None, cache: DecoderCache | None

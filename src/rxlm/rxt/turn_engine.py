@@ -253,11 +253,12 @@ def write_turns(
 ) -> MemoryState:
     """Return the memories after finished turns, given as token ids, one a conversation; empty ones change nothing.
 
-    `computed` is what the decoder made of each while it was answered, where a memory keeps it and it is there.
+    `computed` is what the decoder made of them while they were answered, where a memory keeps it and it is there: a
+    part for each turn, or for several.
     """
     ids, mask = padded(turns, model.tokenizer_config.pad_token_id, device=model.device)
     seen = None if all(len(turn) == ids.shape[1] for turn in turns) else mask
     found = [each for each in computed if each is not None]
-    if found and len(found) == len(turns):
+    if found and sum(len(each.ids) for each in found) == len(turns):
         return model.write(memory, ids, seen, computed=ComputedTurn.join(found))
     return model.update_memory(memory, ids, seen)
