@@ -137,43 +137,46 @@ def _smooth(points: Sequence[tuple[int, float]], window: int = 3) -> list[tuple[
     return [(step, fmean(values[max(0, number - window + 1) : number + 1])) for number, (step, _) in enumerate(points)]
 
 
-def plot_recall_and_cost(values: Mapping[str, Any], path: Path) -> None:
-    """Draw right answers by distance, and time to the first token and bytes kept by turn, a line a model."""
-    recalls: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, found in values.items():
-        if name.startswith("recall/"):
-            for distance, (right, count) in found["right"].items():
-                cells = recalls.setdefault(name.split("/")[2], {})
-                before = cells.get(distance, (0, 0))
-                cells[distance] = before[0] + right, before[1] + count
-    costs = {name[5:]: found for name, found in values.items() if name.startswith("cost/")}
-    colours = {model: f"C{number}" for number, model in enumerate(sorted(recalls, reverse=True))}
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), constrained_layout=True)
-    for model, cells in recalls.items():
+def plot_upcycled(values: Mapping[str, Any], path: Path) -> None:
+    """Draw what an upcycled model recovers of the history by S, and right answers by distance, beside the controls."""
+    figure, (worth, recall) = plt.subplots(1, 2, figsize=(13, 4.6), constrained_layout=True)
+    for number, (name, sizes) in enumerate(_under(values, "worth/", "/trained")):
+        for arm, style in {"memory": "-o", "newest": ":^"}.items():
+            shares = {size: (parts["all"]["recovered"] or {}).get(arm) for size, parts in sizes.items()}
+            points = [(size, share["value"]) for size, share in shares.items() if share]
+            if points:
+                label = name if arm == "memory" else None
+                worth.plot(*zip(*points, strict=True), style, color=f"C{number}", label=label)
+    worth.plot([], [], "k:^", label="newest tokens, the same weights")
+    worth.set_ylim(0, 1.03)
+    worth.set_title("share of the history's worth that is recovered")
+    worth.set_xlabel("tokens kept a head, S")
+    for arm, cells in _right_answers(values).items():
         names = sorted(cells, key=lambda name: int(name.split("-")[0]))
-        shares = [cells[name][0] / cells[name][1] for name in names]
-        axes[0].plot(names, shares, marker="o", label=model, color=colours[model])
-    axes[0].set_ylim(-0.03, 1.03)
-    axes[0].set_title("right answers, unseen values")
-    axes[0].set_xlabel("turns between fact and question")
-    for axis, (field, label, scale) in zip(
-        axes[1:],
-        (("first_token_ms", "milliseconds to the first token", 1.0), ("session_bytes", "megabytes kept", 1e6)),
-        strict=True,
-    ):
-        for model, found in costs.items():
-            points = [cell if isinstance(cell, (int, float)) else cell["value"] for cell in found[field]]
-            axis.plot(
-                found["turns"], [point / scale for point in points], marker="o", label=model, color=colours[model]
-            )
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(found["turns"], [str(turn) for turn in found["turns"]])
-        axis.set_yscale("log")
-        axis.set_title(label)
-        axis.set_xlabel("turn of the conversation")
-    for axis in axes:
+        recall.plot(names, [cells[name][0] / cells[name][1] for name in names], marker="o", label=arm)
+    recall.set_ylim(-0.03, 1.03)
+    recall.set_title("right answers, values that training has not seen")
+    recall.set_xlabel("turns between fact and question")
+    for axis in (worth, recall):
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _right_answers(values: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return right answers and all, by arm and range of distances, of dialogues of all lengths together."""
+    arms: dict[str, dict[str, tuple[int, int]]] = {}
+    for name, found in _under(values, "recall/"):
+        cells = arms.setdefault(name.split("/")[1], {})
+        for distance, (right, count) in found["right"].items():
+            if "-" in distance:
+                before = cells.get(distance, (0, 0))
+                cells[distance] = before[0] + right, before[1] + count
+    return arms
+
+
+def _under(values: Mapping[str, Any], start: str, end: str = "") -> list[tuple[str, Any]]:
+    found = [name for name in values if name.startswith(start) and name.endswith(end)]
+    return [(name.removeprefix(start).removesuffix(end), values[name]) for name in found]

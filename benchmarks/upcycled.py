@@ -1,72 +1,63 @@
-"""A language model with a memory beside the same language model with its history: what each recalls and costs.
+"""A pretrained chat model with a retained memory: what it keeps of a conversation, what it recalls, what it costs.
 
-    rxlm train upcycled --model LM --output runs/upcycled
+    rxlm train upcycled --model LM --data ../shared/data --output runs/upcycled
     python benchmarks/upcycled.py runs/upcycled LM ../shared/data
 
-asks both the same questions, in generated dialogues whose values training has not seen: the language model with the
-full history, with the last two turns, and with none; the Reactive Transformer from its memory, and from an empty one.
-Prints accuracy by distance, what a turn costs at turns 1 to 128, the perplexity of held-out text and of service
-dialogues' answers, and both models' answers to twenty single questions. A plot and everything as JSON go to the output
-folder.
+Measures on held-out data, each beside its controls with the same weights (nothing, the newest tokens, everything kept)
+and beside the language model before training:
+
+- worth: nats a token of reference answers of SGD, self-dialogues, CaSiNo and PersuasionForGood, for several S;
+- tales: the same of the answers to questions about fairy tales that were told before;
+- recall: generated answers to questions about values that training has not seen, by distance, corrected, never told;
+- ability: perplexity of plain text and of service dialogues, each turn alone; twenty single questions;
+- cost: of a turn at turns 1 to 256.
+
+The language model with its full history is the untrained upcycled model that keeps everything, which is the same to
+1e-4 (`whole_history.py`). Figures are kept as they come: a run that is started again goes on.
 """
 
-import json
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from plots import plot_recall_and_cost
+from kept_results import Results
+from plots import plot_upcycled
+from rxlm.data.dialogue_forms import open_dialogues
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
 from rxlm.data.facts import FactGenerator
+from rxlm.data.held_out import hold_out_by_id
 from rxlm.data.records import Dialogue
 from rxlm.data.scoring import Grade, grade
-from rxlm.data.sgd import read_sgd
-from rxlm.data.stories import read_gutenberg
-from rxlm.data.tokenizer import encode_text
-from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
-from rxlm.mrq_bench.loading import ModelOptions, load_respondent
-from rxlm.mrq_bench.protocol import Control, LanguageRespondent
+from rxlm.data.stories import fairytale_dialogue, read_fairytales
+from rxlm.mrq_bench.arms import Arm, PredictedTurn, predict_in_arms
+from rxlm.mrq_bench.benchmark_data import DialogueSet
+from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.replies import replies_of
-from rxlm.mrq_bench.reports.cost import cost
+from rxlm.mrq_bench.reports.worth import matters, part_of
 from rxlm.mrq_bench.rxt_model import RxTRespondent
-from rxlm.mrq_bench.scoring import ValueScorer
-from rxlm.rxt.models import RxTAlpha
-from rxlm.upcycling.model import upcycle
+from rxlm.mrq_bench.statistics import Bootstrap
+from rxlm.recipes.stories import around_questions
+from rxlm.upcycling.loading import open_model
+from upcycled_ability import answers_to_prompts, perplexities
 
-RANGES = ((1, 4), (5, 8), (9, 16), (17, 32))
-HISTORIES = {"full history": "full", "last 2 turns": "turns:2", "no history": "none"}
-PROMPTS = (
-    "What is the capital of Italy?",
-    "Name three colours.",
-    "Write a sentence about the sea.",
-    "How many legs does a spider have?",
-    "What is 7 plus 5?",
-    "Explain what a library is.",
-    "Give me a tip for sleeping well.",
-    "What do plants need to grow?",
-    "Tell me a short story about a fox.",
-    "What is the opposite of cold?",
-    "Who wrote Romeo and Juliet?",
-    "List two kinds of fruit.",
-    "What is a noun?",
-    "How do I boil an egg?",
-    "Translate 'good morning' into French.",
-    "Why is the sky blue?",
-    "What is the largest ocean?",
-    "Write a polite greeting.",
-    "What is water made of?",
-    "Name a famous scientist.",
-)
+Part = Literal["worth", "tales", "recall", "ability", "cost"]
+RANGES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 256))
+CORPORA = {
+    "sgd": "sgd/dev.jsonl.gz",
+    "self-dialogues": "self-dialogues/dev.jsonl.gz",
+    "casino": "casino/train.jsonl.gz",
+    "persuasion": "persuasion/train.jsonl.gz",
+}
+HELD_OUT = ("casino", "persuasion")
+"""Of these a tenth of the training file is held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,221 +65,263 @@ class Settings:
     """What to measure.
 
     Args:
-        model: folder of a Reactive Transformer that was made of the language model.
-        language_model: the language model: folder, hub id or GGUF file.
-        data: folder with `gutenberg-children` and `sgd`.
-        turns, dialogues: lengths of the dialogues, and how many of each.
-        language_model_dialogues: how many of them the language model is asked: it reads its history again and again.
-        cost_turns: turns whose cost is measured.
-        text_windows, service_dialogues: for the perplexities.
+        model: folder of the trained model.
+        language_model: what it was made of: folder, hub id or GGUF file.
+        data: folder with `sgd`, `self-dialogues`, `casino`, `persuasion`, `fairytaleqa` and `gutenberg-children`.
+        parts: what is measured.
+        sizes: numbers of tokens S, for worth.
+        worth_dialogues: dialogues of each corpus.
+        tale_tokens, tales, questions: S, tales, and questions of each.
+        turns, dialogues: lengths of the dialogues of recall, and how many of each.
+        control_dialogues: how many of each length are asked under the controls, too.
+        recall_tokens: S for recall and cost.
         answer_tokens: the longest answer.
-        output: folder for the plot and the figures.
+        cost_turns: turns whose cost is measured.
+        output: folder for the figures.
     """
 
     model: Annotated[str, tyro.conf.Positional]
     language_model: Annotated[str, tyro.conf.Positional]
     data: Annotated[Path, tyro.conf.Positional]
-    turns: tuple[int, ...] = (9, 32)
-    dialogues: tuple[int, ...] = (100, 32)
-    language_model_dialogues: tuple[int, ...] = (40, 8)
-    cost_turns: tuple[int, ...] = (1, 8, 32, 128)
-    text_windows: int = 64
-    service_dialogues: int = 24
-    answer_tokens: int = 48
+    parts: tuple[Part, ...] = ("worth", "tales", "recall", "ability", "cost")
+    sizes: tuple[int, ...] = (48, 64, 128)
+    worth_dialogues: int = 60
+    tale_tokens: int = 256
+    tales: int = 20
+    questions: int = 3
+    turns: tuple[int, ...] = (9, 32, 64, 256)
+    dialogues: tuple[int, ...] = (300, 100, 60, 20)
+    control_dialogues: tuple[int, ...] = (60, 12, 0, 0)
+    recall_tokens: int = 128
+    answer_tokens: int = 32
+    cost_turns: tuple[int, ...] = (1, 8, 32, 64, 128, 256)
     output: Path = Path(__file__).parent / "results" / "upcycled"
 
 
 def main(settings: Settings) -> None:
-    console = Console(highlight=False)
+    """Measure each part that is asked for, and show what is there."""
     settings.output.mkdir(parents=True, exist_ok=True)
     results = Results(settings.output / "upcycled.json")
-    rxt = load_respondent(settings.model, ModelOptions(max_answer_tokens=settings.answer_tokens))
-    assert isinstance(rxt, RxTRespondent)
-    names = {"RxT": (rxt, "none"), "RxT, empty memory": (rxt, "empty")}
-    stateless = {
-        f"LM, {name}": load_respondent(
-            settings.language_model, ModelOptions(history=history, max_answer_tokens=settings.answer_tokens)
-        )
-        for name, history in HISTORIES.items()
+    for part in settings.parts:
+        PARTS[part](settings, results)
+    Shown(results.values).everything(Console(highlight=False, width=160))
+    plot_upcycled(results.values, settings.output / "upcycled.png")
+
+
+# --- worth of history ------------------------------------------------------------------------------------------------
+
+
+def measure_worth(settings: Settings, results: Results) -> None:
+    """Compare S tokens with nothing and everything, for each corpus, trained and untrained."""
+    for name, file in CORPORA.items():
+        dialogues = open_dialogues(settings.data / file)
+        dialogues = (hold_out_by_id(dialogues)[1] if name in HELD_OUT else dialogues)[: settings.worth_dialogues]
+        for weights in ("trained", "untrained"):
+            measure = partial(worth, settings, weights, dialogues, settings.sizes)
+            results.get(f"worth/{name}/{weights}", measure)
+
+
+def measure_tales(settings: Settings, results: Results) -> None:
+    """The same for the answers to questions about what was told before."""
+    tales = [fairytale_dialogue(t, max_words=40) for t in read_fairytales(settings.data / "fairytaleqa" / "val.jsonl")]
+    parts = [part for tale in tales[: settings.tales] for part in around_questions(tale, 24)[: settings.questions]]
+    for weights in ("trained", "untrained"):
+        results.get(f"worth/tales/{weights}", partial(worth, settings, weights, parts, (settings.tale_tokens,)))
+
+
+def worth(
+    settings: Settings, weights: str, dialogues: Sequence[Dialogue], sizes: Sequence[int]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Return the figures of `part_of` for each S: of all tokens, and of those that the history matters to."""
+    group, found = (DialogueSet("all", tuple(dialogues)),), {}
+    ends: dict[Arm, Control] = {"empty": "empty", "everything": "everything"}
+    fixed = predict_in_arms(respondent(settings, weights), group, ends, 8)
+    arms: dict[Arm, Control] = {"memory": "none", "newest": "newest"}
+    arms = arms if weights == "trained" else {"memory": "none"}
+    for size in sizes:
+        kept = predict_in_arms(respondent(settings, weights, size), group, arms, 8)
+        turns = [
+            PredictedTurn(a.place, a.dialogue, a.number, {**a.nats, **b.nats}) for a, b in zip(fixed, kept, strict=True)
+        ]
+        draw = Bootstrap([[("all", number) for number in range(len(dialogues))]])
+        found[str(size)] = {"all": part_of(draw, turns), "matters": part_of(draw, turns, matters)}
+    return found
+
+
+# --- recall ----------------------------------------------------------------------------------------------------------
+
+
+def measure_recall(settings: Settings, results: Results) -> None:
+    """Ask for values that training has not seen."""
+    numbers = zip(settings.turns, settings.dialogues, settings.control_dialogues, strict=True)
+    controls: dict[str, tuple[str, Control]] = {
+        "memory": ("trained", "none"),
+        "newest tokens": ("trained", "newest"),
+        "empty memory": ("trained", "empty"),
+        "everything": ("trained", "everything"),
+        "language model, full history": ("untrained", "everything"),
     }
-    for turns, count, few in zip(settings.turns, settings.dialogues, settings.language_model_dialogues, strict=True):
+    for turns, count, few in numbers:
         dialogues = test_dialogues(turns, count)
-        for name, (respondent, control) in names.items():
-            results.get(f"recall/{turns}/{name}", partial(recall, respondent, dialogues, control))
-        for name, respondent in stateless.items():
-            results.get(f"recall/{turns}/{name}", partial(recall, respondent, dialogues[:few], "none"))
-    data = BenchmarkData("facts", (DialogueSet("long", test_dialogues(32, 8)),), ValueScorer(values_by_kind("full")))
-    for name, respondent in {"RxT": rxt, "LM, full history": stateless["LM, full history"]}.items():
-        results.get(f"cost/{name}", partial(cost, respondent, data, 0, settings.cost_turns, conversations=2))
-    results.get("ability", partial(ability, rxt, settings))
-    results.get("prompts", partial(prompts, rxt, stateless["LM, full history"]))
-    show(results.values, console)
-    plot_recall_and_cost(results.values, settings.output / "upcycled.png")
-    console.print(f"Plot and figures: {settings.output}")
-
-
-class Results:
-    """Figures by name, kept in a file: a run that is started again goes on where it was."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    def get(self, name: str, measure: Any) -> None:
-        if name not in self.values:
-            self.values[name] = json.loads(json.dumps(measure()))
-            self.path.write_text(json.dumps(self.values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            print(name, "measured", flush=True)
+        for name, (weights, control) in controls.items():
+            asked = dialogues if name == "memory" else dialogues[:few]
+            if asked:
+                measure = partial(recall, settings, weights, control, asked)
+                results.get(f"recall/{turns}/{name}", measure)
 
 
 def test_dialogues(turns: int, count: int) -> list[Dialogue]:
     """Return dialogues whose values training has not seen; the recipe's own test, from another seed."""
     config = FactsConfig(
-        variety="full", values="disjoint", split="test", num_turns=turns, max_facts=8, unknown_share=0.04, seed=7
+        variety="full", values="disjoint", split="test", num_turns=turns, max_facts=8, unknown_share=0.06, seed=7
     )
     return list(FactGenerator(config).dialogues(count))
 
 
-def recall(respondent: LanguageRespondent, dialogues: Sequence[Dialogue], control: Control) -> Mapping[str, Any]:
-    """Return right answers and questions, by range of distance and by whether the fact was corrected before.
-
-    With them come the grades of all answers, and some answers to look at.
-    """
-    values = values_by_kind("full")
-    by_range: dict[str, list[bool]] = defaultdict(list)
-    by_telling: dict[str, list[bool]] = defaultdict(list)
-    grades: Counter[str] = Counter()
+def recall(settings: Settings, weights: str, control: Control, dialogues: Sequence[Dialogue]) -> Mapping[str, Any]:
+    """Return right answers and questions by range of distance, corrected and never told; and some answers to read."""
+    asked, values = respondent(settings, weights, settings.recall_tokens), values_by_kind("full")
+    found: dict[str, list[bool]] = defaultdict(list)
+    wrong: dict[str, int] = defaultdict(int)
     examples = []
-    for start in range(0, len(dialogues), 32):
-        for reply in replies_of(respondent, dialogues[start : start + 32], control):
+    for start in range(0, len(dialogues), 20):
+        for reply in replies_of(asked, dialogues[start : start + 20], control):
             question = reply.turn.question
-            if question is None or question.distance is None:
+            if question is None:
                 continue
-            found = grade(reply.answer, question, values[question.kind])
-            right = found is Grade.RIGHT
-            grades[found] += 1
-            by_telling["corrected" if question.stale else "told once"].append(right)
-            for low, high in RANGES:
-                if low <= question.distance <= high:
-                    by_range[f"{low}-{high}"].append(right)
-            if len(examples) < 12:
-                examples.append([reply.turn.query, reply.answer, question.expected[0], right])
-    return {"right": shares(by_range), "tellings": shares(by_telling), "grades": grades, "examples": examples}
+            graded = grade(reply.answer, question, values[question.kind])
+            right = graded is Grade.RIGHT
+            found[_range(question.distance)].append(right)
+            if question.distance is not None:
+                found["corrected" if question.stale else "told once"].append(right)
+            if not right:
+                wrong[graded] += 1
+            if len(examples) < 20 or (not right and len(examples) < 60):
+                examples.append([reply.turn.query, reply.answer, list(question.expected), right])
+    return {"right": {n: [sum(of), len(of)] for n, of in sorted(found.items())}, "wrong": wrong, "examples": examples}
 
 
-def shares(answers: Mapping[str, Sequence[bool]]) -> dict[str, list[int]]:
-    """Return right answers and all, by name."""
-    return {name: [sum(of), len(of)] for name, of in sorted(answers.items())}
+def _range(distance: int | None) -> str:
+    if distance is None:
+        return "never told"
+    return next(f"{low}-{high}" for low, high in RANGES if low <= distance <= high)
 
 
-@torch.no_grad()
-def ability(rxt: RxTRespondent, settings: Settings) -> Mapping[str, float]:
-    """Return perplexities of the language model, and of the RxT with an empty memory and a filled one."""
-    model, tokenizer = rxt.model, rxt.tokenizer
-    language_model = upcycle(settings.language_model).eval()  # its layers as they were
-    books = read_gutenberg(settings.data / "gutenberg-children")
-    text = encode_text(tokenizer, " ".join(book[20_000:40_000] for book in list(books.values())[:8]))
-    width = min(128, model.max_seq_len)
-    windows = torch.tensor([text[n * width : (n + 1) * width] for n in range(settings.text_windows)])
-    empty = model.init_memory(len(windows))
-    filled = filled_memory(rxt, len(windows))
-    everywhere = torch.ones_like(windows).bool()
-    readings = {
-        "language model": (language_model, None),
-        "empty memory": (model, empty),
-        "filled memory": (model, filled),
-    }
-    found = {
-        f"text, {name}": token_perplexity(network.decode(windows, memory), windows, everywhere)
-        for name, (network, memory) in readings.items()
-    }
-    found |= {f"services, {name}": value for name, value in service_perplexities(rxt, language_model, settings).items()}
+# --- ability and cost ------------------------------------------------------------------------------------------------
+
+
+def measure_ability(settings: Settings, results: Results) -> None:
+    """Compare what the models can do without a history."""
+    trained, untrained = respondent(settings, "trained"), respondent(settings, "untrained")
+    results.get("ability/perplexity", partial(perplexities, trained, untrained, settings.data))
+    results.get("ability/prompts", partial(answers_to_prompts, trained, untrained))
+
+
+def measure_cost(settings: Settings, results: Results) -> None:
+    """Measure turns of one conversation: with the memory, and with everything kept, as a language model's cache is."""
+    for name, control in {"memory": "none", "everything (a kept cache)": "everything"}.items():
+        results.get(f"cost/{name}", partial(cost, settings, control))
+
+
+def cost(settings: Settings, control: Control) -> Mapping[str, Any]:
+    """Return first token (ms), tokens a second, update (ms) and bytes at each turn; the best of five tries."""
+    asked, found = respondent(settings, "trained", settings.recall_tokens), {}
+    (dialogue,) = test_dialogues(max(settings.cost_turns), 1)
+    asked.reset(1, control)
+    for number, turn in enumerate(dialogue.turns, 1):
+        if number in settings.cost_turns:
+            tries = [asked.measure(dialogue.turns[0].query, 16) for _ in range(5)]
+            found[str(number)] = {
+                "first token, ms": 1e3 * min(each.first_token for each in tries),
+                "tokens a second": max(each.tokens_per_second for each in tries),
+                "update, ms": 1e3 * min(each.update or 0.0 for each in tries),
+                "bytes": tries[0].session_bytes,
+            }
+        asked.follow([turn.query], [turn.answer])
     return found
 
 
-def service_perplexities(rxt: RxTRespondent, language_model: RxTAlpha, settings: Settings) -> Mapping[str, float]:
-    """Return the perplexity of SGD's answers, each turn read alone, and with the memory of the turns before."""
-    dialogues = read_sgd(settings.data / "sgd" / "dev.jsonl.gz")[: settings.service_dialogues]
-    model, limit = rxt.model, rxt.model.max_seq_len
-    losses: dict[str, list[float]] = defaultdict(list)
-    for dialogue in dialogues:
-        memory = model.init_memory(1)
-        for turn in dialogue.turns:
-            start = [*rxt.tokens.before_query, *encode_text(rxt.tokenizer, turn.query), *rxt.tokens.before_answer]
-            ids = torch.tensor([[*start, *encode_text(rxt.tokenizer, turn.answer), rxt.tokens.eos_token_id][:limit]])
-            answered = torch.arange(ids.shape[1])[None] >= len(start)
-            readings = {
-                "language model": (language_model, None),
-                "empty memory": (model, model.init_memory(1)),
-                "memory": (model, memory),
-            }
-            for name, (network, read) in readings.items():
-                logs = network.decode(ids, read)[:, :-1].log_softmax(-1)
-                found = logs.gather(2, ids[:, 1:, None])[..., 0]
-                losses[name] += (-found[answered[:, 1:]]).tolist()
-            memory = model.update_memory(memory, ids)
-    return {name: math.exp(sum(of) / len(of)) for name, of in losses.items()}
+@cache
+def _opened(source: str) -> RxTRespondent:
+    return RxTRespondent(open_model(source))
 
 
-def filled_memory(rxt: RxTRespondent, rows: int) -> Any:
-    """Return memories after six turns in which something was told."""
-    dialogues = test_dialogues(6, rows)
-    rxt.reset(rows)
-    for number in range(6):
-        turns = [dialogue.turns[number] for dialogue in dialogues]
-        rxt.follow([turn.query for turn in turns], [turn.answer for turn in turns])
-    return rxt._memory
+def respondent(settings: Settings, weights: str, memory_tokens: int | None = None) -> RxTRespondent:
+    """Return a model with a memory of so many tokens; each is opened once."""
+    found = _opened(settings.model if weights == "trained" else settings.language_model)
+    found.max_answer_tokens = settings.answer_tokens
+    if memory_tokens is not None:
+        found.model.set_memory_tokens(memory_tokens)
+    return found
 
 
-def token_perplexity(logits: torch.Tensor, ids: torch.Tensor, wanted: torch.Tensor) -> float:
-    found = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    return math.exp(-float(found[wanted[:, 1:]].mean()))
+PARTS = {
+    "worth": measure_worth,
+    "tales": measure_tales,
+    "recall": measure_recall,
+    "ability": measure_ability,
+    "cost": measure_cost,
+}
 
 
-def prompts(rxt: RxTRespondent, stateless: LanguageRespondent) -> Sequence[Sequence[str]]:
-    """Return both models' answers to single questions; the RxT's also after six turns of another conversation."""
-    rxt.reset(len(PROMPTS))
-    fresh = rxt.respond(list(PROMPTS))
-    filled_memory(rxt, len(PROMPTS))
-    filled = rxt.respond(list(PROMPTS))
-    stateless.reset(len(PROMPTS))
-    own = stateless.respond(list(PROMPTS))
-    return [list(row) for row in zip(PROMPTS, own, fresh, filled, strict=True)]
+class Shown:
+    """Figures as tables."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+
+    def everything(self, console: Console) -> None:
+        """Print all that was measured."""
+        for table in (self.worth(), self.recall(), self.ability(), self.cost()):
+            console.print(table)
+        for prompt, own, fresh in self.values.get("ability/prompts", ()):
+            console.print(f"\n{prompt}\n  language model: {own!r}\n  trained:        {fresh!r}")
+
+    def worth(self) -> Table:
+        """Recovered shares, with 95 % intervals, and nats a token."""
+        table = Table("", "weights", "S", "nothing", "everything", "tokens", "recovered", "newest recover",
+                      "where it matters", "newest there", title="worth of history")  # fmt: skip
+        for name, sizes in self._under("worth/"):
+            for size, parts in sizes.items():
+                found, there = parts["all"], parts["matters"]
+                nats = [f"{found['nats'][arm]['value']:.3f}" for arm in ("empty", "everything")]
+                cells = [_share(part, arm) for part in (found, there) for arm in ("memory", "newest")]
+                table.add_row(*name.split("/"), size, *nats, str(found["tokens"]), *cells)
+        return table
+
+    def recall(self) -> Table:
+        """Right answers by distance."""
+        columns = [*(f"{low}-{high}" for low, high in RANGES), "told once", "corrected", "never told"]
+        table = Table("turns", "from", *columns, title="right answers (questions), unseen values, generated")
+        for name, found in self._under("recall/"):
+            cells = [found["right"].get(column) for column in columns]
+            table.add_row(*name.split("/"), *(f"{c[0] / c[1]:.1%} ({c[1]})" if c else "" for c in cells))
+        return table
+
+    def ability(self) -> Table:
+        """Perplexities."""
+        table = Table("perplexity", "language model", "trained, empty memory", "ratio", title="ability")
+        for name, (own, trained) in self.values.get("ability/perplexity", {}).items():
+            table.add_row(name, f"{own:.3f}", f"{trained:.3f}", f"{trained / own:.4f}")
+        return table
+
+    def cost(self) -> Table:
+        """Costs by turn."""
+        table = Table("from", "turn", "first token, ms", "tokens a second", "update, ms", "bytes", title="cost")
+        for name, turns in self._under("cost/"):
+            for turn, found in turns.items():
+                table.add_row(
+                    name, turn, *(f"{value:,.1f}" if value < 1e5 else f"{value:,}" for value in found.values())
+                )
+        return table
+
+    def _under(self, prefix: str) -> list[tuple[str, Any]]:
+        return [(name.removeprefix(prefix), of) for name, of in self.values.items() if name.startswith(prefix)]
 
 
-def share(cell: Sequence[int] | None) -> str:
-    """Return right answers of all as people read it."""
-    return "" if cell is None else f"{cell[0] / cell[1]:.1%} ({cell[1]})"
-
-
-def show(values: Mapping[str, Any], console: Console) -> None:
-    ranges, tellings = [f"{low}-{high}" for low, high in RANGES], ("told once", "corrected")
-    wrong = [each for each in Grade if each is not Grade.RIGHT]
-    by_distance = Table("dialogues of", "model", *ranges, title="right answers, by distance")
-    by_telling = Table("dialogues of", "model", *tellings, *wrong, title="right answers, and what wrong ones are")
-    for name, found in values.items():
-        if name.startswith("recall/"):
-            _, turns, model = name.split("/")
-            by_distance.add_row(turns, model, *(share(found["right"].get(each)) for each in ranges))
-            mistakes = (str(found["grades"].get(each, 0)) for each in wrong)
-            by_telling.add_row(turns, model, *(share(found["tellings"].get(each)) for each in tellings), *mistakes)
-    console.print(by_distance)
-    console.print(by_telling)
-    table = Table("turn", "model", "first token, ms", "tokens a second", "bytes kept", title="cost")
-    for name, found in values.items():
-        if name.startswith("cost/"):
-            for place, turn in enumerate(found["turns"]):
-                first, speed = (found[each][place]["value"] for each in ("first_token_ms", "tokens_per_second"))
-                table.add_row(str(turn), name[5:], f"{first:.1f}", f"{speed:.1f}", f"{found['session_bytes'][place]:,}")
-    console.print(table)
-    table = Table("perplexity", "", title="ability")
-    for name, value in values["ability"].items():
-        table.add_row(name, f"{value:.3f}")
-    console.print(table)
-    for prompt, own, fresh, filled in values["prompts"]:
-        console.print(
-            f"\n{prompt}\n  LM:              {own!r}\n  RxT:             {fresh!r}\n  RxT, memory full: {filled!r}"
-        )
+def _share(part: Mapping[str, Any] | None, arm: str) -> str:
+    share = ((part or {}).get("recovered") or {}).get(arm)
+    return "" if share is None else f"{share['value']:.0%} ({share['low']:.0%} to {share['high']:.0%})"
 
 
 if __name__ == "__main__":

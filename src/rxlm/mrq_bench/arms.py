@@ -111,7 +111,7 @@ def predict_in_arms(
     ]
     for turn in predicted:
         _check_same_tokens(turn)
-    return [turn for turn in predicted if len(turn.nats["memory"])]
+    return [turn for turn in predicted if all(map(len, turn.nats.values()))]
 
 
 def _by_length(dialogues: Sequence[Dialogue], batch_size: int) -> list[list[int]]:

@@ -30,7 +30,7 @@ from rxlm.mrq_bench.protocol import (
 from rxlm.nn.past import ComputedTurn
 from rxlm.rxt.fingerprint import fingerprint
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.sampling import GREEDY
+from rxlm.rxt.sampling import GREEDY, SamplingConfig
 from rxlm.rxt.turn_engine import Opening, Query, RunningTurn, TurnEngine, write_turns
 
 
@@ -55,19 +55,28 @@ class _Read(NamedTuple):
 
 
 class RxTRespondent(SumsLosses):
-    """A Reactive Transformer that answers greedily, without thinking first.
+    """A Reactive Transformer that answers without thinking first, greedily unless told otherwise.
 
     A query that is too long for the model loses its beginning; see `TurnEngine.prepare`.
 
     Args:
         model: the model, with its tokenizer.
         max_answer_tokens: an answer ends after so many tokens, or at the model's longest interaction.
+        sampling: how tokens are chosen.
+        seed: of what is drawn, for each dialogue and turn anew; None: PyTorch's global generator.
     """
 
-    def __init__(self, model: RxTAlpha, *, max_answer_tokens: int = 64) -> None:
+    def __init__(
+        self,
+        model: RxTAlpha,
+        *,
+        max_answer_tokens: int = 64,
+        sampling: SamplingConfig = GREEDY,
+        seed: int | None = None,
+    ) -> None:
         self.model = model.eval()
         self.tokenizer, self.tokens = model.needed_tokenizer(), model.tokenizer_config
-        self.max_answer_tokens = max_answer_tokens
+        self.max_answer_tokens, self.sampling, self.seed = max_answer_tokens, sampling, seed
         self._opening = Opening(appended=self.tokens.before_answer)
 
     @property
@@ -83,6 +92,8 @@ class RxTRespondent(SumsLosses):
     @cached_property
     def _identity(self) -> Mapping[str, Any]:
         settings = {"dtype": str(self.model.dtype), "max_answer_tokens": self.max_answer_tokens}
+        if self.sampling != GREEDY:
+            settings |= {"sampling": self.sampling.to_dict(), "seed": self.seed}
         return {"kind": "rxt", **settings, **fingerprint(self.model, self.tokenizer)}
 
     def cuts(self, query: str) -> bool:
@@ -187,14 +198,18 @@ class RxTRespondent(SumsLosses):
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
-    def _query(self, query: str) -> Query:
+    def _query(self, query: str, seed: int | None = None) -> Query:
         ids = query_ids(self.tokenizer, self.tokens, query)
-        return Query(ids, self._opening, GREEDY, max_answer_tokens=self.max_answer_tokens)
+        return Query(ids, self._opening, self.sampling, seed, max_answer_tokens=self.max_answer_tokens)
 
     def _answered(self, queries: Sequence[str], memory: MemoryState) -> list[RunningTurn]:
         """Return finished turns."""
         engine = TurnEngine(self.model, len(queries))
-        turns = [engine.prepare(self._query(query), "cut") for query in queries]
+        first = None if self.seed is None else self.seed + self._turn * len(queries)
+        turns = [
+            engine.prepare(self._query(query, None if first is None else first + row), "cut")
+            for row, query in enumerate(queries)
+        ]
         engine.begin(turns, memory)
         for _ in engine.run():
             pass
