@@ -142,7 +142,8 @@ def plot_upcycled(values: Mapping[str, Any], path: Path) -> None:
     figure, (worth, recall) = plt.subplots(1, 2, figsize=(13, 4.6), constrained_layout=True)
     for number, (name, sizes) in enumerate(_under(values, "worth/", "/trained")):
         for arm, style in {"memory": "-o", "newest": ":^"}.items():
-            shares = {size: (parts["all"]["recovered"] or {}).get(arm) for size, parts in sizes.items()}
+            parts_by_size = {size: parts["all"] or {} for size, parts in sizes.items()}
+            shares = {size: (part.get("recovered") or {}).get(arm) for size, part in parts_by_size.items()}
             points = [(size, share["value"]) for size, share in shares.items() if share]
             if points:
                 label = name if arm == "memory" else None

@@ -284,7 +284,9 @@ class Shown:
         for name, sizes in self._under("worth/"):
             for size, parts in sizes.items():
                 found, there = parts["all"], parts["matters"]
-                nats = [f"{found['nats'][arm]['value']:.3f}" for arm in ("empty", "everything")]
+                if found is None:
+                    continue
+                nats = [_value(found["nats"][arm]) for arm in ("empty", "everything")]
                 cells = [_share(part, arm) for part in (found, there) for arm in ("memory", "newest")]
                 table.add_row(*name.split("/"), size, *nats, str(found["tokens"]), *cells)
         return table
@@ -317,6 +319,10 @@ class Shown:
 
     def _under(self, prefix: str) -> list[tuple[str, Any]]:
         return [(name.removeprefix(prefix), of) for name, of in self.values.items() if name.startswith(prefix)]
+
+
+def _value(estimate: Mapping[str, float] | None) -> str:
+    return "" if estimate is None else f"{estimate['value']:.3f}"
 
 
 def _share(part: Mapping[str, Any] | None, arm: str) -> str:

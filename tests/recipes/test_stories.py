@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from rxlm.data.stories import fairytale_dialogue, fairytale_of
+from rxlm.mrq_bench.arms import references_of
 from rxlm.recipes import RECIPES, stories
 from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.scale import DataSource
+from rxlm.recipes.stories import around_questions
 from small_recipes import quick
 
 BOOK = "*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\n{}\n\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\n"
@@ -104,3 +107,11 @@ def test_too_few_dialogues_to_hold_any_out_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="validation_dialogues is 200"):
         recipe.open_corpus()
+
+
+def test_a_part_of_a_tale_keeps_the_references_of_its_own_question() -> None:
+    whole = fairytale_dialogue(fairytale_of(tale("Tom", 7), "here"))
+    (part,) = around_questions(whole, 3)
+
+    assert part.turns == whole.turns[1:]  # the question is about the second section alone
+    assert [references_of(part, number) for number in (0, 1)] == [(), ("7",)]

@@ -174,13 +174,16 @@ def _documents(recipe: StoriesRecipe, root: Path) -> list[str]:
 
 def around_questions(tale: Dialogue, num_turns: int) -> list[Dialogue]:
     """Return short dialogues of a tale: the turns that a question needs, or their end, and the question."""
-    parts = []
+    parts, references = [], tale.details.get("references")
     for number, turn in enumerate(tale.turns):
         if turn.question is not None and turn.question.distance is not None:
             first = number - turn.question.distance
-            told = tale.turns[first : first + num_turns - 1]
-            told = tuple(piece for piece in told if piece.question is None)
-            parts.append(Dialogue((*told, turn), tale.source, tale.details))
+            window = range(first, min(first + num_turns - 1, len(tale)))
+            places = [place for place in window if tale.turns[place].question is None] + [number]
+            details = dict(tale.details)
+            if references is not None:
+                details["references"] = tuple(references[place] for place in places)
+            parts.append(Dialogue(tuple(tale.turns[place] for place in places), tale.source, details))
     return parts
 
 
