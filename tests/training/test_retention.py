@@ -118,6 +118,7 @@ def test_the_temperature_falls_and_stays() -> None:
         ({"sizes": ()}, "sizes must be numbers of tokens of at least 8"),
         ({"last_temperature": 0.0}, "last_temperature must be positive, got 0.0"),
         ({"keep": -1.0}, "keep must not be negative, got -1.0"),
+        ({"history_weight": 0.5}, "history_weight must be at least 1, got 0.5"),
         ({"learned_share": 2.0}, "learned_share must be between 0 and 1, got 2.0"),
     ],
 )

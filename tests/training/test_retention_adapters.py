@@ -71,10 +71,10 @@ def test_adapters_and_gates_learn_and_nothing_else(folder: Path) -> None:
 def test_the_language_model_shares_what_does_not_learn(folder: Path) -> None:
     model = gated(folder)
     own = dict(model.decoder.named_parameters())
-    (teacher,) = learns(model, lora_rank=RANK).language_model
+    teacher = learns(model, lora_rank=RANK).language_model.decoder
     for name, parameter in teacher.named_parameters():
         assert (parameter is not own[name]) == ("retention_gate" in name), name
-    (teacher,) = learns(gated(folder)).language_model
+    teacher = learns(gated(folder)).language_model.decoder
     assert not any(each.requires_grad for each in teacher.parameters())
 
 
@@ -118,7 +118,7 @@ def test_a_run_that_resumes_equals_the_straight_one(folder: Path, tmp_path: Path
 
 
 def test_adapters_that_cannot_be_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"lora_rank must be 0 where learned_share is 0, got 4"):
+    with pytest.raises(ConfigError, match=r"lora_rank must be 0 where learned_share is 0 and no layer learns, got 4"):
         RetentionConfig(lora_rank=4, learned_share=0.0)
     model = gated(folder)
     monkeypatch.setitem(sys.modules, "peft", None)

@@ -19,6 +19,9 @@ class RetentionConfig(Config):
         wording_share: share of such tokens, and of other reference answers, that are predicted.
         keep: weight of keeping to the language model's own distributions. keep_tokens: tokens of a microbatch at which
             they are compared.
+        history_weight: the most that such a token, or another word of a reference answer, weighs by what the history is
+            worth to the language model: min(history_weight, exp(loss without history - loss with it)), as in LongCE
+            (arXiv 2410.23771), which has 5. Sums are divided by numbers of tokens all the same. None: each weighs 1.
     """
 
     sizes: tuple[int, ...] = (64, 128)
@@ -32,11 +35,12 @@ class RetentionConfig(Config):
     wording_share: float = 0.1
     keep: float = 1.0
     keep_tokens: int = 512
+    history_weight: float | None = None
 
     def __post_init__(self) -> None:
         require_int(self, "cooling_steps", "keep_tokens", "lora_alpha")
         require_int(self, "lora_rank", minimum=0)
-        require_number(self, "first_temperature", "last_temperature", "wording_weight", "keep")
+        require_number(self, "first_temperature", "last_temperature", "wording_weight", "keep", "history_weight")
         require_share(self, "learned_share", "wording_share")
         for name in ("first_temperature", "last_temperature"):
             require(getattr(self, name) > 0, f"RetentionConfig.{name} must be positive, got {getattr(self, name)}.")
@@ -44,6 +48,10 @@ class RetentionConfig(Config):
             require(
                 getattr(self, name) >= 0, f"RetentionConfig.{name} must not be negative, got {getattr(self, name)}."
             )
+        require(
+            self.history_weight is None or self.history_weight >= 1,
+            f"RetentionConfig.history_weight must be at least 1, got {self.history_weight}.",
+        )
         require(
             not self.lora_rank or self.learned_share > 0,
             f"RetentionConfig.lora_rank must be 0 where learned_share is 0 and no layer learns, got {self.lora_rank}.",

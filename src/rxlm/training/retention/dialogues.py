@@ -73,7 +73,7 @@ class DialogueForm:
         """Return a dialogue's ids, the turns that read them, and marks, as lists of one length."""
         suffix = self.answer_end[1:]
         found: dict[str, list[int]] = {"ids": list(self.prefix), "turns": [0] * len(self.prefix)}
-        found |= {name: [False] * len(self.prefix) for name in MARKS}
+        found |= {name: [0] * len(self.prefix) for name in MARKS}
         for number, (turn, said) in enumerate(zip(batch.turns, batch.dialogues[row].turns, strict=False)):
             real = turn.mask[row]
             ids, answer = turn.ids[row][real].tolist(), turn.answer_mask[row][real].tolist()

@@ -10,7 +10,6 @@ Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocab
 import math
 import random
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -28,8 +27,7 @@ from rxlm.training.module import Counts, Losses, TrainModule
 from rxlm.training.retention.adapters import add_adapters, merge_adapters
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.dialogues import DialogueForm, Dialogues
-
-LOGITS_AT_ONCE = 2**25
+from rxlm.training.retention.language_model import LanguageModel
 
 
 class Retention(TrainModule):
@@ -61,7 +59,7 @@ class Retention(TrainModule):
         learnt, layers = _last_layers(model.decoder, settings.learned_share)
         if settings.lora_rank:
             learnt = []
-        self.language_model = [_copy_without(model.decoder, {*gates, *learnt})]  # not registered: it stays
+        self.language_model = LanguageModel(model.decoder, {*gates, *learnt})
         if settings.lora_rank:
             learnt = add_adapters(layers, settings.lora_rank, settings.lora_alpha)
         self.learnt = [*gates, *learnt]
@@ -97,16 +95,19 @@ class Retention(TrainModule):
     def forward(self, batch: Dialogues, totals: Mapping[str, float]) -> Losses:
         """Return cross-entropy of reference answers, and the divergence from the language model elsewhere."""
         hidden = self.states(batch.ids, batch.turns, batch.num_tokens, self.temperature)
+        with_history = self._with_history(batch)
+        weights = self._history_weights(batch, with_history)
         figures: dict[str, Tensor] = {}
         total = hidden.sum() * 0.0
         if totals["answer"]:
-            sums = [self._predicted(hidden, batch.ids, marked) for marked in (batch.values, batch.words)]
-            answer = (sums[0][0] + self.settings.wording_weight * sums[1][0]) / totals["answer"]
+            values, correct = self._predicted(hidden, batch.ids, batch.values)
+            words, _ = self._predicted(hidden, batch.ids, batch.words, weights)
+            answer = (values + self.settings.wording_weight * words) / totals["answer"]
             figures["answer_loss"] = answer.detach()
-            figures["value_accuracy"] = sums[0][1] / max(1.0, totals["values"])
+            figures["value_accuracy"] = correct / max(1.0, totals["values"])
             total = total + answer
         if totals["kept"] and self.settings.keep:
-            kept = self._divergence(hidden, batch) / totals["kept"]
+            kept = self._divergence(hidden, batch, with_history, weights) / totals["kept"]
             figures["keeping_loss"] = kept.detach()
             total = total + self.settings.keep * kept
         return Losses(total, figures)
@@ -125,28 +126,50 @@ class Retention(TrainModule):
         )
         return self.model.decoder.hidden_states(ids, None, cache=cache)
 
-    def _predicted(self, hidden: Tensor, ids: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of the tokens that are marked, and how many the model would have chosen."""
-        wanted = marked[:, 1:]
-        return self.model.decoder.head(hidden[:, :-1][wanted], ids[:, 1:][wanted])
+    def _with_history(self, batch: Dialogues) -> Tensor:
+        """Return what the language model's head reads of the dialogues in which it is asked, (B, T, D); 0 in others."""
+        rows = self._weighed(batch).any(dim=1)
+        found = batch.ids.new_zeros(*batch.ids.shape, self.model.decoder.config.dim, dtype=self.model.dtype)
+        if rows.any():
+            found[rows] = self.language_model.states(batch.ids[rows]).to(found.dtype)
+        return found
 
-    def _divergence(self, hidden: Tensor, batch: Dialogues) -> Tensor:
+    def _weighed(self, batch: Dialogues) -> Tensor:
+        """Return True at tokens at which the language model is asked, (B, T)."""
+        return batch.kept if self.settings.history_weight is None else batch.kept | batch.words
+
+    def _history_weights(self, batch: Dialogues, with_history: Tensor) -> Tensor | None:
+        """Return the weights of tokens by what the history is worth to them, (B, T); None: all weigh 1."""
+        most, marked = self.settings.history_weight, self._weighed(batch)
+        if most is None:
+            return None
+        weights, rows = torch.ones_like(batch.ids, dtype=torch.float), marked.any(dim=1)
+        if rows.any():
+            given = (batch.ids[rows], batch.turns[rows], marked[rows], with_history[rows])
+            weights[rows] = self.language_model.history_weights(*given, first=self.first, most=most)
+        return weights
+
+    def _predicted(
+        self, hidden: Tensor, ids: Tensor, marked: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of the tokens that are marked, and how many the model would have chosen."""
+        head, wanted = self.model.decoder.head, marked[:, 1:]
+        read, targets = hidden[:, :-1][wanted], ids[:, 1:][wanted]
+        if weights is None:
+            return head(read, targets)
+        loss, correct, weighs = read.new_zeros(()), read.new_zeros(()), weights[:, 1:][wanted]
+        for part in self.language_model.parts(len(targets)):
+            logits = head(read[part]).float()
+            loss = loss + weighs[part] @ F.cross_entropy(logits, targets[part], reduction="none")
+            correct = correct + (logits.argmax(-1) == targets[part]).sum()
+        return loss, correct
+
+    def _divergence(self, hidden: Tensor, batch: Dialogues, with_history: Tensor, weights: Tensor | None) -> Tensor:
         """Return the summed divergence from the language model with its full history, in nats."""
-        (teacher,) = self.language_model
-        teacher.to(hidden.device)
-        rows = batch.kept.any(dim=1)  # the others need no pass of the language model
-        wanted = batch.kept[rows, 1:]
-        with torch.no_grad():
-            own = teacher.hidden_states(batch.ids[rows], None)[:, :-1][wanted]
-        read = hidden[rows, :-1][wanted]
-        loss = hidden.new_zeros(())
-        step = max(1, LOGITS_AT_ONCE // teacher.config.vocab_size)
-        for first in range(0, len(own), step):
-            with torch.no_grad():
-                aim = teacher.head(own[first : first + step]).float().log_softmax(-1)
-            found = self.model.decoder.head(read[first : first + step]).float().log_softmax(-1)
-            loss = loss + F.kl_div(found, aim, reduction="sum", log_target=True)
-        return loss
+        wanted = batch.kept[:, 1:]
+        read, own = hidden[:, :-1][wanted], with_history[:, :-1][wanted]
+        weighs = None if weights is None else weights[:, 1:][wanted]
+        return self.language_model.divergence(self.model.decoder, read, own, weighs)
 
     def diagnose(self, batch: Dialogues) -> dict[str, Any]:
         """Measure how S and T were, and how visible earlier tokens are."""
@@ -167,9 +190,3 @@ def _last_layers(decoder: RxTDecoder, share: float) -> tuple[list[nn.Parameter],
 
 def _gate_of(layer: TransformerLayer) -> list[nn.Parameter]:
     return [] if layer.retention_gate is None else list(layer.retention_gate.parameters())
-
-
-def _copy_without(decoder: RxTDecoder, learnt: set[nn.Parameter]) -> RxTDecoder:
-    """Return a copy that stays as it is; weights that are not learnt are the same tensors in both."""
-    shared = {id(parameter): parameter for parameter in decoder.parameters() if parameter not in learnt}
-    return deepcopy(decoder, shared).requires_grad_(False).eval()
