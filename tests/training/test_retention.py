@@ -6,60 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from pretrained_models import save_language_model
+from retention_models import SIZE, batch_of, facts, gated, generator, language_model, learns
 from rxlm.config import ConfigError
-from rxlm.data.batches import DialogueBatch
-from rxlm.data.fact_config import FactsConfig
-from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.data.turn_tokenizer import TurnTokenizer
-from rxlm.memory.retained.gate import RetentionGateConfig
-from rxlm.rxt.models import RxTAlpha
-from rxlm.training.retention import Retention, RetentionConfig
+from rxlm.training.retention.config import RetentionConfig
+from rxlm.training.retention.module import Retention
 from rxlm.upcycling.model import upcycle
-
-SIZE = 40
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "llama"
-    save_language_model("llama 3, tied, biased", path)
-    return path
-
-
-def gated(folder: Path, seed: int | None = 1) -> RxTAlpha:
-    """Return an upcycled model whose gates are random, or neutral; what its attention finds tells."""
-    model = upcycle(folder, memory_tokens=SIZE, max_seq_len=64, gates=RetentionGateConfig(hidden_dim=8))
-    with torch.no_grad():
-        for layer in model.decoder.layers:
-            layer.attention.out_proj.weight.mul_(8.0)
-    if seed is not None:
-        torch.manual_seed(seed)
-        for layer in model.decoder.layers:
-            torch.nn.init.normal_(layer.retention_gate.out_proj.weight)
-    return model
-
-
-def learns(model: RxTAlpha, **settings: Any) -> Retention:
-    """Return the module that teaches a model, ready for its first step."""
-    module = Retention(model, RetentionConfig(sizes=(SIZE,), **settings))
-    module.start_step(0)
-    return module
-
-
-def facts(model: RxTAlpha, count: int = 3, num_turns: int = 5) -> DialogueBatch:
-    dialogues = FactGenerator(FactsConfig(variety="full", num_turns=num_turns)).dialogues(count)
-    return batch_of(model, [dialogues[number] for number in range(count)])
-
-
-def batch_of(model: RxTAlpha, dialogues: list[Dialogue]) -> DialogueBatch:
-    tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=64)
-    return tokenizer.dialogue_batch(dialogues)
-
-
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+    return language_model(tmp_path_factory.mktemp("models") / "llama")
 
 
 @torch.no_grad()
@@ -70,7 +27,7 @@ def test_one_pass_over_a_dialogue_gives_what_its_turns_give_one_after_the_other(
     whole = module.prepare(batch, generator())
     parallel = model.decoder.head(module.states(whole.ids, whole.turns, SIZE, None))
     memory = model.init_memory(batch.batch_size)
-    places = [len(module.prefix)] * batch.batch_size
+    places = [len(module.form.prefix)] * batch.batch_size
     for turn in batch.turns:
         logits = model.decode(turn.ids, memory, turn.mask)
         for row, count in enumerate(turn.mask.sum(1).tolist()):
@@ -123,7 +80,7 @@ def test_natural_dialogue_keeps_to_the_language_model(folder: Path) -> None:
     model = gated(folder, seed=None)
     talk = Dialogue(tuple(Interaction(f"I like {word}.", "So do I.", is_reference=False) for word in "abcdef"))
     divergences = []
-    for size in (200, 2 * len(learns(model).prefix) + 2):
+    for size in (200, 2 * len(learns(model).form.prefix) + 2):
         module = Retention(model, RetentionConfig(sizes=(size,)))
         batch = module.prepare(batch_of(model, [talk]), generator())
         assert not batch.values.any()
@@ -161,6 +118,7 @@ def test_the_temperature_falls_and_stays() -> None:
         ({"sizes": ()}, "sizes must be numbers of tokens of at least 8"),
         ({"last_temperature": 0.0}, "last_temperature must be positive, got 0.0"),
         ({"keep": -1.0}, "keep must not be negative, got -1.0"),
+        ({"history_weight": 0.5}, "history_weight must be at least 1, got 0.5"),
         ({"learned_share": 2.0}, "learned_share must be between 0 and 1, got 2.0"),
     ],
 )

@@ -26,7 +26,8 @@ from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.player import EpisodePlayer
 from rxlm.training.mrl.rewards import Rewards
 from rxlm.training.mrl.trajectories import TrajectoryLog
-from rxlm.training.retention import Retention, RetentionConfig
+from rxlm.training.retention.config import RetentionConfig
+from rxlm.training.retention.module import Retention
 from rxlm.training.trainer import Batches
 
 LOGGED_EVERY = 20

@@ -120,6 +120,7 @@ class TrainingRun(ABC, Generic[R, M]):
             num_cut=lambda: self.turn_tokenizer.num_cut,
         )
         trainer.run()
+        module.finish()
         model.requires_grad_(True)
         if distributed.rank() == 0:
             self.save_model(model, folder / "model")

@@ -17,7 +17,7 @@ from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig
-from rxlm.training.retention import RetentionConfig
+from rxlm.training.retention.config import RetentionConfig
 from rxlm.upcycling.loading import kind_of
 from rxlm.upcycling.model import upcycle, with_gates
 

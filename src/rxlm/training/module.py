@@ -36,6 +36,9 @@ class StageModule(nn.Module):
     def start_step(self, step: int) -> None:
         """Set what depends on the number of the optimizer step: what is frozen, curricula."""
 
+    def finish(self) -> None:
+        """Take away what only training needs, once the stage is done."""
+
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
         """Move a batch to the model's device and draw what is random in it."""
         return batch.to(self.device)

@@ -1,0 +1,46 @@
+"""Low-rank adapters (LoRA: Hu et al., 2021) in place of learning weights, by PEFT, until they are merged into them."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from rxlm.config import require
+from rxlm.nn.feed_forward import FeedForward
+from rxlm.nn.layer import TransformerLayer
+
+
+def add_adapters(layers: Iterable[TransformerLayer], rank: int, alpha: int, seed: int = 0) -> list[nn.Parameter]:
+    """Put an adapter beside each projection of self-attention and feed-forward, and return the adapters' weights.
+
+    They change nothing at first. Every process draws the same ones. Raises `ConfigError` where layers have experts, and
+    ImportError where PEFT is missing.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError(f"lora_rank={rank} needs PEFT: pip install 'reactive-lm[lora]', or set it to 0.") from error
+    parts = nn.ModuleList()
+    for layer in layers:
+        require(
+            isinstance(layer.feed_forward, FeedForward),
+            f"RetentionConfig.lora_rank must be 0 for layers of experts, got {rank}: only dense layers have adapters.",
+        )
+        parts.extend((layer.attention, layer.feed_forward))
+    before = set(parts.parameters())
+    names = [name for name, part in parts.named_modules() if isinstance(part, nn.Linear)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=names), parts)
+    return [parameter for parameter in parts.parameters() if parameter not in before]
+
+
+def merge_adapters(model: nn.Module) -> None:
+    """Add what adapters have learnt to the weights beside which they stand, and take them away."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for parent in list(model.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, BaseTunerLayer):
+                part.merge(safe_merge=True)
+                setattr(parent, name, part.get_base_layer())

@@ -1,0 +1,102 @@
+"""What retention is learnt from: whole dialogues as tokens, with marks at those that are predicted.
+
+Shapes: B dialogues, T tokens of a dialogue.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from rxlm.data.batches import DialogueBatch
+from rxlm.data.padding import padded
+from rxlm.training.retention.config import RetentionConfig
+
+MARKS = ("values", "words", "kept")
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """Whole dialogues as the chat template writes them, padded at the end.
+
+    Fields:
+        ids: (B, T).
+        turns: number of the turn that reads each token, (B, T); negative: padding. The end of an answer is read with
+            the turn after it.
+        values, words: True at the tokens to predict: what questions ask for, and other words of reference answers,
+            (B, T).
+        kept: True at the tokens whose distributions keep to the language model's, (B, T).
+        num_tokens: S of this step.
+    """
+
+    ids: Tensor
+    turns: Tensor
+    values: Tensor
+    words: Tensor
+    kept: Tensor
+    num_tokens: int
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the dialogues on a device."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: each.to(device) for name, each in own.items() if isinstance(each, Tensor)})
+
+
+@dataclass(frozen=True)
+class DialogueForm:
+    """How turns are put together to dialogues, and what is drawn of them.
+
+    Fields:
+        prefix: ids that conversations begin with. answer_end: ids that close an answer.
+        pad_token_id: of padding.
+        settings: see `RetentionConfig`.
+    """
+
+    prefix: Sequence[int]
+    answer_end: Sequence[int]
+    pad_token_id: int
+    settings: RetentionConfig
+
+    def dialogues(self, batch: DialogueBatch, rng: random.Random) -> Dialogues:
+        """Put the turns of each dialogue together, and draw what of them is predicted, and S."""
+        rows = [self._row(batch, row, rng) for row in range(batch.batch_size)]
+        ids, mask = padded([row["ids"] for row in rows], self.pad_token_id)
+        turns = padded([row["turns"] for row in rows], 0)[0].masked_fill(~mask, -1)
+        marks = {name: padded([row[name] for row in rows], 0)[0].bool() for name in MARKS}
+        marks["kept"] = _some(marks["kept"], self.settings.keep_tokens, rng)
+        return Dialogues(ids, turns, num_tokens=rng.choice(self.settings.sizes), **marks)
+
+    def _row(self, batch: DialogueBatch, row: int, rng: random.Random) -> dict[str, list[int]]:
+        """Return a dialogue's ids, the turns that read them, and marks, as lists of one length."""
+        suffix = self.answer_end[1:]
+        found: dict[str, list[int]] = {"ids": list(self.prefix), "turns": [0] * len(self.prefix)}
+        found |= {name: [0] * len(self.prefix) for name in MARKS}
+        for number, (turn, said) in enumerate(zip(batch.turns, batch.dialogues[row].turns, strict=False)):
+            real = turn.mask[row]
+            ids, answer = turn.ids[row][real].tolist(), turn.answer_mask[row][real].tolist()
+            values = [False] * len(ids) if turn.value_mask is None else turn.value_mask[row][real].tolist()
+            asks = said.question is not None
+            for place, token in enumerate(ids):
+                is_value = said.is_reference and asks and answer[place] and values[place]
+                predicted = said.is_reference and answer[place] and not is_value
+                found["ids"].append(token)
+                found["turns"].append(number + (place == len(ids) - 1))  # an answer's end is read with the next turn
+                found["values"].append(is_value)
+                found["words"].append(predicted and (asks or rng.random() < self.settings.wording_share))
+                found["kept"].append(not said.is_reference and number > 0)
+            found["ids"] += suffix
+            found["turns"] += [number + 1] * len(suffix)
+            for name in MARKS:
+                found[name] += [False] * len(suffix)
+        return found
+
+
+def _some(marked: Tensor, count: int, rng: random.Random) -> Tensor:
+    """Return at most `count` of the places that are marked, drawn at random."""
+    places = marked.flatten().nonzero()[:, 0].tolist()
+    chosen = torch.zeros(marked.numel(), dtype=torch.bool)
+    chosen[rng.sample(places, min(count, len(places)))] = True
+    return chosen.view_as(marked)

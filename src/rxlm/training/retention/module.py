@@ -1,0 +1,192 @@
+"""Retention: a pretrained chat model learns which tokens it will need, and to read what it has kept.
+
+A dialogue is read in one pass, all turns at once (see `rxlm.memory.retained.parallel`); the losses of later turns teach
+the gates what to keep of earlier ones. Answers that are references are predicted; in natural dialogue, whose answers
+are not the model's own, its distributions keep to those of the language model that it was, with its full history.
+
+Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocabulary.
+"""
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rxlm.config import require
+from rxlm.data.batches import DialogueBatch
+from rxlm.memory.retained.config import RetainedMemory
+from rxlm.memory.retained.parallel import ParallelTurns
+from rxlm.nn.layer import TransformerLayer
+from rxlm.rxt.core import RxTModel
+from rxlm.rxt.decoder import RxTDecoder
+from rxlm.training.module import Counts, Losses, TrainModule
+from rxlm.training.retention.adapters import add_adapters, merge_adapters
+from rxlm.training.retention.config import RetentionConfig
+from rxlm.training.retention.dialogues import DialogueForm, Dialogues
+from rxlm.training.retention.language_model import LanguageModel
+
+
+class Retention(TrainModule):
+    """Learns what to keep, and to read it.
+
+    Args:
+        model: a Reactive Transformer whose memory keeps tokens and whose layers have retention gates.
+        settings: see `RetentionConfig`.
+    """
+
+    def __init__(self, model: RxTModel, settings: RetentionConfig) -> None:
+        super().__init__(model)
+        writer, gated = model.memory_writer, model.decoder.config.retention_gate is not None
+        if not isinstance(writer, RetainedMemory) or not gated:
+            raise ValueError("Retention is learnt by a model whose memory keeps tokens and whose layers have gates.")
+        self.settings, self.writer = settings, writer
+        tokens = model.tokenizer_config
+        self.form = DialogueForm(
+            tokens.conversation_prefix or (), writer.config.answer_end, tokens.pad_token_id, settings
+        )
+        self.first = max(len(self.form.prefix), writer.config.num_sinks)
+        self.temperature: float | None = settings.first_temperature
+        least = 2 * self.first
+        require(
+            min(settings.sizes) >= least,
+            f"RetentionConfig.sizes must be at least {least}, twice what is kept for good, got {settings.sizes}.",
+        )
+        gates = [parameter for layer in _layers(model.decoder) for parameter in _gate_of(layer)]
+        learnt, layers = _last_layers(model.decoder, settings.learned_share)
+        if settings.lora_rank:
+            learnt = []
+        self.language_model = LanguageModel(model.decoder, {*gates, *learnt})
+        if settings.lora_rank:
+            learnt = add_adapters(layers, settings.lora_rank, settings.lora_alpha)
+        self.learnt = [*gates, *learnt]
+
+    def start_step(self, step: int) -> None:
+        """Set the temperature, and what learns: the gates, and some of the layers or their adapters."""
+        self.temperature = self.settings.temperature(step)
+        self.model.decoder.requires_grad_(False)
+        for parameter in self.learnt:
+            parameter.requires_grad_(True)
+
+    def finish(self) -> None:
+        """Merge adapters into the weights: what is left is an ordinary model, and no more can be learnt here."""
+        if self.settings.lora_rank:
+            merge_adapters(self.model)
+
+    def prepare(self, batch: DialogueBatch, generator: torch.Generator) -> Dialogues:
+        """Put the turns of each dialogue together, and draw what of them is predicted, and S."""
+        rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        return self.form.dialogues(batch, rng).to(self.device)
+
+    def counts(self, batch: Dialogues) -> Counts:
+        """Count the tokens that are predicted, by their weights, and those that keep to the language model."""
+        weight = self.settings.wording_weight
+        return {
+            "answer": float(batch.values.sum() + weight * batch.words.sum()),
+            "values": float(batch.values.sum()),
+            "kept": float(batch.kept.sum()),
+        }
+
+    # --- losses --------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Dialogues, totals: Mapping[str, float]) -> Losses:
+        """Return cross-entropy of reference answers, and the divergence from the language model elsewhere."""
+        hidden = self.states(batch.ids, batch.turns, batch.num_tokens, self.temperature)
+        with_history = self._with_history(batch)
+        weights = self._history_weights(batch, with_history)
+        figures: dict[str, Tensor] = {}
+        total = hidden.sum() * 0.0
+        if totals["answer"]:
+            values, correct = self._predicted(hidden, batch.ids, batch.values)
+            words, _ = self._predicted(hidden, batch.ids, batch.words, weights)
+            answer = (values + self.settings.wording_weight * words) / totals["answer"]
+            figures["answer_loss"] = answer.detach()
+            figures["value_accuracy"] = correct / max(1.0, totals["values"])
+            total = total + answer
+        if totals["kept"] and self.settings.keep:
+            kept = self._divergence(hidden, batch, with_history, weights) / totals["kept"]
+            figures["keeping_loss"] = kept.detach()
+            total = total + self.settings.keep * kept
+        return Losses(total, figures)
+
+    def states(self, ids: Tensor, turns: Tensor, num_tokens: int, temperature: float | None) -> Tensor:
+        """Return what the head reads of whole dialogues, (B, T, D), each turn with what S tokens keep before it.
+
+        Arguments as fields of `Dialogues`; `temperature` as in `ParallelTurns`.
+        """
+        cache = ParallelTurns(
+            turns,
+            num_tokens=num_tokens,
+            first=self.first,
+            newest=int(num_tokens * self.writer.config.newest_share),
+            temperature=temperature,
+        )
+        return self.model.decoder.hidden_states(ids, None, cache=cache)
+
+    def _with_history(self, batch: Dialogues) -> Tensor:
+        """Return what the language model's head reads of the dialogues in which it is asked, (B, T, D); 0 in others."""
+        rows = self._weighed(batch).any(dim=1)
+        found = batch.ids.new_zeros(*batch.ids.shape, self.model.decoder.config.dim, dtype=self.model.dtype)
+        if rows.any():
+            found[rows] = self.language_model.states(batch.ids[rows]).to(found.dtype)
+        return found
+
+    def _weighed(self, batch: Dialogues) -> Tensor:
+        """Return True at tokens at which the language model is asked, (B, T)."""
+        return batch.kept if self.settings.history_weight is None else batch.kept | batch.words
+
+    def _history_weights(self, batch: Dialogues, with_history: Tensor) -> Tensor | None:
+        """Return the weights of tokens by what the history is worth to them, (B, T); None: all weigh 1."""
+        most, marked = self.settings.history_weight, self._weighed(batch)
+        if most is None:
+            return None
+        weights, rows = torch.ones_like(batch.ids, dtype=torch.float), marked.any(dim=1)
+        if rows.any():
+            given = (batch.ids[rows], batch.turns[rows], marked[rows], with_history[rows])
+            weights[rows] = self.language_model.history_weights(*given, first=self.first, most=most)
+        return weights
+
+    def _predicted(
+        self, hidden: Tensor, ids: Tensor, marked: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of the tokens that are marked, and how many the model would have chosen."""
+        head, wanted = self.model.decoder.head, marked[:, 1:]
+        read, targets = hidden[:, :-1][wanted], ids[:, 1:][wanted]
+        if weights is None:
+            return head(read, targets)
+        loss, correct, weighs = read.new_zeros(()), read.new_zeros(()), weights[:, 1:][wanted]
+        for part in self.language_model.parts(len(targets)):
+            logits = head(read[part]).float()
+            loss = loss + weighs[part] @ F.cross_entropy(logits, targets[part], reduction="none")
+            correct = correct + (logits.argmax(-1) == targets[part]).sum()
+        return loss, correct
+
+    def _divergence(self, hidden: Tensor, batch: Dialogues, with_history: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the summed divergence from the language model with its full history, in nats."""
+        wanted = batch.kept[:, 1:]
+        read, own = hidden[:, :-1][wanted], with_history[:, :-1][wanted]
+        weighs = None if weights is None else weights[:, 1:][wanted]
+        return self.language_model.divergence(self.model.decoder, read, own, weighs)
+
+    def diagnose(self, batch: Dialogues) -> dict[str, Any]:
+        """Measure how S and T were, and how visible earlier tokens are."""
+        return {"retention/tokens": float(batch.num_tokens), "retention/temperature": self.temperature or 0.0}
+
+
+def _layers(decoder: RxTDecoder) -> list[TransformerLayer]:
+    return cast(list[TransformerLayer], list(decoder.layers))
+
+
+def _last_layers(decoder: RxTDecoder, share: float) -> tuple[list[nn.Parameter], list[TransformerLayer]]:
+    """Return a share of the layers, the last ones, and before them their weights, with those of the final norm."""
+    layers = _layers(decoder)
+    last = layers[len(layers) - math.ceil(share * len(layers)) :]
+    parts = [*last, decoder.final_norm] if last else []
+    return [parameter for part in parts for parameter in part.parameters()], last
+
+
+def _gate_of(layer: TransformerLayer) -> list[nn.Parameter]:
+    return [] if layer.retention_gate is None else list(layer.retention_gate.parameters())

@@ -1,0 +1,60 @@
+"""Tiny upcycled models with retention gates, and dialogues for them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pretrained_models import save_language_model
+from rxlm.data.batches import DialogueBatch
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator
+from rxlm.data.records import Dialogue
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.retention.config import RetentionConfig
+from rxlm.training.retention.module import Retention
+from rxlm.upcycling.model import upcycle
+
+SIZE = 40
+
+
+def language_model(path: Path) -> Path:
+    """Return the folder of a new language model."""
+    save_language_model("llama 3, tied, biased", path)
+    return path
+
+
+def gated(folder: Path, seed: int | None = 1) -> RxTAlpha:
+    """Return an upcycled model whose gates are random, or neutral; what its attention finds tells."""
+    model = upcycle(folder, memory_tokens=SIZE, max_seq_len=64, gates=RetentionGateConfig(hidden_dim=8))
+    with torch.no_grad():
+        for layer in model.decoder.layers:
+            layer.attention.out_proj.weight.mul_(8.0)
+    if seed is not None:
+        torch.manual_seed(seed)
+        for layer in model.decoder.layers:
+            torch.nn.init.normal_(layer.retention_gate.out_proj.weight)
+    return model
+
+
+def learns(model: RxTAlpha, **settings: Any) -> Retention:
+    """Return the module that teaches a model, ready for its first step."""
+    module = Retention(model, RetentionConfig(sizes=(SIZE,), **settings))
+    module.start_step(0)
+    return module
+
+
+def facts(model: RxTAlpha, count: int = 3, num_turns: int = 5) -> DialogueBatch:
+    dialogues = FactGenerator(FactsConfig(variety="full", num_turns=num_turns)).dialogues(count)
+    return batch_of(model, [dialogues[number] for number in range(count)])
+
+
+def batch_of(model: RxTAlpha, dialogues: list[Dialogue]) -> DialogueBatch:
+    tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=64)
+    return tokenizer.dialogue_batch(dialogues)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
