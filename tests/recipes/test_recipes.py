@@ -31,7 +31,7 @@ def test_a_recipe_builds(name: str) -> None:
     if not isinstance(recipe, ReactiveRecipe):
         return  # its own tests build it
     with torch.device("meta"):
-        RxTAlpha(recipe.decoder, recipe.encoder, recipe.memory, {}, None, recipe.memory.variant)
+        RxTAlpha(recipe.decoder, recipe.encoder, recipe.memory, {}, None)
 
 
 def test_streams_go_on_from_slots_with_all_that_learns(tmp_path: Path) -> None:

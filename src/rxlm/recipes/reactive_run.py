@@ -8,6 +8,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.tokenizer import train_tokenizer
+from rxlm.memory.retained.config import RetainedMemoryConfig
+from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.recipes.recipe import ReactiveRecipe, Recipe
 from rxlm.recipes.run_results import RunResults
 from rxlm.recipes.training_run import TrainingRun
@@ -48,11 +50,14 @@ class ReactiveRun(RxTRun[ReactiveRecipe]):
         """Return a model with its first weights."""
         recipe, size = self.recipe, {"vocab_size": len(self.tokenizer)}
         torch.manual_seed(recipe.seed)
+        memory = recipe.memory
+        if isinstance(memory, RetainedMemoryConfig):
+            memory = memory.replace(answer_end=(self.tokens.eos_token_id,))
         return RxTAlpha(
             recipe.decoder.replace(**size),
-            recipe.encoder.replace(**size),
-            recipe.memory,
+            None if recipe.encoder is None else recipe.encoder.replace(**size),
+            memory,
             self.tokens,
             self.tokenizer,
-            recipe.memory.variant,
+            memory.variant if isinstance(memory, MemoryAttentionConfig) else None,
         )

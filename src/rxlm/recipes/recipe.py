@@ -6,19 +6,24 @@ a `TrainingRun` does what it says.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
-from rxlm.config import Config, ConfigError, config, require, require_int
+from rxlm.config import Config, ConfigError, config, require, require_config, require_int
+from rxlm.memory.retained.config import RetainedMemoryConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.metrics.composite import WEIGHTS
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.earlier_versions import MOVED, stage_id, translate_recipe
 from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.retained_memory import with_retained_memory
 from rxlm.recipes.stages import ReinforcementStage, StageConfig, steps_of
 from rxlm.rxt.config import DecoderConfig, EncoderConfig
 from rxlm.rxt.presets import preset_config
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.mrl.config import MRLConfig
+
+MemoryKind = Literal["slots", "retained"]
+MEMORY_KINDS: tuple[MemoryKind, ...] = get_args(MemoryKind)
 
 
 @config
@@ -115,18 +120,37 @@ class ReactiveRecipe(Recipe):
     Fields:
         vocab_size: of the tokenizer; a small corpus may fill fewer.
         whole_words: whether the tokenizer reads a word as the same token wherever it stands; see `train_tokenizer`.
-        decoder, encoder, memory: the model; the vocabulary takes the tokenizer's size.
+        decoder, encoder, memory: the model; the vocabulary takes the tokenizer's size. A memory of tokens has no
+            encoder; `with_memory` gives a recipe the one or the other.
     """
 
     vocab_size: int = 1024
     whole_words: bool = False
     decoder: DecoderConfig
-    encoder: EncoderConfig
-    memory: MemoryAttentionConfig
+    encoder: EncoderConfig | None
+    memory: MemoryAttentionConfig | RetainedMemoryConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int(self, "vocab_size")
+        require_config(self, "memory", MemoryAttentionConfig, RetainedMemoryConfig)
+        needed = isinstance(self.memory, MemoryAttentionConfig)
+        require_config(self, "encoder", *((EncoderConfig,) if needed else (None,)))
+
+    def override(self, changes: Sequence[str]) -> Self:
+        """Return a copy with fields changed; `memory=retained` comes first, the rest changes what it gives."""
+        kinds = {f"memory={kind}": kind for kind in MEMORY_KINDS}
+        recipe = self
+        for change in changes:
+            recipe = recipe.with_memory(kinds[change]) if change in kinds else recipe
+        return super(ReactiveRecipe, recipe).override([change for change in changes if change not in kinds])
+
+    def with_memory(self, kind: MemoryKind) -> Self:
+        """Return the recipe with a memory of slots, as it is written, or of tokens that are retained."""
+        if kind == self.memory.kind:
+            return self
+        require(kind == "retained", f"Recipe {self.name!r} has no slots any more: memory={kind}.")
+        return with_retained_memory(self)
 
     @property
     def max_tokens(self) -> int:

@@ -3,7 +3,8 @@
 The encoder sees the sequence with some tokens masked and predicts them; the decoder sees it whole, and its memory is
 what the encoder's layers made of it, detached and with noise. So the decoder learns to use memory cross-attention while
 memory is as good as can be. It can copy from there: next-token accuracy near 95 % is expected and says nothing about
-language; `answer_loss_empty`, with an empty memory, is the real one.
+language; `answer_loss_empty`, with an empty memory, is the real one. A model without an encoder learns as a causal
+language model does: its memory keeps what the decoder itself computes.
 
 Shapes: B rows, T tokens, L memory layers, D model dimension, V vocabulary.
 """
@@ -106,14 +107,14 @@ class MaskedTokenHead(TokenHead):
 
 
 class JointLanguageModelling(TrainModule):
-    """L = alpha * L_AR + beta * L_MLM, plus the load-balancing loss where there are experts."""
+    """L = alpha * L_AR + beta * L_MLM, plus the load-balancing loss where there are experts; without encoder L_AR."""
 
     parameter_groups: ClassVar[Mapping[str, str]] = {"mlm_head": "embeddings"}
 
     def __init__(self, model: RxTModel, settings: JointConfig) -> None:
         super().__init__(model)
         self.settings = settings
-        self.mlm_head = MaskedTokenHead(model.needed_encoder().embedding)
+        self.mlm_head = None if model.encoder is None else MaskedTokenHead(model.encoder.embedding)
 
     def prepare(self, batch: TurnBatch | PackedBatch, generator: torch.Generator) -> MaskedBatch:
         """Choose the tokens that the encoder must predict, and hide them."""
@@ -143,24 +144,16 @@ class JointLanguageModelling(TrainModule):
         """Return both losses of a batch."""
         settings, segments = self.settings, batch.segments
         routing = Routing(mask=batch.mask)
-        mask = batch.mask if segments is None else None
-        encoded = self.model.needed_encoder()(batch.masked_ids, mask, routing=routing, segments=segments)
-        hidden, truth = encoded[-1][batch.chosen], batch.ids[batch.chosen]
-        masked = self.mlm_head(hidden, truth).loss / totals["masked"]
-
-        memory = encoded.detach()
-        memory = memory + settings.noise * torch.randn_like(memory)
-        reading = MemoryReading(tuple(KeyValueSource(own, mask=batch.slot_mask) for own in memory.unbind(0)))
+        reading, masked = self._encoded(batch, routing, totals)
         hidden = self.model.decoder.hidden_states(batch.ids, reading, segments=segments, routing=routing)
         loss, correct = answer_loss(self.model, hidden, batch.ids, batch.targets)
         answer = loss / totals["answer"]
 
-        total = settings.alpha * answer + settings.beta * masked
-        figures = {
-            "answer_loss": answer.detach(),
-            "masked_loss": masked.detach(),
-            "token_accuracy": correct / totals["answer"],
-        }
+        total = settings.alpha * answer
+        figures = {"answer_loss": answer.detach(), "token_accuracy": correct / totals["answer"]}
+        if masked is not None:
+            total = total + settings.beta * masked
+            figures["masked_loss"] = masked.detach()
         balance = routing.loss()
         if balance is not None:
             share = self.counts(batch)["answer"] / totals["answer"]
@@ -168,8 +161,26 @@ class JointLanguageModelling(TrainModule):
             figures["load_balancing_loss"] = balance.detach() * share
         return Losses(total, figures)
 
+    def _encoded(
+        self, batch: MaskedBatch, routing: Routing, totals: Mapping[str, float]
+    ) -> tuple[MemoryReading | None, Tensor | None]:
+        """Return what the decoder reads of the encoder's view, and the masked-token loss; None without encoder."""
+        if self.mlm_head is None:
+            return None, None
+        mask = batch.mask if batch.segments is None else None
+        encoder = self.model.needed_encoder()
+        encoded = encoder(batch.masked_ids, mask, routing=routing, segments=batch.segments)
+        hidden, truth = encoded[-1][batch.chosen], batch.ids[batch.chosen]
+        masked = self.mlm_head(hidden, truth).loss / totals["masked"]
+        memory = encoded.detach()
+        memory = memory + self.settings.noise * torch.randn_like(memory)
+        layers = (KeyValueSource(own, mask=batch.slot_mask) for own in memory.unbind(0))
+        return MemoryReading(tuple(layers)), masked
+
     def diagnose(self, batch: MaskedBatch) -> dict[str, Any]:
         """Measure the decoder's loss where it has nothing to copy from."""
+        if self.mlm_head is None:  # it never has
+            return {}
         count = part_of(len(batch.ids))
         segments = None if batch.segments is None else batch.segments[:count]
         return empty_memory_loss(self.model, batch.ids[:count], batch.targets[:count], segments)

@@ -1,6 +1,6 @@
 """Settings of retention training."""
 
-from rxlm.config import Config, config, require, require_int, require_number, require_share
+from rxlm.config import Config, config, require, require_bool, require_int, require_number, require_share
 
 
 @config
@@ -13,6 +13,7 @@ class RetentionConfig(Config):
             last, by equal factors, in so many steps. At first everything is half visible: weights learn to read while
             gates begin to choose.
         learned_share: share of the layers whose weights learn, the last ones; 0: the gates alone.
+        from_scratch: whether everything learns, embeddings and head too, for a model that was not trained before.
         lora_rank: rank of the adapters that learn in place of these layers' weights, and become part of them in the
             end (LoRA); 0: the weights learn. lora_alpha: what an adapter adds is multiplied by lora_alpha / lora_rank.
         wording_weight: weight of tokens of an answer to a question that are not what it asks for.
@@ -29,6 +30,7 @@ class RetentionConfig(Config):
     last_temperature: float = 0.15
     cooling_steps: int = 120
     learned_share: float = 1.0
+    from_scratch: bool = False
     lora_rank: int = 0
     lora_alpha: int = 32
     wording_weight: float = 0.3
@@ -40,6 +42,7 @@ class RetentionConfig(Config):
     def __post_init__(self) -> None:
         require_int(self, "cooling_steps", "keep_tokens", "lora_alpha")
         require_int(self, "lora_rank", minimum=0)
+        require_bool(self, "from_scratch")
         require_number(self, "first_temperature", "last_temperature", "wording_weight", "keep", "history_weight")
         require_share(self, "learned_share", "wording_share")
         for name in ("first_temperature", "last_temperature"):
@@ -55,6 +58,11 @@ class RetentionConfig(Config):
         require(
             not self.lora_rank or self.learned_share > 0,
             f"RetentionConfig.lora_rank must be 0 where learned_share is 0 and no layer learns, got {self.lora_rank}.",
+        )
+        require(
+            not (self.from_scratch and (self.lora_rank or self.learned_share < 1)),
+            "RetentionConfig.from_scratch must be false where adapters or a share of the layers learn (lora_rank, "
+            "learned_share).",
         )
         valid = (
             isinstance(self.sizes, tuple)

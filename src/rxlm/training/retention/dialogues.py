@@ -4,15 +4,16 @@ Shapes: B dialogues, T tokens of a dialogue.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from rxlm.data.batches import DialogueBatch
+from rxlm.data.batches import DialogueBatch, StreamBatch, TurnBatch
 from rxlm.data.padding import padded
+from rxlm.data.records import Interaction
 from rxlm.training.retention.config import RetentionConfig
 
 MARKS = ("values", "words", "kept")
@@ -52,32 +53,38 @@ class DialogueForm:
     Fields:
         prefix: ids that conversations begin with. answer_end: ids that close an answer.
         pad_token_id: of padding.
+        longest: tokens of the longest dialogue; the last turns of a longer one are left out.
         settings: see `RetentionConfig`.
     """
 
     prefix: Sequence[int]
     answer_end: Sequence[int]
     pad_token_id: int
+    longest: int
     settings: RetentionConfig
 
-    def dialogues(self, batch: DialogueBatch, rng: random.Random) -> Dialogues:
+    def dialogues(self, batch: DialogueBatch | StreamBatch, rng: random.Random) -> Dialogues:
         """Put the turns of each dialogue together, and draw what of them is predicted, and S."""
-        rows = [self._row(batch, row, rng) for row in range(batch.batch_size)]
+        rows = [self._row(turns, row, rng) for row, turns in _conversations(batch)]
         ids, mask = padded([row["ids"] for row in rows], self.pad_token_id)
         turns = padded([row["turns"] for row in rows], 0)[0].masked_fill(~mask, -1)
         marks = {name: padded([row[name] for row in rows], 0)[0].bool() for name in MARKS}
         marks["kept"] = _some(marks["kept"], self.settings.keep_tokens, rng)
         return Dialogues(ids, turns, num_tokens=rng.choice(self.settings.sizes), **marks)
 
-    def _row(self, batch: DialogueBatch, row: int, rng: random.Random) -> dict[str, list[int]]:
+    def _row(
+        self, conversation: Sequence[tuple[TurnBatch, Interaction]], row: int, rng: random.Random
+    ) -> dict[str, list[int]]:
         """Return a dialogue's ids, the turns that read them, and marks, as lists of one length."""
         suffix = self.answer_end[1:]
         found: dict[str, list[int]] = {"ids": list(self.prefix), "turns": [0] * len(self.prefix)}
         found |= {name: [0] * len(self.prefix) for name in MARKS}
-        for number, (turn, said) in enumerate(zip(batch.turns, batch.dialogues[row].turns, strict=False)):
+        for number, (turn, said) in enumerate(conversation):
             real = turn.mask[row]
             ids, answer = turn.ids[row][real].tolist(), turn.answer_mask[row][real].tolist()
             values = [False] * len(ids) if turn.value_mask is None else turn.value_mask[row][real].tolist()
+            if len(found["ids"]) + len(ids) + len(suffix) > self.longest:
+                break
             asks = said.question is not None
             for place, token in enumerate(ids):
                 is_value = said.is_reference and asks and answer[place] and values[place]
@@ -92,6 +99,21 @@ class DialogueForm:
             for name in MARKS:
                 found[name] += [False] * len(suffix)
         return found
+
+
+def _conversations(
+    batch: DialogueBatch | StreamBatch,
+) -> Iterator[tuple[int, list[tuple[TurnBatch, Interaction]]]]:
+    """Yield conversations, each with its row; of streams those that begin in the batch, or else what there is."""
+    if isinstance(batch, DialogueBatch):
+        for row, dialogue in enumerate(batch.dialogues):
+            yield row, list(zip(batch.turns, dialogue.turns, strict=False))
+        return
+    any_begins = bool(batch.fresh.any())
+    for row, said in enumerate(batch.interactions):
+        starts = [number for number in range(len(said)) if batch.fresh[number, row]] if any_begins else [0]
+        for first, end in zip(starts, [*starts[1:], len(said)], strict=True):
+            yield row, list(zip(batch.turns[first:end], said[first:end], strict=True))
 
 
 def _some(marked: Tensor, count: int, rng: random.Random) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rxlm.config import require
-from rxlm.data.batches import DialogueBatch
+from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.memory.retained.config import RetainedMemory
 from rxlm.memory.retained.parallel import ParallelTurns
 from rxlm.nn.layer import TransformerLayer
@@ -46,7 +46,11 @@ class Retention(TrainModule):
         self.settings, self.writer = settings, writer
         tokens = model.tokenizer_config
         self.form = DialogueForm(
-            tokens.conversation_prefix or (), writer.config.answer_end, tokens.pad_token_id, settings
+            tokens.conversation_prefix or (),
+            writer.config.answer_end,
+            tokens.pad_token_id,
+            model.decoder.config.longest_text,
+            settings,
         )
         self.first = max(len(self.form.prefix), writer.config.num_sinks)
         self.temperature: float | None = settings.first_temperature
@@ -57,6 +61,8 @@ class Retention(TrainModule):
         )
         gates = [parameter for layer in _layers(model.decoder) for parameter in _gate_of(layer)]
         learnt, layers = _last_layers(model.decoder, settings.learned_share)
+        if settings.from_scratch:
+            learnt = [each for each in model.decoder.parameters() if not any(each is gate for gate in gates)]
         if settings.lora_rank:
             learnt = []
         self.language_model = LanguageModel(model.decoder, {*gates, *learnt})
@@ -76,7 +82,7 @@ class Retention(TrainModule):
         if self.settings.lora_rank:
             merge_adapters(self.model)
 
-    def prepare(self, batch: DialogueBatch, generator: torch.Generator) -> Dialogues:
+    def prepare(self, batch: DialogueBatch | StreamBatch, generator: torch.Generator) -> Dialogues:
         """Put the turns of each dialogue together, and draw what of them is predicted, and S."""
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
         return self.form.dialogues(batch, rng).to(self.device)
