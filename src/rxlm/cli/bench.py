@@ -138,6 +138,8 @@ def _run(
         folder = folder / label
     embedder = None if embeddings is None else (embeddings, load_respondent(embeddings, options, strict=False))
     console.print(f"{escape(label)}: {sum(len(group.dialogues) for group in data.sets)} dialogues, into {folder}")
+    for note in data.notes:
+        console.print(f"Note: {escape(note)}")
     with _progress(console) as progress:
         results = measure(label, respondent, data, config, folder, embedder=embedder, progress=progress)
     write_report(results, list(AnswerLog(folder / ANSWERS_FILE, stamp)), folder)
@@ -150,6 +152,9 @@ def _audit(data: BenchmarkData, console: Console) -> None:
         f"{found.num_questions:,} questions of {data.name}: {found.gold:.2%} of the gold answers are graded right "
         f"(must be 100 %), {found.wrong:.2%} of the wrong ones (must be 0 %)."
     )
+    for turn in found.unclear[:10]:
+        expected = [] if turn.question is None else list(turn.question.expected)
+        console.print(escape(f"Not judged: {turn.query!r}, answer {turn.answer!r}, expected {expected!r}"))
     if not found.passed:
         raise ValueError("The scorer or the data fail the audit.")
 

@@ -1,15 +1,14 @@
 """Exact scoring of answers that name a value, and wrong answers to check a scorer with."""
 
-import re
 from collections import Counter
 from collections.abc import Collection
 from enum import StrEnum
-from functools import lru_cache
 
+from rxlm.data.abstentions import ABSTENTIONS
 from rxlm.data.records import Interaction, Question
-from rxlm.data.small_talk import ABSTENTIONS
+from rxlm.data.words import find_values, normalise, says
 
-SCORER_VERSION = "1"
+SCORER_VERSION = "2"
 """Changes with each change that may give an answer another grade."""
 
 
@@ -23,31 +22,26 @@ class Grade(StrEnum):
     NOTHING = "nothing"
 
 
-def normalise(text: str) -> str:
-    """Return the words of a text in lower case, with single spaces and without punctuation."""
-    return " ".join(_WORD.findall(text.casefold().replace("\u2019", "'")))
-
-
-def grade(answer: str, question: Question, competitors: Collection[str]) -> Grade:
+def grade(
+    answer: str, question: Question, competitors: Collection[str], abstentions: Collection[str] = ABSTENTIONS
+) -> Grade:
     """Grade an answer to a question.
 
     RIGHT: it names every expected value and no other of `competitors` (the values of the question's kind); for a fact
     that was never told, it says so and names no value. STALE: it names an earlier value. OTHER: it names a wrong value,
     or a right one among others. ABSTAINED: it says, wrongly, that it was not told. NOTHING: none of these.
-    Values match as whole words, in upper or lower case; "dark blue" does not name "blue" if both are values.
+    Values match as whole words (see `rxlm.data.words`); "dark blue" does not name "blue" if both are values.
+    `abstentions` are phrases that say that something was not told.
     """
-    words = normalise(answer)
-    expected = {normalise(value) for value in question.expected}
-    values = expected.union(normalise(value) for value in (*competitors, *question.stale))
-    found = set(_pattern(frozenset(values)).findall(words))
-    abstains = any(normalise(phrase) in words for phrase in ABSTENTIONS)
+    expected, stale = ({normalise(value) for value in values} for values in (question.expected, question.stale))
+    found = {each.value for each in find_values(answer, {*question.expected, *competitors, *question.stale})}
     if not found:
-        if abstains:
+        if says(answer, abstentions):
             return Grade.ABSTAINED if question.was_told else Grade.RIGHT
         return Grade.NOTHING
     if found == expected:
         return Grade.RIGHT
-    if found & {normalise(value) for value in question.stale} and not found & expected:
+    if found & stale and not found & expected:
         return Grade.STALE
     return Grade.OTHER
 
@@ -76,15 +70,13 @@ def wrong_answers(turn: Interaction, competitors: Collection[str]) -> list[str]:
     others = [value for value in competitors if value not in question.expected]
     if not question.was_told:
         return ["", "I see.", *(f"It is {value}." for value in others)]
-    swapped = [re.sub(re.escape(question.expected[0]), value, turn.answer, flags=re.IGNORECASE) for value in others]
+    swapped = [_swapped(turn.answer, question.expected[0], value) for value in others]
     return ["", f"You have {ABSTENTIONS[0]}.", *swapped, *(f"{turn.answer} Or {value}." for value in others)]
 
 
-@lru_cache(maxsize=256)
-def _pattern(values: frozenset[str]) -> re.Pattern[str]:
-    # Longest first, so that a value is not found within a longer one.
-    choices = "|".join(re.escape(value) for value in sorted(values, key=len, reverse=True) if value)
-    return re.compile(rf"(?<!\S)(?:{choices or '(?!)'})(?!\S)")
-
-
-_WORD = re.compile(r"[\w']*\w")
+def _swapped(answer: str, value: str, other: str) -> str:
+    """Return an answer with another value wherever it names one."""
+    found = list(find_values(answer, (value,)))
+    for each in reversed(found):
+        answer = answer[: each.start] + other + answer[each.end :]
+    return answer

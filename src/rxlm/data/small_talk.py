@@ -107,23 +107,6 @@ _FULL_UNKNOWN = (
     "I have no idea, you did not tell me.",
 )
 
-ABSTENTIONS = (
-    "not told me",
-    "haven't told me",
-    "never told me",
-    "did not tell me",
-    "didn't tell me",
-    "not mentioned",
-    "haven't mentioned",
-    "never mentioned",
-    "did not mention",
-    "didn't mention",
-    "do not know",
-    "don't know",
-    "no idea",
-)
-"""Words that mark an answer which says that the fact was never told."""
-
 
 @cache
 def chatter(variety: Variety) -> tuple[Wording, ...]:

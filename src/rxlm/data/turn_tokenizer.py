@@ -4,7 +4,6 @@ Shapes: B rows (interactions or dialogues), T tokens of the longest row.
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -17,6 +16,7 @@ from rxlm.data.padding import padded
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.templates import FittedTurn, InteractionTokens, fit_turn
 from rxlm.data.tokenizer import encode_text
+from rxlm.data.words import find_values
 
 _logger = logging.getLogger(__name__)
 
@@ -130,10 +130,9 @@ class TurnTokenizer:
         """Return the positions in the answer of value tokens, and of the token after each."""
         answer, question = interaction.answer, interaction.question
         places: list[int] = []
-        for value in () if question is None else question.expected:
-            for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", answer, re.IGNORECASE):
-                start, end = (len(self._encode(answer[:place].rstrip())) for place in found.span())
-                places.extend(range(start, end + 1))
+        for found in find_values(answer, () if question is None else question.expected):
+            start, end = (len(self._encode(answer[:place].rstrip())) for place in (found.start, found.end))
+            places.extend(range(start, end + 1))
         return tuple(places)
 
     def _encode_text(self, text: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from rxlm.data.records import Dialogue
 from rxlm.data.sgd import read_sgd
 from rxlm.mrq_bench.config import BenchmarkConfig, digest
 from rxlm.mrq_bench.own_dialogues import read_own_dialogues
-from rxlm.mrq_bench.scoring import SameAnswerScorer, Scorer, ValueScorer, asked
+from rxlm.mrq_bench.scoring import SameAnswerScorer, Scorer, ValueScorer, asked, audit
 from rxlm.mrq_bench.service_questions import ServiceScorer, ask_for_service_values, service_values
 
 
@@ -86,8 +86,21 @@ def load_data(config: BenchmarkConfig) -> BenchmarkData:
             "dialogues", (DialogueSet(Path(config.source).stem, chosen),), SameAnswerScorer(_expected_by_kind(every))
         )
     dialogues = read_own_dialogues(config.source)
-    values = _expected_by_kind(dialogues)
-    return BenchmarkData("jsonl", (DialogueSet("dialogues", _part(dialogues, config)),), ValueScorer(values))
+    scorer, chosen = ValueScorer(_expected_by_kind(dialogues), config.abstentions), _part(dialogues, config)
+    return BenchmarkData("jsonl", (DialogueSet("dialogues", chosen),), scorer, _doubts(chosen, scorer))
+
+
+def _doubts(dialogues: Sequence[Dialogue], scorer: Scorer) -> tuple[str, ...]:
+    """Return a note where the scorer cannot judge some questions of somebody's own dialogues."""
+    found = audit(dialogues, scorer)
+    if not found.unclear:
+        return ()
+    turn = found.unclear[0]
+    return (
+        f"The scorer cannot judge {len(found.unclear)} of {found.num_questions} questions: it does not grade the "
+        f"reference answer right, or grades a wrong one right. The first one: {turn.query!r:.80}, answer "
+        f"{turn.answer!r:.80}, expected {list(turn.question.expected) if turn.question else []!r:.80}.",
+    )
 
 
 def _facts(config: BenchmarkConfig) -> BenchmarkData:

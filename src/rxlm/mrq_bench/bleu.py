@@ -1,14 +1,13 @@
 """BLEU of texts over words, so that models with different tokenizers can be compared; by TensorBLEU."""
 
-import re
 from collections.abc import Sequence
 
+from rxlm.data.words import normalise
 from rxlm.metrics.tensorbleu import bleu_signature, tensor_corpus_bleu, tensor_sentence_bleu
 
 # sacreBLEU's variant: the mean stops at the longest n-grams that a candidate has, so that a right answer of one word
 # scores 1, where NLTK's would look for 4-grams in it.
-SIGNATURE = bleu_signature(variant="sacrebleu", level="sentence").replace("tok:ids", "tok:lower-case words and marks")
-_WORD = re.compile(r"\w+|[^\w\s]")
+SIGNATURE = bleu_signature(variant="sacrebleu", level="sentence").replace("tok:ids", "tok:words of rxlm.data.words")
 
 Ids = list[list[int]]
 
@@ -32,6 +31,6 @@ def _ids(candidates: Sequence[str], references: Sequence[str]) -> tuple[Ids, Ids
     numbers: dict[str, int] = {}
 
     def encode(text: str) -> list[int]:
-        return [numbers.setdefault(word, len(numbers) + 1) for word in _WORD.findall(text.casefold())]
+        return [numbers.setdefault(word, len(numbers) + 1) for word in normalise(text).split()]
 
     return [encode(text) for text in candidates], [encode(text) for text in references]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rxlm.data.scoring import normalise
+from rxlm.data.words import normalise
 from rxlm.metrics.composite import cosine, likeness
 
 TURNS_AFTER_THE_FIRST = 8

@@ -24,6 +24,7 @@ _ONLY_FOR: dict[str, tuple[DataKind, ...]] = {
     "variety": ("facts",),
     "values": ("facts",),
     "tasks": ("babi",),
+    "abstentions": ("jsonl",),
     "source": ("babi", "sgd", "jsonl", "dialogues"),
     "held_out": ("babi", "sgd", "jsonl", "dialogues"),
 }
@@ -43,6 +44,8 @@ class BenchmarkConfig:
         facts: how many kinds of fact a generated dialogue may hold; several give a set of dialogues each.
         variety: of the generated dialogues: small (as in the quickstart) or full.
         values: of the generated dialogues: shared with training, or disjoint from it.
+        abstentions: phrases that say in your dialogues that something was not told, besides those that are known in
+            some twenty languages (`rxlm.data.abstentions`).
         dialogues: dialogues of each set: of each length and number of facts, of each task.
         controls: what to measure beside the model itself: empty, shuffled, never-updated, full-history, everything,
             newest. The report worth measures what the model has of these, named or not.
@@ -61,6 +64,7 @@ class BenchmarkConfig:
     facts: tuple[int, ...] = (6,)
     variety: Variety = "small"
     values: Values = "shared"
+    abstentions: tuple[str, ...] = ()
     dialogues: int = 100
     controls: tuple[Control, ...] = ("empty", "shuffled")
     reports: tuple[Report, ...] = USUAL_REPORTS

@@ -1,12 +1,14 @@
 """Is an answer right, and how often would a guess be? One scorer for values that compete, one for exact answers."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from rxlm.data.abstentions import ABSTENTIONS
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.scoring import Grade, grade, is_same_answer, normalise, wrong_answers
+from rxlm.data.scoring import Grade, grade, is_same_answer, wrong_answers
+from rxlm.data.words import normalise
 
 MOST_COMPETITORS_AUDITED = 40
 
@@ -29,14 +31,15 @@ class ValueScorer:
 
     Args:
         values: the values of every kind of question.
+        abstentions: phrases that say that something was not told, besides those of `rxlm.data.abstentions`.
     """
 
-    def __init__(self, values: Mapping[str, Collection[str]]) -> None:
-        self.values = values
+    def __init__(self, values: Mapping[str, Collection[str]], abstentions: Sequence[str] = ()) -> None:
+        self.values, self.abstentions = values, (*ABSTENTIONS, *abstentions)
 
     def grade(self, answer: str, turn: Interaction) -> Grade:
         """Grade an answer against the values of the question's kind."""
-        return grade(answer, question_of(turn), self.competitors(turn))
+        return grade(answer, question_of(turn), self.competitors(turn), self.abstentions)
 
     def chance(self, question: Question) -> float:
         """Return one over the number of values; 0 where nothing was told, for no value is right then."""
@@ -98,11 +101,13 @@ class Audit:
         num_questions: questions asked.
         gold: share of reference answers.
         wrong: share of wrong answers.
+        unclear: questions of which a reference answer is not graded right, or a wrong one is.
     """
 
     num_questions: int
     gold: float
     wrong: float
+    unclear: tuple[Interaction, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -112,11 +117,13 @@ class Audit:
 
 def audit(dialogues: Iterable[Dialogue], scorer: Scorer) -> Audit:
     """Grade the gold answers of all questions, and wrong answers made from them."""
-    gold = wrong = golds = wrongs = 0
+    golds: list[bool] = []
+    wrongs: list[bool] = []
+    unclear = []
     for turn in asked(dialogues):
-        golds += 1
-        gold += scorer.grade(turn.answer, turn) is Grade.RIGHT
-        answers = scorer.wrong_answers(turn)
-        wrongs += len(answers)
-        wrong += sum(scorer.grade(answer, turn) is Grade.RIGHT for answer in answers)
-    return Audit(golds, gold / max(golds, 1), wrong / max(wrongs, 1))
+        golds.append(scorer.grade(turn.answer, turn) is Grade.RIGHT)
+        graded_right = [scorer.grade(answer, turn) is Grade.RIGHT for answer in scorer.wrong_answers(turn)]
+        wrongs += graded_right
+        if not golds[-1] or any(graded_right):
+            unclear.append(turn)
+    return Audit(len(golds), sum(golds) / max(len(golds), 1), sum(wrongs) / max(len(wrongs), 1), tuple(unclear))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.scoring import normalise
+from rxlm.data.words import names
 from rxlm.mrq_bench.scoring import ValueScorer, question_of
 
 SHORTEST_VALUE = 3  # letters: "2" or "no" stand in too many sentences that do not mean them
@@ -72,4 +72,4 @@ def _question(turn: Interaction, number: int, fields: list[tuple[str, str]], las
 
 def _names(text: str, value: str) -> bool:
     """Tell whether a text names a value as it is written, but for case: so that it can be exchanged in the text."""
-    return value.casefold() in text.casefold() and f" {normalise(value)} " in f" {normalise(text)} "
+    return value.casefold() in text.casefold() and names(text, value)

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
-from rxlm.data.scoring import Grade, grade, is_same_answer, normalise
+from rxlm.data.scoring import Grade, grade, is_same_answer
+from rxlm.data.words import normalise
 from rxlm.metrics.composite import WEIGHTS, cosine, likeness
 from rxlm.metrics.tensorbleu import tensor_sentence_bleu
 from rxlm.rxt.models import RxTAlpha
