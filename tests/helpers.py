@@ -102,6 +102,12 @@ ARCHITECTURES = {
         memory={"num_kv_heads": 2},
         retains=True,
     ),
+    "gqa-retained-tokens": Architecture(
+        shared={"num_kv_heads": 2},
+        decoder={"retention_gate": RetentionGateConfig(hidden_dim=5, granularity="token")},
+        memory={"num_kv_heads": 2},
+        retains=True,
+    ),
 }  # fmt: skip
 """Together: all memory variants, all gates, kept tokens, dense and expert layers, every kind of head count."""
 

@@ -194,7 +194,7 @@ def test_people_see_what_is_kept():
 def test_the_gate_is_neutral_at_first_and_the_newest_are_kept():
     gate = RetentionGateConfig(hidden_dim=4).build(8, 2)
     assert not gate(torch.randn(1, 3, 8)).any()
-    by_layer = RetentionGateConfig(hidden_dim=4, per_head=False).build(8, 2)
+    by_layer = RetentionGateConfig(hidden_dim=4, granularity="layer").build(8, 2)
     torch.nn.init.normal_(by_layer.out_proj.weight)
     one, other = by_layer(torch.randn(1, 3, 8)).unbind(1)
     assert torch.equal(one, other)

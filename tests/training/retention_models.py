@@ -11,7 +11,7 @@ from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue
 from rxlm.data.turn_tokenizer import TurnTokenizer
-from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
@@ -26,16 +26,17 @@ def language_model(path: Path) -> Path:
     return path
 
 
-def gated(folder: Path, seed: int | None = 1) -> RxTAlpha:
+def gated(folder: Path, seed: int | None = 1, granularity: Granularity = "head") -> RxTAlpha:
     """Return an upcycled model whose gates are random, or neutral; what its attention finds tells."""
-    model = upcycle(folder, memory_tokens=SIZE, max_seq_len=64, gates=RetentionGateConfig(hidden_dim=8))
+    gates = RetentionGateConfig(hidden_dim=8, granularity=granularity)
+    model = upcycle(folder, memory_tokens=SIZE, max_seq_len=64, gates=gates)
     with torch.no_grad():
         for layer in model.decoder.layers:
             layer.attention.out_proj.weight.mul_(8.0)
     if seed is not None:
         torch.manual_seed(seed)
-        for layer in model.decoder.layers:
-            torch.nn.init.normal_(layer.retention_gate.out_proj.weight)
+        for gate in (layer.retention_gate for layer in model.decoder.layers if layer.retention_gate is not None):
+            torch.nn.init.normal_(gate.out_proj.weight)
     return model
 
 

@@ -1,7 +1,7 @@
 """Retention training: one pass over a dialogue is the turns one after the other (law 9), and gates learn from it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,9 +9,10 @@ import torch
 from retention_models import SIZE, batch_of, facts, gated, generator, language_model, learns
 from rxlm.config import ConfigError
 from rxlm.data.records import Dialogue, Interaction
+from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
-from rxlm.upcycling.model import upcycle
+from rxlm.upcycling.model import upcycle, with_gates
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return language_model(tmp_path_factory.mktemp("models") / "llama")
 
 
+@pytest.mark.parametrize("granularity", get_args(Granularity))
 @torch.no_grad()
-def test_one_pass_over_a_dialogue_gives_what_its_turns_give_one_after_the_other(folder: Path) -> None:
-    """Law 9: logits of every turn, though the memory is soon full and heads keep other tokens."""
-    model = gated(folder).double()
+def test_one_pass_over_a_dialogue_gives_what_its_turns_give_one_after_the_other(
+    granularity: Granularity, folder: Path
+) -> None:
+    """Law 9: logits of every turn, though the memory is soon full and heads, layers or tokens have other scores."""
+    model = gated(folder, granularity=granularity).double()
     module, batch = learns(model), facts(model)
     whole = module.prepare(batch, generator())
     parallel = model.decoder.head(module.states(whole.ids, whole.turns, SIZE, None))
@@ -38,7 +42,10 @@ def test_one_pass_over_a_dialogue_gives_what_its_turns_give_one_after_the_other(
             places[row] += count + len(model.memory_writer.config.answer_end) - 1
         memory = model.update_memory(memory, turn.ids, turn.mask)
     assert (memory.num_kept == SIZE).all()
-    assert (memory.positions[:, 0, 0] != memory.positions[:, 0, 1]).any()
+    kept = memory.positions[:, 0]
+    assert (kept[:, 0] != kept[:, 1]).any() == (granularity == "head")
+    assert (kept[0] != kept[1]).any() == (granularity != "token")
+    assert (kept.diff() > 1).any()  # and not the newest alone
 
 
 @torch.no_grad()
@@ -125,6 +132,30 @@ def test_the_temperature_falls_and_stays() -> None:
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RetentionConfig(**changes)
+
+
+def test_one_score_a_token_is_learnt_by_the_gate_of_the_first_layer(folder: Path) -> None:
+    model = gated(folder, seed=None, granularity="token")
+    module = learns(model, learned_share=0.0)
+    batch = module.prepare(facts(model), generator())
+    assert {name.partition(".retention_gate")[0] for name, each in model.named_parameters() if each.requires_grad} == {
+        "decoder.layers.0"
+    }
+    module(batch, module.counts(batch)).total.backward()
+    assert model.decoder.layers[0].retention_gate.out_proj.weight.grad.any()
+
+
+def test_gates_of_models_that_were_saved_first_are_read() -> None:
+    for value, granularity in ((True, "head"), (False, "layer")):
+        values = {"hidden_dim": 8, "per_head": value}
+        assert RetentionGateConfig.from_dict(values) == RetentionGateConfig(hidden_dim=8, granularity=granularity)
+
+
+def test_a_model_does_not_get_other_gates_than_it_has(folder: Path) -> None:
+    model = gated(folder, granularity="layer")
+    assert with_gates(model) is model
+    with pytest.raises(ConfigError, match=r"has retention gates already: .*'layer'.* cannot have .*'token'"):
+        with_gates(model, RetentionGateConfig(granularity="token"))
 
 
 def test_models_that_cannot_learn_it_are_refused(folder: Path) -> None:

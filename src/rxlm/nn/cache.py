@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rxlm.nn.key_values import KeyValues
-from rxlm.nn.past import ComputedTurn, Past, turned_back
+from rxlm.nn.past import ComputedTurn, Past, of_all_layers, turned_back
 from rxlm.nn.rope import RotaryEmbedding
 from rxlm.shapes import Bool, Float, Int
 
@@ -64,13 +64,14 @@ class KeyValueCache:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        has_scores: bool = False,
+        num_gates: int = 0,
     ) -> None:
         shape = (num_layers, batch_size, num_kv_heads, capacity, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.scores = torch.zeros(shape[:-1], device=device) if has_scores else None
-        """What the layers' retention gates gave the tokens, (L, B, H, S); None: the layers have none."""
+        self.scores = torch.zeros((num_gates, *shape[1:-1]), device=device) if num_gates else None
+        """What the retention gates of the first layers, or of all, gave the tokens, (G, B, H, S); None: there are none.
+        A layer without a gate keeps tokens by the scores of the last one that has."""
         self.gaps: Tensor | None = None
         """True at places that hold nothing, (L, B, H, S); None where only those after a row's end do."""
         self.places = torch.arange(capacity, device=device)
@@ -222,7 +223,7 @@ class KeyValueCache:
         return ComputedTurn(
             turned_back(keys, positions, rope),
             values.clone(),
-            None if self.scores is None else self.scores[:, row : row + 1, :, begin:end].clone(),
+            None if self.scores is None else of_all_layers(self.scores[:, row : row + 1, :, begin:end], len(keys)),
             tokens,
             torch.ones_like(tokens, dtype=torch.bool),
         )

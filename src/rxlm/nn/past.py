@@ -146,6 +146,11 @@ class ComputedTurn(NamedTuple):
         return cls(joined("keys", 1, 1), joined("values", 1, 1), scores, joined("ids", 0, 0), joined("mask", 0, 0))
 
 
+def of_all_layers(scores: Tensor, num_layers: int) -> Tensor:
+    """Return the scores (L, B, H, T) of all layers, of those that the gates of the first ones gave, (G, B, H, T)."""
+    return torch.cat((scores, scores[-1:].expand(num_layers - len(scores), -1, -1, -1)))
+
+
 def turned_back(keys: Tensor, positions: Tensor, rope: RotaryEmbedding) -> Tensor:
     """Return keys (L, B, H, T, d) as they were before they were rotated to `positions` (B, T)."""
     return _rotate(keys, -positions[None, :, None].expand(keys.shape[:-1]), rope)

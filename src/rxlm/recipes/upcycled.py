@@ -1,11 +1,13 @@
 """The recipe `upcycled`: a pretrained chat model learns which tokens of a conversation to keep, and to read them."""
 
 from pathlib import Path
+from typing import get_args
 
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.config import config, require, require_int
+from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.tokenizer import load_tokenizer_from_file
+from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import RxTRun
 from rxlm.recipes.recipe import Recipe
@@ -31,6 +33,8 @@ class UpcycledRecipe(Recipe):
             `rxlm upcycle` or an earlier run.
         memory_tokens, system: see `upcycle`; for a language model only.
         max_seq_len: longest turn in tokens, in training and later.
+        granularity: what has a retention score of its own, see `RetentionGateConfig`; None: what it is in the model, or
+            each "head" where it has no gates yet.
         data: folder with what is mixed in: `sgd`, `casino`, `persuasion`, `self-dialogues`, `fairytaleqa`, `qmsum`,
             `gutenberg-children`, those that are there; None: generated dialogues only.
         mix: what is learnt and asked, see `UpcycledMix`.
@@ -40,12 +44,14 @@ class UpcycledRecipe(Recipe):
     memory_tokens: int = 128
     max_seq_len: int = 1024
     system: str | None = None
+    granularity: Granularity | None = None
     data: str | None = None
     mix: UpcycledMix = UpcycledMix()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int(self, "memory_tokens", "max_seq_len")
+        require_choice(self, "granularity", (None, *get_args(Granularity)))
 
     @property
     def max_tokens(self) -> int:
@@ -102,7 +108,8 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
                 max_seq_len=recipe.max_seq_len,
                 system=recipe.system,
             )
-        with_gates(made, seed=recipe.seed).save_pretrained(self._start_folder)
+        gates = None if recipe.granularity is None else RetentionGateConfig(granularity=recipe.granularity)
+        with_gates(made, gates, seed=recipe.seed).save_pretrained(self._start_folder)
 
 
 def upcycled() -> UpcycledRecipe:

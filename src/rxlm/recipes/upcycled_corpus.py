@@ -21,7 +21,7 @@ from rxlm.data.turns import read_turns
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import MANY, converse
-from rxlm.recipes.mixture import MixedDialogues, Mixture, Source, drawn_from
+from rxlm.recipes.mixture import MixedDialogues, Mixture, Source, WithDistractors, drawn_from
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.run_results import RunResults
@@ -107,7 +107,9 @@ class UpcycledCorpus(Corpus):
 
         sources = self._sources(turns)
         rest = Source(1.0 - sum(source.share for source in sources), generated)
-        return make.dialogues(MixedDialogues(Mixture([rest, *sources], make.seed), turns), shuffle=False)
+        mixture = Mixture([rest, *sources], make.seed)
+        conversations = WithDistractors(mixture, turns, self.mix.distractor_share, make.seed)
+        return make.dialogues(MixedDialogues(conversations, turns), shuffle=False)
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the dialogues that a model in training is asked."""

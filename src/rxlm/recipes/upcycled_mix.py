@@ -1,6 +1,6 @@
 """What the recipe `upcycled` learns and asks, and in which shares."""
 
-from rxlm.config import Config, config, require, require_int
+from rxlm.config import Config, config, require, require_int, require_share
 
 SHARES = ("services_share", "people_share", "tales_share", "meetings_share", "pages_share")
 
@@ -14,6 +14,8 @@ class UpcycledMix(Config):
             people (CaSiNo, PersuasionForGood, self-dialogues), questions about fairy tales, and about meetings, after
             they were told, and pages of books; where the data folder has them. The rest are generated dialogues about
             facts. In natural dialogue the model keeps to what it would say with its whole history.
+        distractor_share: share of the dialogues before which stand turns of another one, in the same conversation: what
+            one speaker told must not be taken for what another did.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
         max_facts: kinds of fact that a conversation talks about.
         tale_words, page_words, meeting_words: longest turns of what is told.
@@ -27,6 +29,7 @@ class UpcycledMix(Config):
     tales_share: float = 0.1
     meetings_share: float = 0.0
     pages_share: float = 0.04
+    distractor_share: float = 0.0
     open_values: int = 2000
     max_facts: int = 8
     tale_words: int = 40
@@ -42,6 +45,7 @@ class UpcycledMix(Config):
         require_int(self, "open_values", "max_facts", "evaluation_dialogues", "answer_tokens")
         require_int(self, "tale_words", "page_words", "meeting_words", minimum=10)
         require_int(self, "evaluation_turns", minimum=2)
+        require_share(self, "distractor_share")
         shares = [getattr(self, name) for name in SHARES]
         require(
             min(shares) >= 0 and sum(shares) <= 1,

@@ -177,7 +177,7 @@ class RxTDecoder(HubModule):
 
         With `past` the rows begin with what their memories keep, besides these tokens.
         """
-        weight = self.embedding.weight
+        weight, gate = self.embedding.weight, self.config.retention_gate
         cache = KeyValueCache(
             len(self.layers),
             batch_size,
@@ -186,7 +186,7 @@ class RxTDecoder(HubModule):
             (capacity or self.config.max_seq_len) + (0 if past is None else past.num_places),
             dtype=weight.dtype,
             device=weight.device,
-            has_scores=self.config.retention_gate is not None,
+            num_gates=0 if gate is None else gate.num_gates(len(self.layers)),
         )
         if past is not None:
             cache.begin(past.rotated(self.rope, self.config.max_age))

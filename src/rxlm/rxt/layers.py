@@ -15,9 +15,13 @@ EMBEDDING_STD = 0.02
 
 def build_layers(config: ComponentConfig) -> nn.ModuleList:
     """Return the whole stack of a component."""
+    kinds, gate = config.layer_kinds, config.retention_gate
+    num_gates = 0 if gate is None else gate.num_gates(len(kinds))
     return nn.ModuleList(
-        build_layer(config, feed_forward, config.memory_reader if is_memory else None, config.retention_gate)
-        for feed_forward, is_memory in config.layer_kinds
+        build_layer(
+            config, feed_forward, config.memory_reader if is_memory else None, gate if number < num_gates else None
+        )
+        for number, (feed_forward, is_memory) in enumerate(kinds)
     )
 
 

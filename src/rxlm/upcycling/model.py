@@ -78,9 +78,12 @@ def upcycle(
 def with_gates(model: RxTAlpha, gates: RetentionGateConfig | None = None, seed: int = 0) -> RxTAlpha:
     """Return an upcycled model whose layers have retention gates: itself, where they have, or one with its weights.
 
-    The gates let nothing change at first: all scores are zero.
+    New gates let nothing change at first: all scores are zero. `gates` None: those that there are, or one score a head.
+    Raises `ConfigError` where the model has other gates than `gates`.
     """
-    if model.decoder.config.retention_gate is not None:
+    own = model.decoder.config.retention_gate
+    if own is not None:
+        require(gates in (None, own), f"The model has retention gates already: {own}; it cannot have {gates}.")
         return model
     require(
         isinstance(model.memory_writer, RetainedMemory),

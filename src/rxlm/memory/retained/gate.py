@@ -3,10 +3,15 @@
 Shapes: B conversations, T tokens, D model dimension, H key/value heads.
 """
 
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
+
 from torch import Tensor, nn
 
-from rxlm.config import Config, config, require_bool, require_int
+from rxlm.config import Config, config, require_choice, require_int
 from rxlm.shapes import Float
+
+Granularity = Literal["head", "layer", "token"]
 
 
 @config
@@ -15,15 +20,30 @@ class RetentionGateConfig(Config):
 
     Fields:
         hidden_dim: width of its hidden layer.
-        per_head: whether each key/value head has scores of its own, or all of a layer share one.
+        granularity: what has a score of its own: a token in each key/value "head", in each "layer", or the "token"
+            itself: then the first layer alone has a gate, and all layers and heads keep the same tokens. What the first
+            layer reads is the embedding, which knows nothing of a memory, so that all turns can be read at once; such a
+            score says what the token is, not where it stands.
     """
 
     hidden_dim: int = 96
-    per_head: bool = True
+    granularity: Granularity = "head"
 
     def __post_init__(self) -> None:
         require_int(self, "hidden_dim")
-        require_bool(self, "per_head")
+        require_choice(self, "granularity", get_args(Granularity))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build it from plain values; those of models that were saved first have `per_head`, True or False."""
+        values = dict(values)
+        if "per_head" in values:
+            values["granularity"] = "head" if values.pop("per_head") else "layer"
+        return super().from_dict(values)
+
+    def num_gates(self, num_layers: int) -> int:
+        """Return how many of so many layers, the first ones, have a gate."""
+        return 1 if self.granularity == "token" else num_layers
 
     def build(self, dim: int, num_kv_heads: int) -> "RetentionGate":
         """Return the gate of a layer of a model of dimension `dim`."""
@@ -42,7 +62,7 @@ class RetentionGate(nn.Module):
         self.num_kv_heads = num_kv_heads
         self.in_proj = nn.Linear(dim, config.hidden_dim)
         self.activation = nn.SiLU()
-        self.out_proj = nn.Linear(config.hidden_dim, num_kv_heads if config.per_head else 1, bias=False)
+        self.out_proj = nn.Linear(config.hidden_dim, num_kv_heads if config.granularity == "head" else 1, bias=False)
         nn.init.zeros_(self.out_proj.weight)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T"]:

@@ -54,15 +54,14 @@ class ParallelTurns:
         return Layout(self.positions, None, causal=False)
 
     def note(self, layer: int, scores: Tensor) -> None:
-        """Take the scores that the layer's gate gave the tokens, (B, H, T)."""
+        """Take the scores that the layer's gate gave the tokens, (B, H, T); layers without a gate keep by them, too."""
         self._bias = self._bias_of(scores)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
         """Return keys and values (B, H, T, d) with what the layer's tokens see of them."""
         if self._bias is None:  # no gate: all scores are equal
             self._bias = self._bias_of(keys.new_zeros(keys.shape[:-1]))
-        bias, self._bias = self._bias, None
-        return KeyValues(keys, values, bias.to(keys.dtype))
+        return KeyValues(keys, values, self._bias.to(keys.dtype))
 
     def _bias_of(self, scores: Tensor) -> Tensor:
         """Return what is added to attention scores, (B, H, T, T)."""
