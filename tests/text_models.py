@@ -6,8 +6,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.tokenizer import train_tokenizer
+from rxlm.memory.retained.config import RetainedMemoryConfig
+from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.rxt.config import RxTAlphaTokenizerConfig, RxTComponentConfig
+from rxlm.rxt.config import DecoderConfig, RxTAlphaTokenizerConfig, RxTComponentConfig
 from rxlm.rxt.models import RxTAlpha
 
 SENTENCES = ["My dog is called Rex.", "What is my dog called?", "You are kind.", "Tell me a story about a knight."]
@@ -39,8 +41,27 @@ def tiny_text_model(
         tokenizer=tiny_tokenizer(),
         system_prompt_title=system_prompt_title,
     )
-    # Sharper first weights: an answer of a model as it is built would hardly depend on its memory.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3.0)
+    return _sharpened(model)
+
+
+def tiny_retained_model(*, num_tokens: int = 24, max_seq_len: int = 48) -> RxTAlpha:
+    """Return a model of random weights whose memory keeps tokens, with the tiny tokenizer."""
+    torch.manual_seed(0)
+    shape = {"num_layers": 2, "dim": 16, "num_kv_heads": 1}
+    decoder = DecoderConfig.of(
+        {**shape, "num_heads": 2, "vocab_size": len(tiny_tokenizer()), "ff_dim": 24, "memory_reader": None,
+         "retention_gate": RetentionGateConfig(hidden_dim=5), "max_seq_len": max_seq_len + 3}
+    )  # fmt: skip
+    kept = RetainedMemoryConfig(
+        **shape, head_dim=8, max_seq_len=max_seq_len, num_tokens=num_tokens, num_sinks=2, answer_end=(3, 9)
+    )
+    tokens = RxTAlphaTokenizerConfig(conversation_prefix=(2, 10))
+    return _sharpened(RxTAlpha(decoder, None, kept, tokens, tokenizer=tiny_tokenizer()))
+
+
+@torch.no_grad()
+def _sharpened(model: RxTAlpha) -> RxTAlpha:
+    """Scale first weights up: an answer of a model as it is built would hardly depend on its memory."""
+    for parameter in model.parameters():
+        parameter.mul_(3.0)
     return model.eval()

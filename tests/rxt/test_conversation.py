@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.memory import MemoryState
-from rxlm.rxt import conversation as conversation_module
+from rxlm.rxt import history as history_module
 from rxlm.rxt.conversation import Conversation, ConversationError
 from rxlm.rxt.models import RxTAlpha, RxTBeta
 from rxlm.rxt.sampling import SamplingConfig
@@ -124,7 +124,6 @@ class TestInterruption:
 
         assert same(chat.memory, memory)
         assert chat.turns == turns
-        chat._draws = 1  # the failed attempt took a random number of its own
         assert talk(chat, "What is my dog called?") == expected[1:]
 
     def test_a_failing_memory_update_takes_the_turn_back_and_says_so(
@@ -205,13 +204,13 @@ class TestGoingBack:
         assert same(chat.memory, short.memory)
 
     def test_undo_goes_back_further_than_states_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(conversation_module, "KEPT_STATES", 2)
+        monkeypatch.setattr(history_module, "KEPT_STATES", 2)
         chat = Conversation(MODEL, seed=1)
         memories = [chat.memory]
         for n in range(6):
             talk(chat, f"Turn {n}")
             memories.append(chat.memory)
-        assert len(chat._states) <= 4
+        assert len(chat._history.present().memories) <= 4
         chat.undo(4)
 
         assert same(chat.memory, memories[2])

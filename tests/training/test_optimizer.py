@@ -79,12 +79,12 @@ def test_weights_of_a_model_are_reached_through_forward_alone(file: Path) -> Non
 def test_a_step_makes_readings_of_the_current_memory_outdated() -> None:
     network = model()
     memory, optimizer = network.current.get(), build_optimizer(network, OptimizerConfig())
-    assert network.current._kept is not None
-    before = network.current._kept
+    assert network.current._present.value.kept is not None
+    before = network.current._present.value.kept
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
 
     assert before.is_outdated(network)
     assert network.current.get() is memory
-    assert network.current._kept is not before
+    assert network.current._present.value.kept is not before

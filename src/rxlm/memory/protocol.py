@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rxlm.config import Config, config
+from rxlm.memory.tensor_file import check_finite, read_tensors, write_tensors
 from rxlm.nn.key_values import KeyValues, KeyValueSource
 from rxlm.nn.past import ComputedTurn, Past
 from rxlm.nn.rope import RotaryEmbedding
@@ -122,6 +121,11 @@ class MemoryState(ABC):
         """Return the state that `tensors` was taken of; ValueError where it is no such state."""
 
     @property
+    def num_tokens(self) -> int | None:
+        """Tokens S that a conversation of the batch may keep at most; None for a kind that has one size."""
+        return None
+
+    @property
     @abstractmethod
     def form(self) -> tuple[Any, ...]:
         """Kind and sizes but for the number of conversations: memories of equal form can stand in one batch."""
@@ -158,6 +162,10 @@ class MemoryState(ABC):
     def heads_that_keep(self, row: int = 0) -> dict[int, float] | None:
         """Return, by position in a conversation, the share of heads that keep the token; None where none are kept."""
         return None
+
+    def check(self) -> None:
+        """Raise ValueError, which names the tensor, for values that no memory has."""
+        check_finite(self.tensors())
 
     # --- what all kinds share ------------------------------------------------------------------------------------
 
@@ -214,10 +222,12 @@ class MemoryState(ABC):
 
     @staticmethod
     def of_kind(kind: str, tensors: Mapping[str, Tensor]) -> "MemoryState":
-        """Return the memory that `tensors` were taken of; ValueError where there is none of this kind."""
+        """Return the memory that `tensors` were taken of, after its `check`; ValueError where there is none."""
         if kind not in MemoryState.kinds:
             raise ValueError(f"kind of memory must be one of {', '.join(sorted(MemoryState.kinds))}, got {kind!r}.")
-        return MemoryState.kinds[kind].from_tensors(tensors)
+        state = MemoryState.kinds[kind].from_tensors(tensors)
+        state.check()
+        return state
 
     @staticmethod
     def from_state_dict(state: Mapping[str, Any] | Tensor) -> "MemoryState":
@@ -227,23 +237,29 @@ class MemoryState(ABC):
         return MemoryState.of_kind(state["kind"], state["tensors"])
 
     def save(self, path: str | Path) -> None:
-        """Write the memory to a safetensors file."""
-        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
-        save_file(tensors, path, {"kind": self.kind})
+        """Write the memory to a safetensors file; an old one stays whole until the new one is.
+
+        ValueError for NaN or infinity in the memory.
+        """
+        try:
+            write_tensors(Path(path), self.tensors(), {"kind": self.kind})
+        except ValueError as error:
+            raise ValueError(f"The memory is not saved to {path}: {error}.") from error
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "MemoryState":
-        """Read a memory of any kind that `save` wrote; ValueError where the file is missing, damaged or another."""
+        """Read a memory of any kind that `save` wrote; ValueError where the file is missing, damaged or another.
+
+        The error names the file, and the tensor where one is wrong.
+        """
         if not Path(path).is_file():
             raise ValueError(f"There is no memory file {path}.")
         try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                kind = (file.metadata() or {}).get("kind", "slots")  # files of the first version name no kind
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+            tensors, metadata = read_tensors(Path(path), device)
+        except ValueError as error:
             raise ValueError(f"The memory file {path} is damaged: {error}.") from error
         try:
-            return MemoryState.of_kind(kind, tensors)
+            return MemoryState.of_kind(metadata.get("kind", "slots"), tensors)  # the first version named no kind
         except ValueError as error:
             raise ValueError(f"{path} holds {sorted(tensors)} and not a memory: {error}") from error
 

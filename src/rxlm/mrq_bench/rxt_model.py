@@ -105,10 +105,10 @@ class RxTRespondent(SumsLosses):
         """Begin `batch_size` new dialogues from fresh memories."""
         check_control(control, self)
         check_batch(batch_size, control)
+        first = self._begun(self.model.init_memory(batch_size, seed=0), control)
         self._control: Control = control
-        self._turn = 0
         self._read: _Read | None = None
-        self._first = self._memory = self._begun(self.model.init_memory(batch_size, seed=0), control)
+        self._turn, self._first, self._memory = 0, first, first
 
     @torch.no_grad()
     def respond(self, queries: Queries) -> list[str]:
@@ -190,11 +190,10 @@ class RxTRespondent(SumsLosses):
     def _update(
         self, rows: Sequence[int], turns: Sequence[Sequence[int]], computed: Sequence[ComputedTurn | None]
     ) -> None:
-        self._turn += 1
-        if self._control in ("empty", "never-updated"):
-            return
-        updated = write_turns(self.model, self._memory.select(rows), turns, computed)
-        self._memory = self._memory.put(rows, updated)
+        memory = self._memory
+        if self._control not in ("empty", "never-updated"):
+            memory = memory.put(rows, write_turns(self.model, memory.select(rows), turns, computed))
+        self._turn, self._memory = self._turn + 1, memory
 
     # --- turns ---------------------------------------------------------------------------------------------------
 

@@ -1,29 +1,27 @@
-"""The file of a saved conversation: memories as tensors, transcript and fingerprint beside them."""
+"""The file of a saved conversation: memories as tensors, transcript and fingerprint beside them.
+
+All of it is read and checked before anything is made of it.
+"""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from rxlm.files import write_atomically
 from rxlm.memory import MemoryState
+from rxlm.memory.tensor_file import read_tensors, write_tensors
 from rxlm.rxt.fingerprint import differences
+from rxlm.rxt.history import ConversationError, Turn
 
 CONVERSATION_VERSION = 2
 
 
-class ConversationError(ValueError):
-    """A conversation that cannot do what was asked, or a saved one that cannot be read or belongs elsewhere."""
-
-
 @dataclass(frozen=True)
 class SavedConversation:
-    """All that a conversation is.
+    """All that a conversation is, and the file that it was read from.
 
     `memories` maps a number of turns to the memory after them: the first, the last and the one before it.
     """
@@ -32,65 +30,69 @@ class SavedConversation:
     system: str | None
     seed: int | None
     draws: int
-    turns: list[dict[str, Any]]
-    memories: dict[int, MemoryState]
+    turns: tuple[Turn, ...]
+    memories: Mapping[int, MemoryState]
 
     def write(self, path: Path) -> None:
-        """Write the conversation to a safetensors file; an old file stays whole until the new one is."""
+        """Write the conversation to a safetensors file; an old file stays whole until the new one is.
+
+        `ConversationError` for NaN or infinity in a memory.
+        """
         record = {
             "version": CONVERSATION_VERSION,
             "fingerprint": self.fingerprint,
             "system": self.system,
             "seed": self.seed,
             "draws": self.draws,
-            "turns": self.turns,
-            "kind": next(iter(self.memories.values())).kind,
+            "turns": [asdict(turn) for turn in self.turns],
+            "kind": self.memories[0].kind,
         }
         tensors = {
-            f"memory.{count}.{name}": tensor.detach().clone()  # states may share what a turn did not change
+            f"memory.{count}.{name}": tensor
             for count, memory in self.memories.items()
             for name, tensor in memory.tensors().items()
         }
-        metadata = {"conversation": json.dumps(record)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+        try:
+            write_tensors(path, tensors, {"conversation": json.dumps(record)})
+        except ValueError as error:
+            raise ConversationError(f"The conversation is not saved to {path}: {error}.") from error
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a conversation that `write` wrote; `ConversationError` where it cannot be."""
+        """Read a conversation that `write` wrote; `ConversationError`, which names the file, where it cannot be."""
         if not path.is_file():
             raise ConversationError(f"There is no saved conversation {path}.")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+            tensors, metadata = read_tensors(path)
+        except ValueError as error:
             raise ConversationError(f"The saved conversation {path} is damaged: {error}.") from error
         if "conversation" not in metadata:
             raise ConversationError(f"{path} is a safetensors file, but not a saved conversation.")
         try:
-            return cls._of_record(path, json.loads(metadata["conversation"]), tensors)
-        except ConversationError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConversationError(f"The saved conversation {path} is damaged: {error}.") from error
+            return cls._of_record(json.loads(metadata["conversation"]), tensors)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ConversationError(f"The saved conversation {path} is damaged: {_said(error)}.") from error
 
     @classmethod
-    def _of_record(cls, path: Path, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+    def _of_record(cls, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         version = record.pop("version")
         if version not in (1, CONVERSATION_VERSION):
-            raise ConversationError(
-                f"{path} is in format {version}; this version of rxlm reads 1 and {CONVERSATION_VERSION}."
-            )
+            raise ValueError(f"it is in format {version!r}, and rxlm reads 1 and {CONVERSATION_VERSION}")
         kind = record.pop("kind", "slots")  # format 1 knew slots alone, as `memory.COUNT`
-        parts: dict[int, dict[str, Tensor]] = {}
-        for place, tensor in tensors.items():
-            _, count, *name = place.split(".", 2)
-            parts.setdefault(int(count), {})[name[0] if name else "memory"] = tensor
-        memories = {count: MemoryState.of_kind(kind, own) for count, own in parts.items()}
-        if missing := {0, len(record["turns"])} - set(memories):
-            raise ConversationError(f"The saved conversation {path} lacks the memory after {min(missing)} turns.")
-        return cls(**record, memories=memories)
+        turns = tuple(_turn(number, turn) for number, turn in enumerate(record.pop("turns"), 1))
+        saved = cls(**record, turns=turns, memories=_memories(kind, tensors))
+        _require(isinstance(saved.fingerprint, dict), f"its fingerprint is {saved.fingerprint!r:.80}")
+        _require(_is_text_or_none(saved.system), f"its system prompt is {saved.system!r:.80}")
+        _require(saved.seed is None or _is_count(abs(saved.seed)), f"its seed is {saved.seed!r:.80}")
+        _require(_is_count(saved.draws), f"its number of draws is {saved.draws!r:.80}")
+        last = len(turns)
+        for count in {0, last} - set(saved.memories):
+            raise ValueError(f"the memory after {count} turns is missing")
+        for count, memory in saved.memories.items():
+            _require(count <= last, f"it has a memory after {count} turns, and {last} turns")
+            _require(memory.batch_size == 1, f"its memory after {count} turns is of {memory.batch_size} conversations")
+            _require(memory.form == saved.memories[0].form, f"its memory after {count} turns has another form")
+        return saved
 
     def check_belongs_to(self, present: Mapping[str, Any]) -> None:
         """Raise `ConversationError` unless the fingerprint is the one given."""
@@ -98,3 +100,72 @@ class SavedConversation:
         if found:
             more = f" (and {len(found) - 4} more differences)" if len(found) > 4 else ""
             raise ConversationError(f"This conversation belongs to another model: {'; '.join(found[:4])}{more}.")
+
+    def check_fits(self, first: MemoryState, vocab_size: int, max_seq_len: int, memory_tokens: int | None) -> None:
+        """Raise `ConversationError` unless a model with these limits could have had this conversation.
+
+        Args:
+            first: a memory of the model's.
+            vocab_size, max_seq_len: the model's vocabulary, and its longest turn.
+            memory_tokens: tokens that the memory is to keep; None: as many as it does.
+        """
+        for count, memory in self.memories.items():
+            if (memory.form, memory.dtype) != (first.form, first.dtype):
+                raise ConversationError(
+                    f"The saved memory after {count} turns has form {memory.form} of {memory.dtype}; this model's have "
+                    f"{first.form} of {first.dtype}."
+                )
+        for number, turn in enumerate(self.turns, 1):
+            if len(turn.ids) > max_seq_len or max(turn.ids) >= vocab_size:
+                raise ConversationError(
+                    f"Turn {number} of the saved conversation has {len(turn.ids)} tokens, the largest {max(turn.ids)}; "
+                    f"this model has {vocab_size}, and turns of at most {max_seq_len}."
+                )
+        kept = self.memories[len(self.turns)].num_tokens
+        if memory_tokens is not None and kept != memory_tokens:
+            raise ConversationError(
+                f"The saved conversation keeps {kept} tokens, and memory_tokens is {memory_tokens}: leave it out, or "
+                f"give {kept}."
+            )
+
+
+def _memories(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, MemoryState]:
+    """Return memories by their number of turns, from tensors `memory.COUNT.NAME`."""
+    parts: dict[int, dict[str, Tensor]] = {}
+    for place, tensor in tensors.items():
+        start, count, *name = place.split(".", 2)
+        _require(start == "memory" and count.isdecimal(), f"the tensor {place!r} belongs to no memory")
+        parts.setdefault(int(count), {})[name[0] if name else "memory"] = tensor
+    memories = {}
+    for count, own in parts.items():
+        try:
+            memories[count] = MemoryState.of_kind(kind, own)
+        except ValueError as error:
+            raise ValueError(f"of the memory after {count} turns, {error}") from error
+    return memories
+
+
+def _turn(number: int, saved: Mapping[str, Any]) -> Turn:
+    turn = Turn(**{**saved, "ids": tuple(saved["ids"])})
+    _require(type(turn.query) is str and type(turn.answer) is str, f"query or answer of turn {number} are no text")
+    _require(_is_text_or_none(turn.thought), f"the thought of turn {number} is {turn.thought!r:.80}")
+    _require(bool(turn.ids) and all(map(_is_count, turn.ids)), f"the ids of turn {number} are no tokens")
+    _require(_is_count(turn.cut), f"the cut of turn {number} is {turn.cut!r:.80}")
+    return turn
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or type(value) is str
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def _said(error: Exception) -> str:
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rxlm.memory import MemoryReading, MemoryState
+from rxlm.rxt.background import Cell
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.layers import check_tokens
 from rxlm.rxt.prompt import Prompt
@@ -24,15 +25,20 @@ MEMORY_UPDATE_DONE = -2
 class CurrentMemory:
     """Threads one memory through a model's pure functions: the published models' way of conversing.
 
+    The memory is replaced at once, and a turn only replaces the one that it was answered from.
+
     Args:
         model: the model; its weights may change, move or be replaced between turns.
     """
 
     def __init__(self, model: RxTModel) -> None:
         self.model = model
-        self.batch_size: int | None = None
+        self._present: Cell[_Present] = Cell(_Present(None, None))
+
+    @property
+    def batch_size(self) -> int | None:
         """Conversations in batch mode; None for one conversation."""
-        self._kept: KeptReading | None = None
+        return self._present.value.batch_size
 
     # --- the memory ----------------------------------------------------------------------------------------------
 
@@ -52,8 +58,16 @@ class CurrentMemory:
         self.set(self.model.init_memory(self.batch_size or 1, seed))
 
     @torch.no_grad()
+    def set_batch_size(self, batch_size: int | None) -> None:
+        """Start again with so many conversations; None: with one, out of batch mode."""
+        self._present.value = _Present(batch_size, KeptReading.of(self.model, self.model.init_memory(batch_size or 1)))
+
+    @torch.no_grad()
     def load(self, state: MemoryState | Tensor) -> None:
-        """Go on from a memory, or from the one tensor that a memory of this model is; ValueError for another form."""
+        """Go on from a memory, or from the one tensor that a memory of this model is.
+
+        ValueError for another form, and for values that no memory has.
+        """
         present = self.get()
         memory = state if isinstance(state, MemoryState) else type(present).from_tensors({"memory": state})
         if (memory.form, memory.batch_size) != (present.form, present.batch_size):
@@ -61,31 +75,48 @@ class CurrentMemory:
                 f"The memory has form {memory.form} and holds {memory.batch_size} conversations; this model, in its "
                 f"present mode, has {present.form} and holds {present.batch_size} (see set_batch_mode)."
             )
+        memory.check()
         self.set(memory.detach().clone().to(self.model.device, self.model.dtype))
 
     @torch.no_grad()
     def get(self) -> MemoryState:
         """Return the memory, where the weights are, and read with the weights of now."""
         model = self.model
-        if self._kept is None:
-            self.reset()
-        elif self._kept.memory.device != model.device or self._kept.memory.dtype != model.dtype:
-            self.set(self._kept.memory.to(model.device, model.dtype))
-        elif self._kept.is_outdated(model):
-            self.set(self._kept.memory)
-        assert self._kept is not None
-        return self._kept.memory
+        while True:
+            present = self._present.value
+            memory = model.init_memory(self.batch_size or 1) if present.kept is None else present.kept.memory
+            here = memory.to(model.device, model.dtype) if _is_elsewhere(memory, model) else memory
+            if present.kept is not None and here is memory and not present.kept.is_outdated(model):
+                return memory
+            if self._present.replace(present, present._replace(kept=KeptReading.of(model, here))):
+                return here
 
     def set(self, memory: MemoryState) -> None:
-        """Go on from `memory`; it is projected for the decoder now, so that the next turn starts at once."""
-        self._kept = KeptReading.of(self.model, memory)
+        """Go on from `memory`; it is projected for the decoder now, so that the next turn starts at once.
+
+        ValueError for a memory of another number of conversations than there are.
+        """
+        kept = KeptReading.of(self.model, memory)
+        while True:
+            present = self._present.value
+            if memory.batch_size != (present.batch_size or 1):
+                raise ValueError(f"The memory holds {memory.batch_size} conversations, and {present.batch_size} go on.")
+            if self._present.replace(present, present._replace(kept=kept)):
+                return
+
+    def _still(self, memory: MemoryState) -> "_Present":
+        """Return what is present; ValueError where the current memory is not `memory` any more."""
+        self.get()
+        present = self._present.value
+        if present.kept is None or present.kept.memory is not memory:
+            raise ValueError("The memory was replaced while this turn was answered: the turn is not remembered.")
+        return present
 
     def _reading_of(self, memory: MemoryState) -> MemoryReading:
         """Return the reading of the current memory; ValueError where it is not `memory` any more."""
-        if self.get() is not memory:
-            raise ValueError("The memory was replaced while this turn was answered: the turn is not remembered.")
-        assert self._kept is not None
-        return self._kept.reading
+        present = self._still(memory)
+        assert present.kept is not None
+        return present.kept.reading
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
@@ -140,8 +171,12 @@ class CurrentMemory:
 
     @torch.no_grad()
     def _finish(self, engine: TurnEngine, turns: list[RunningTurn], memory: MemoryState) -> None:
-        self._reading_of(memory)
-        self.set(engine.finish(turns, memory))
+        self._still(memory)
+        after = KeptReading.of(self.model, engine.finish(turns, memory))
+        while True:
+            present = self._still(memory)
+            if self._present.replace(present, present._replace(kept=after)):
+                return
 
 
 class PreparedTurn(NamedTuple):
@@ -168,6 +203,17 @@ class KeptReading(NamedTuple):
     def is_outdated(self, model: RxTModel) -> bool:
         """Tell whether the weights that read a memory have changed or moved since: training changes them."""
         return self.weights != _reading_weights(model)
+
+
+class _Present(NamedTuple):
+    """How many conversations there are, None out of batch mode, and their memory, None before it is needed."""
+
+    batch_size: int | None
+    kept: KeptReading | None
+
+
+def _is_elsewhere(memory: MemoryState, model: RxTModel) -> bool:
+    return memory.device != model.device or memory.dtype != model.dtype
 
 
 def _reading_weights(model: RxTModel) -> list[tuple[int, int, int]]:

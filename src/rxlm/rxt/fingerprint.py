@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm import config
+from rxlm.memory.tensor_file import add_tensors
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.earlier_versions import first_weight_name, translate_configurations
 from rxlm.rxt.hub import FORMAT_VERSION
@@ -47,9 +48,7 @@ def weights_digest(model: torch.nn.Module) -> str:
     """
     digest = hashlib.sha256()
     weights = {first_weight_name(name): tensor for name, tensor in model.state_dict().items()}
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    add_tensors(digest, weights)
     return digest.hexdigest()
 
 

@@ -189,8 +189,7 @@ class RxTAlpha(RxTModel):
             raise ValueError(f"Batch mode needs a batch_size of at least 1, got {batch_size}.")
         if not use_batch_mode and batch_size not in (None, 1):
             raise ValueError(f"Without batch mode there is one conversation, got batch_size={batch_size}.")
-        self.current.batch_size = batch_size if use_batch_mode else None
-        self.current.reset()
+        self.current.set_batch_size(batch_size if use_batch_mode else None)
 
     # --- turns ---------------------------------------------------------------------------------------------------
 

@@ -206,7 +206,12 @@ def saved_memory(folder: str) -> MemoryState:
     weights = CheckpointFiles(folder).weights()
     for name in ("decoder.model.stm.memory", "memory_attention.model.stm.memory"):
         if name in weights:
-            return SlotState(weights[name])
+            memory = SlotState(weights[name])
+            try:
+                memory.check()
+            except ValueError as error:
+                raise CheckpointError(f"The memory {name} that {folder} holds is damaged: {error}.") from error
+            return memory
     raise CheckpointError(f"{folder} holds no memory state.")
 
 

@@ -172,13 +172,13 @@ class TurnEngine:
         seeds = [next(fresh) if draw else turn.query.seed for turn, draw in zip(turns, draws, strict=True)]
         settings = [self._settings(turn, seed) for turn, seed in zip(turns, seeds, strict=True)]
         prompt = Prompt.of_rows([turn.prompt for turn in turns], self.tokens.pad_token_id, self.model.device)
-        for turn, row in zip(turns, self.state.admit(prompt, memory, settings), strict=True):
-            turn.row = row
-            self.turns[row] = turn
         past = (memory.read() if isinstance(memory, MemoryState) else memory).past
         if past is not None:
             for turn, unread in zip(turns, past.unread.tolist(), strict=True):
                 turn.unread = tuple(token for token in unread if token >= 0)
+        for turn, row in zip(turns, self.state.admit(prompt, memory, settings), strict=True):
+            turn.row = row
+            self.turns[row] = turn
 
     def _settings(self, turn: RunningTurn, seed: int | None) -> RowSettings:
         query = turn.query
@@ -216,8 +216,10 @@ class TurnEngine:
                 turn.answer = turn.answer[: turn.writer.kept_tokens]
             if self.model.memory_writer.reads_computed:
                 turn.computed = self.state.computed(turn.row, [*turn.unread, *turn.ids[:-1]])
-            del self.turns[turn.row]
-        self.state.evict([turn.row for turn in turns])
+        rows = [turn.row for turn in turns]  # none leaves before all can
+        self.state.evict(rows)
+        for row in rows:
+            del self.turns[row]
 
     def finish(self, turns: Sequence[RunningTurn], memory: MemoryState) -> MemoryState:
         """Let turns leave, and return the memories after them; each was answered from its row of `memory`."""

@@ -4,7 +4,8 @@ Losses are sums divided by counts that span the whole optimizer step, all its mi
 accumulating gradients, or sharing rows among processes, gives what one larger batch would give.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +105,17 @@ def empty_memory_loss(
     memory = model.init_memory(ids.shape[0])
     loss, _ = answer_loss(model, model.decoder.hidden_states(ids, memory, segments=segments), ids, targets)
     return {"answer_loss_empty": loss / targets.sum().clamp(min=1)}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and back in its mode afterwards, also where something fails meanwhile."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def part_of(batch_size: int) -> int:

@@ -55,6 +55,11 @@ class RetainedState(MemoryState):
         return self.keys.shape[1]
 
     @property
+    def num_tokens(self) -> int:
+        """Tokens S that a conversation of the batch may keep at most."""
+        return int(self.limit.max())
+
+    @property
     def form(self) -> tuple[Any, ...]:
         """Kind, layers, heads and their dimension: memories of any number of tokens can stand in one batch."""
         layers, _, heads, _, width = self.keys.shape
@@ -71,6 +76,32 @@ class RetainedState(MemoryState):
         if sorted(tensors) != sorted(names):
             raise ValueError(f"A retained memory is {', '.join(names)}; got {', '.join(sorted(tensors)) or 'nothing'}.")
         return cls(**tensors)
+
+    def check(self) -> None:
+        """Raise ValueError, which names the tensor, for shapes, types and values that no retained memory has."""
+        super().check()
+        if self.keys.dim() != 5 or self.unread.dim() != 2:
+            raise ValueError("'keys' of a retained memory have 5 axes, and 'unread' 2")
+        by_place, rows = self.keys.shape[:-1], self.keys.shape[1:2]
+        for name, own in self.tensors().items():
+            wanted = self.keys.shape if name in ("keys", "values") else by_place if name in _BY_PLACE else rows
+            wanted = self.unread.shape if name == "unread" else wanted
+            if own.shape != wanted or own.is_floating_point() != (name in ("keys", "values", "scores")):
+                raise ValueError(f"the tensor {name!r} has shape {tuple(own.shape)} and type {own.dtype}")
+        earlier, later = self.positions[..., :-1], self.positions[..., 1:]
+        follows = (later == NO_TOKEN) | ((earlier >= 0) & (later > earlier))
+        is_past = self.positions < self.length[:, None, None]
+        holds = {
+            "positions": (self.positions >= NO_TOKEN).all() & follows.all() & is_past.all(),
+            "ids": ((self.ids >= 0) == (self.positions >= 0)).all(),
+            "length": (self.length >= 0).all(),
+            "limit": (self.limit >= 1).all() & (self.filled <= self.limit).all(),
+            "first": (self.first >= 0).all(),
+            "newest": (self.newest >= 0).all(),
+            "unread": (self.unread >= NO_TOKEN).all() & (self.unread.shape[0] == self.batch_size),
+        }
+        if wrong := [name for name, right in holds.items() if not bool(right)]:
+            raise ValueError(f"the tensor {wrong[0]!r} holds values that no retained memory has")
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Return the memory on another device, or with keys and values in another floating-point type."""

@@ -67,21 +67,22 @@ class RolloutBatches:
         settings = self.settings
         repeated = [dialogue for dialogue in dialogues for _ in range(settings.group_size)]
         generator = torch.Generator().manual_seed(self._seed())
-        fresh = None
+        fresh, carried = None, self.carried
         if settings.carry_probability:
             fresh = torch.rand(len(repeated), generator=generator) >= settings.carry_probability
-            if self.carried is None or self.carried.batch_size != len(repeated):
-                self.carried = self.player.model.init_memory(len(repeated)).detach()
-            fresh = fresh.to(self.carried.device)
-        rollout, memory = self.player.play(repeated, seed=self._seed(), carried=self.carried, fresh=fresh)
-        self.carried = memory if settings.carry_probability else None
-        self.played += 1
+            if carried is None or carried.batch_size != len(repeated):
+                carried = self.player.model.init_memory(len(repeated)).detach()
+            fresh = fresh.to(carried.device)
+        rollout, memory = self.player.play(repeated, seed=self._seed(), carried=carried, fresh=fresh)
         rollout = self.annotate(rollout)
-        step = (self.played - 1) * settings.updates_per_rollout
+        step = self.played * settings.updates_per_rollout
         if self.log is not None and distributed.rank() == 0 and self.log.is_due(step):
             self.log.append(step, trajectories(rollout, self.log.episodes))
         shares = {name: seconds / settings.updates_per_rollout for name, seconds in rollout.seconds.items()}
-        return self._with_replay(replace(rollout, seconds=shares), generator)
+        rollout = self._with_replay(replace(rollout, seconds=shares), generator)
+        self.carried = memory if settings.carry_probability else None
+        self.played += 1
+        return rollout
 
     def _with_replay(self, rollout: Rollout, generator: torch.Generator) -> Rollout:
         """Add good episodes of earlier rollouts, and keep this one's best."""
@@ -112,12 +113,14 @@ class RolloutBatches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put the source where it stood."""
+        rollout = None if state["rollout"] is None else Rollout.from_state_dict(state["rollout"])
+        carried = None
+        if state["carried"] is not None:
+            carried = MemoryState.from_state_dict(state["carried"]).to(self.player.model.device)
+        good = [Rollout.from_state_dict(each) for each in state["good"]]
         self.dialogues.load_state_dict(state["dialogues"])
         self.played, self.uses = state["played"], state["uses"]
-        self.rollout = None if state["rollout"] is None else Rollout.from_state_dict(state["rollout"])
-        carried = state["carried"]
-        self.carried = None if carried is None else MemoryState.from_state_dict(carried).to(self.player.model.device)
-        self.good = [Rollout.from_state_dict(each) for each in state["good"]]
+        self.rollout, self.carried, self.good = rollout, carried, good
 
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on after the states of another number of processes: a new rollout, without memories or replay."""

@@ -17,7 +17,7 @@ from rxlm.rxt.core import RxTModel
 from rxlm.rxt.earlier_versions import translate_weights
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.memory_chain import encode_turns, memory_chain
-from rxlm.training.module import Counts, Losses, TrainModule
+from rxlm.training.module import Counts, Losses, TrainModule, evaluating
 from rxlm.training.mrl.advantages import generalised, group_relative, one_step, standardise
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.critic import Critic
@@ -75,15 +75,12 @@ class MemoryReinforcement(TrainModule):
     @torch.no_grad()
     def annotate(self, rollout: Rollout) -> Rollout:
         """Return the rollout with values, advantages and the reference policy's log-probabilities."""
-        was_training = self.training
-        self.eval()
         rollout = rollout.to(self.model.device)
         settings = self.settings
         rewards = rollout.rewards / SCALE
-        values = torch.zeros_like(rewards)
-        if self.critic is not None:
-            states, _, _ = self._states(self.model, rollout)
-            values = self._values(rollout, states).where(rollout.earns, 0)
+        with evaluating(self):
+            values = self._values_of(rollout)
+            reference = self._reference_log_probs(rollout)
         if settings.algorithm == "grpo":
             advantages, returns = group_relative(rewards, rollout.earns, rollout.groups), rewards
         elif settings.algorithm == "ppo":
@@ -93,13 +90,6 @@ class MemoryReinforcement(TrainModule):
             )
         else:
             advantages, returns = one_step(rewards, values)
-        reference = None
-        if self.reference:
-            states, _, _ = self._states(self.reference[0].to(self.model.device), rollout)
-            reference = torch.zeros_like(rollout.log_probs)
-            scores = self._scores(self.reference[0], states)
-            reference[rollout.answered] = _chosen(scores, rollout.ids[rollout.answered]).to(reference.dtype)
-        self.train(was_training)
         return replace(
             rollout,
             values=values,
@@ -107,6 +97,23 @@ class MemoryReinforcement(TrainModule):
             advantages=standardise(advantages, rollout.earns, settings.normalise),
             reference_log_probs=reference,
         )
+
+    def _values_of(self, rollout: Rollout) -> Tensor:
+        """Return the critic's values of the turns that earned something, (N, B); zeros without a critic."""
+        if self.critic is None:
+            return torch.zeros_like(rollout.rewards)
+        states, _, _ = self._states(self.model, rollout)
+        return self._values(rollout, states).where(rollout.earns, 0)
+
+    def _reference_log_probs(self, rollout: Rollout) -> Tensor | None:
+        """Return what the reference policy gives the answers' tokens, (N, B, T); None where there is none."""
+        if not self.reference:
+            return None
+        states, _, _ = self._states(self.reference[0].to(self.model.device), rollout)
+        log_probs = torch.zeros_like(rollout.log_probs)
+        scores = self._scores(self.reference[0], states)
+        log_probs[rollout.answered] = _chosen(scores, rollout.ids[rollout.answered]).to(log_probs.dtype)
+        return log_probs
 
     # --- the update ----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.turn_engine import Opening, Query, TurnEngine, write_turns
 from rxlm.seeds import derived_seed
+from rxlm.training.module import evaluating
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.rewards import Rewards, Scores, TurnAnswers
 from rxlm.training.mrl.rollout import Rollout
@@ -87,8 +88,12 @@ class EpisodePlayer:
         Raises:
             RewardError: where a reward fails; it says which.
         """
-        was_training = self.model.training
-        self.model.eval()
+        with evaluating(self.model):
+            return self._play(dialogues, seed, carried, fresh)
+
+    def _play(
+        self, dialogues: Sequence[Dialogue], seed: int, carried: MemoryState | None, fresh: Tensor | None
+    ) -> tuple[Rollout, MemoryState]:
         memory, start = self.model.init_memory(len(dialogues)), None
         if carried is not None and fresh is not None:
             start = memory = memory.where(fresh, carried)
@@ -107,7 +112,6 @@ class EpisodePlayer:
                 scores = self._score(dialogues, answers, references, turns)
             drift = memory.drift(before).square().mean(0).sqrt()
             turns.append(_Turn(played, remembered, asked, scores, drift))
-        self.model.train(was_training)
         return self._rollout(dialogues, turns, start, None if start is None else fresh, seconds), memory
 
     def _is_played(self, number: int, turn: Interaction) -> bool:

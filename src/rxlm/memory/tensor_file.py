@@ -1,0 +1,67 @@
+"""Files of tensors that are read whole and checked before anything is made of them."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rxlm.files import write_atomically
+
+_DIGEST = "digest"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file with a digest of all that is in it; an old file stays whole until the new one is.
+
+    ValueError, before anything is written, for NaN or infinity.
+    """
+    # Storage of their own: states may share what a turn did not change, and safetensors refuses shared storage.
+    own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    check_finite(own)
+    sealed = {**metadata, _DIGEST: _digest(own, metadata)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: save_file(own, temporary, sealed))
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and metadata of a file that `write_tensors` wrote, or an earlier version without a digest.
+
+    ValueError where it is damaged, or holds NaN or infinity.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    digest = metadata.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(tensors, metadata):
+        raise ValueError("its digest is not that of what it holds")
+    check_finite(tensors)
+    return tensors, metadata
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError, which names the tensor, for NaN or infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"the tensor {name!r} holds NaN or infinity")
+
+
+def add_tensors(digest: "hashlib._Hash", tensors: Mapping[str, Tensor]) -> None:
+    """Add names, types, shapes and values to a digest, in the order of names."""
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(metadata.items()):
+        digest.update(f"{name} {len(value)} {value}".encode())
+    add_tensors(digest, tensors)
+    return digest.hexdigest()
