@@ -20,9 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rxlm.config import Config, config
+from rxlm.files import write_atomically
 from rxlm.nn.key_values import KeyValues, KeyValueSource
 from rxlm.nn.past import ComputedTurn, Past
 from rxlm.nn.rope import RotaryEmbedding
+from rxlm.nn.weights import listed, not_finite
 from rxlm.seeds import Seed
 
 Change = Literal["mse", "cosine"]
@@ -227,9 +229,9 @@ class MemoryState(ABC):
         return MemoryState.of_kind(state["kind"], state["tensors"])
 
     def save(self, path: str | Path) -> None:
-        """Write the memory to a safetensors file."""
+        """Write the memory to a safetensors file, which is whole or not there."""
         tensors = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
-        save_file(tensors, path, {"kind": self.kind})
+        write_atomically(Path(path), lambda temporary: save_file(tensors, temporary, {"kind": self.kind}))
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "MemoryState":
@@ -242,6 +244,9 @@ class MemoryState(ABC):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"The memory file {path} is damaged: {error}.") from error
+        damaged = not_finite(tensors)
+        if damaged:
+            raise ValueError(f"The memory file {path} is damaged: {listed(damaged)}.")
         try:
             return MemoryState.of_kind(kind, tensors)
         except ValueError as error:

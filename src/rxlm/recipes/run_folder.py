@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rxlm.config import ConfigError
-from rxlm.files import write_atomically
+from rxlm.files import write_text
 from rxlm.recipes.earlier_versions import stage_folder, translate_recipe
 from rxlm.recipes.recipe import Recipe
 from rxlm.training import distributed
@@ -73,5 +73,4 @@ def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 def write_json(path: Path, values: Any) -> None:
     """Write plain values to a JSON file that is whole or not there."""
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
