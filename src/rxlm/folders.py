@@ -73,6 +73,12 @@ def finish(folder: Path) -> None:
             _finish(folder)
 
 
+def is_saved(folder: Path, name: str) -> bool:
+    """Tell whether a save to a folder, of which the file `name` is a part, is there; see `finish`."""
+    finish(folder)
+    return (folder / name).is_file()
+
+
 def write_marker(folder: Path) -> None:
     """Write names, sizes and sums of a new folder's files to a file beside them; all have reached the disk then.
 
