@@ -26,7 +26,7 @@ from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import RotaryEmbedding
-from rxlm.nn.weights import check_loaded
+from rxlm.nn.weights import TELL_ALL, check_loaded
 
 
 class DecoderLMPreTrainedModel(PreTrainedModel):
@@ -53,15 +53,14 @@ class DecoderLMPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **options: Any) -> Any:
         """Load as every model of `transformers` does; `WeightsError` for weights that are missing or no numbers."""
-        wants_info = options.pop("output_loading_info", False)
+        wants_info, ignores_sizes = (options.pop(name, False) for name in TELL_ALL)
         name = str(pretrained_model_name_or_path)
         with reading(name):
-            model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **options
-            )
+            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **options, **TELL_ALL)
             if Path(name).is_dir():
                 check_saved(name)
-        check_loaded(model, info, name, strict="lm_head.weight" in model.state_dict())
+        found = {**info, "mismatched_keys": ()} if ignores_sizes else info
+        check_loaded(model, found, name, strict="lm_head.weight" in model.state_dict())
         return (model, info) if wants_info else model
 
     @torch.no_grad()

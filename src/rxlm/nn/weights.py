@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+TELL_ALL: Mapping[str, bool] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""Options of `from_pretrained` of `transformers` with which it leaves it to `check_loaded` to say what is wrong."""
+
 
 class WeightsError(ValueError):
     """Weights that do not make the model that their configuration describes; the message names them."""
@@ -40,7 +43,7 @@ def check_loaded(model: Any, info: Mapping[str, Any], source: str, *, strict: bo
 
     Args:
         model: the model. source: name of its folder, for the message.
-        info: what `from_pretrained(..., output_loading_info=True)` says of it.
+        info: what `from_pretrained(..., **TELL_ALL)` says of it.
         strict: whether weights that the model has no place for are an error, too.
     """
     problems = [f"{name} is missing" for name in sorted(info["missing_keys"])]

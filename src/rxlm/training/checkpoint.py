@@ -120,9 +120,9 @@ class Checkpoints:
         problems = misfits({name: tensor for name, tensor in own.items() if name not in shared}, weights)
         if problems:
             raise ValueError(f"The checkpoint {folder} does not fit the model: {listed(problems)}.")
-        damaged = not_finite(weights)
+        damaged = not_finite({**weights, **_tensors(state.get("optimizer"), "optimizer")})
         if damaged:
-            raise ValueError(f"{folder / WEIGHTS} is damaged: {listed(damaged)}.")
+            raise ValueError(f"The checkpoint {folder} is damaged: {listed(damaged)}.")
         module.load_state_dict(weights, strict=False)
         return state
 
@@ -177,6 +177,14 @@ def _read(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         return load(path)
     except Exception as error:  # of a damaged file, whatever its bytes lead to
         raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def _tensors(value: Any, name: str) -> dict[str, torch.Tensor]:
+    """Return all tensors in nested mappings, by their path."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    parts = value.items() if isinstance(value, Mapping) else ()
+    return {key: tensor for part, inner in parts for key, tensor in _tensors(inner, f"{name}.{part}").items()}
 
 
 def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
