@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -182,6 +185,51 @@ class TestRun:
     def test_another_recipe_is_refused_in_the_same_folder(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match=r"holds a run of another recipe .*: seed differ\. Name another folder\."):
             ReactiveRun(quick(tiny()).replace(seed=1), folder)
+
+    def test_a_recipe_that_was_refused_may_be_corrected_and_nothing_of_it_stays(self, tmp_path: Path) -> None:
+        recipe = quick(tiny())
+        with pytest.raises(ValueError, match="vocab_size"):  # by the tokenizer
+            ReactiveRun(recipe.replace(vocab_size=20), tmp_path)
+        unequal = recipe.replace(encoder=recipe.encoder.replace(dim=32), vocab_size=400)
+        with pytest.raises(ValueError, match="dim"):  # by the model, when the recipe is written already
+            ReactiveRun(unequal, tmp_path).train()
+        run = ReactiveRun(recipe, tmp_path)
+        assert len(run.tokenizer) > 400
+        run.train("language")
+
+    def test_two_trainings_do_not_work_in_one_folder(self, tmp_path: Path) -> None:
+        program = f"""
+import sys
+from pathlib import Path
+from subprocess import PIPE
+from rxlm.recipes.run_folder import alone_in
+with alone_in(Path({str(tmp_path)!r})):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+        recipe = quick(tiny())
+        run = ReactiveRun(recipe, tmp_path)
+        with subprocess.Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"in\n"
+            for work in (run.train, lambda: ReactiveRun(recipe, tmp_path)):
+                with pytest.raises(ConfigError, match="Another training works in"):
+                    work()
+            other.kill()
+        run.train("language")  # the lock ended with its process
+
+    def test_a_stage_whose_save_was_killed_midway_is_not_stuck(self, folder: Path, tmp_path: Path) -> None:
+        """Its files were whole, and not yet in their places."""
+        path = tmp_path / "run"
+        shutil.copytree(folder, path)
+        for saved in (path / "tokenizer", path / "1-language" / "model"):
+            names = [each.name for each in saved.iterdir()]
+            (saved / ".saved").mkdir()
+            for name in names:
+                (saved / name).rename(saved / ".saved" / name)
+        before = (path / "1-language" / "metrics.jsonl").read_text()
+        ReactiveRun(quick(tiny()), path).train("language")
+        assert (path / "1-language" / "metrics.jsonl").read_text() == before
 
     def test_stages_that_have_not_begun_may_change(self, tmp_path: Path) -> None:
         recipe = quick(tiny())

@@ -1,6 +1,7 @@
 """Models and their components are saved and loaded whole, or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint_whole(folder, fails, monk
 
 
 def test_a_configuration_that_is_written_half_leaves_the_old_one_whole(folder, monkeypatch):
-    old, write_text = (folder / "config.json").read_bytes(), Path.write_text
+    old, write_text = {path.name: path.read_bytes() for path in folder.iterdir()}, Path.write_text
 
     def failing(path, text, **options):
         write_text(path, text[: len(text) // 2], **options)
@@ -216,8 +217,7 @@ def test_a_configuration_that_is_written_half_leaves_the_old_one_whole(folder, m
     monkeypatch.setattr(Path, "write_text", failing)
     with pytest.raises(OSError, match="no space"):
         build(seed=1).save_pretrained(folder)
-    assert (folder / "config.json").read_bytes() == old
-    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
 
 
 def test_a_model_can_be_saved_over_the_checkpoint_that_it_came_from(folder):
@@ -227,3 +227,51 @@ def test_a_model_can_be_saved_over_the_checkpoint_that_it_came_from(folder):
     model.save_pretrained(folder)
     again = RxTAlpha.from_pretrained(folder)
     assert torch.equal(again.decoder.head.weight, model.decoder.head.weight)
+
+
+def test_a_save_that_was_killed_after_its_files_were_whole_is_finished_by_who_loads_it(folder, monkeypatch):
+    """Weights of one model beside the configuration, or the tokenizer, of another are never loaded."""
+    with monkeypatch.context() as patch:
+        patch.setattr("rxlm.folders._move", lambda *arguments: kill())
+        patch.setattr("rxlm.files.remove", lambda path: None)
+        with pytest.raises(KeyboardInterrupt):
+            tiny_text_model(seed=1).save_pretrained(folder)
+    assert not (folder / "config.json").exists()  # who knows nothing of this finds no model, and no mixture
+    assert RxTAlpha.from_pretrained(folder).tokenizer is not None
+
+
+def kill():
+    raise KeyboardInterrupt
+
+
+def test_a_model_without_a_tokenizer_takes_none_from_the_model_that_it_is_saved_over(tmp_path):
+    tiny_text_model().save_pretrained(tmp_path)
+    build().save_pretrained(tmp_path)
+    assert RxTAlpha.from_pretrained(tmp_path).tokenizer is None
+
+
+def test_weights_of_another_save_are_refused_though_they_fit(folder, tmp_path):
+    build(seed=1).save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"do not belong together: .*model\.safetensors is not the file"):
+        RxTAlpha.from_pretrained(folder)
+    (folder / "checksums.json").unlink()
+    RxTAlpha.from_pretrained(folder)  # somebody takes the responsibility
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(value, folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["decoder.head.weight"][-1, -1] = value
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"damaged: decoder\.head\.weight holds NaN or infinity\."):
+        RxTAlpha.from_pretrained(folder)
+
+
+def test_saved_files_can_be_read_by_whom_the_umask_lets_read(tmp_path):
+    former = os.umask(0o022)
+    try:
+        tiny_text_model().save_pretrained(tmp_path)
+    finally:
+        os.umask(former)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}

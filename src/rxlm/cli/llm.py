@@ -31,15 +31,12 @@ def from_gqa(
         method: keep the heads with the largest output, or pool those that share their keys and values.
         carry_code: copy the model's code into the folder, for trust_remote_code where rxlm is not installed.
     """
-    from rxlm.llm import portable
     from rxlm.llm.conversion import from_gqa, save_converted
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder: name another one.")
     model = from_gqa(source, attention, query_heads=query_heads, kv_heads=kv_heads, method=method)
-    save_converted(model, source, target)
-    if carry_code:
-        portable.carry_code(target)
+    save_converted(model, source, target, carries_code=carry_code)
     config = model.config
     print(
         f"Wrote {target}: {config.num_query_heads} query heads and {config.num_key_value_heads} key/value heads of "

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from rxlm.data.text_files import read_dataset, read_texts
-from rxlm.data.tokenizer import train_tokenizer
+from rxlm.data.tokenizer import save_tokenizer, train_tokenizer
 
 
 def train(
@@ -48,5 +48,5 @@ def train(
     else:
         texts = read_texts(sources, text_column=text_column)
     tokenizer = train_tokenizer(texts, vocab_size, min_frequency=min_frequency)
-    tokenizer.save_pretrained(output)
+    save_tokenizer(tokenizer, output)
     print(f"Trained a tokenizer of {len(tokenizer):,} tokens in {time.perf_counter() - start:.1f} s: {output}")

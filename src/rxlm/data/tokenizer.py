@@ -21,6 +21,8 @@ from huggingface_hub.errors import (
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.folders import check_saved, reading, saving
+
 PAD, UNK, BOS, EOS, MASK = "[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]"
 QUERY, ANSWER, THINK, TOOL_CALL, TOOL_USE, INTERNAL = "[Q]", "[A]", "[T]", "[C]", "[U]", "[I]"
 SPECIAL_TOKENS = (PAD, UNK, BOS, EOS, MASK, QUERY, ANSWER, THINK, TOOL_CALL, TOOL_USE, INTERNAL)
@@ -95,6 +97,12 @@ def train_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=backend, extra_special_tokens=others, **_ROLES)
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Write a tokenizer's files to a folder: all of them, or none."""
+    with saving(folder) as draft:
+        tokenizer.save_pretrained(draft)
+
+
 def load_tokenizer(
     path_or_id: str | os.PathLike[str], **special_tokens: Unpack[SpecialTokenNames]
 ) -> PreTrainedTokenizerFast:
@@ -120,6 +128,13 @@ def load_tokenizer_from_file(
     file = Path(path).expanduser()
     if file.is_dir():
         file = file / _TOKENIZER_FILE
+    with reading(file.parent):
+        tokenizer = _read(file)
+    _name_special_tokens(tokenizer, special_tokens, file)
+    return tokenizer
+
+
+def _read(file: Path) -> PreTrainedTokenizerFast:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist: expected a {_TOKENIZER_FILE} or a folder with one")
     try:
@@ -132,7 +147,7 @@ def load_tokenizer_from_file(
             f"{file} cannot be read: expected a {_TOKENIZER_FILE} of the tokenizers library, and a valid "
             f"{_CONFIG_FILES[0]} if there is one ({type(error).__name__}: {error})"
         ) from error
-    _name_special_tokens(tokenizer, special_tokens, file)
+    check_saved(file.parent, lambda name: not name.endswith(".safetensors"))
     return tokenizer
 
 

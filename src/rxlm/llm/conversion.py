@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from rxlm.folders import saving
 from rxlm.llm.config import DecoderLMConfig
 from rxlm.llm.modeling import DecoderLMForCausalLM
+from rxlm.llm.portable import carry_code
 from rxlm.nn.heads import HeadCounts, head_counts
 from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
 
@@ -60,10 +62,15 @@ def from_gqa(
     return converted.eval()
 
 
-def save_converted(converted: DecoderLMForCausalLM, source: str | Path, folder: Path) -> None:
-    """Save a converted model with its source's tokenizer."""
-    converted.save_pretrained(folder)
-    Pretrained(source).tokenizer.save_pretrained(folder)
+def save_converted(
+    converted: DecoderLMForCausalLM, source: str | Path, folder: Path, *, carries_code: bool = False
+) -> None:
+    """Save a converted model with its source's tokenizer, and its code where it `carries_code`: all, or nothing."""
+    with saving(folder) as draft:
+        converted.save_pretrained(draft)
+        Pretrained(source).tokenizer.save_pretrained(draft)
+        if carries_code:
+            carry_code(draft)
 
 
 def _target(shape: LlamaShape, attention: str | None, query_heads: int | None, kv_heads: int | None) -> HeadCounts:

@@ -3,8 +3,10 @@
 Shapes: B batch, T tokens, D model dimension, V vocabulary.
 """
 
+import os
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,6 +16,7 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from rxlm.folders import check_saved, reading, saving
 from rxlm.llm.config import DecoderLMConfig
 from rxlm.nn.attention import Attention
 from rxlm.nn.feed_forward import FeedForward
@@ -23,6 +26,7 @@ from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Experts, Routing
 from rxlm.nn.norm import make_norm
 from rxlm.nn.rope import RotaryEmbedding
+from rxlm.nn.weights import TELL_ALL, check_loaded
 
 
 class DecoderLMPreTrainedModel(PreTrainedModel):
@@ -34,6 +38,30 @@ class DecoderLMPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["TransformerLayer"]  # noqa: RUF012  the library's own form
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **options: Any) -> None:
+        """Save as every model of `transformers` does, but all of it or nothing; arguments are the library's."""
+        folder = Path(save_directory)
+        if options.get("distributed_checkpoint"):  # written by all processes
+            super().save_pretrained(folder, *args, **options)
+            return
+        if options.get("push_to_hub"):
+            options.setdefault("repo_id", folder.name)
+        with saving(folder) as draft:
+            super().save_pretrained(draft, *args, **options)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **options: Any) -> Any:
+        """Load as every model of `transformers` does; `WeightsError` for weights that are missing or no numbers."""
+        wants_info, ignores_sizes = (options.pop(name, False) for name in TELL_ALL)
+        name = str(pretrained_model_name_or_path)
+        with reading(name):
+            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **options, **TELL_ALL)
+            if Path(name).is_dir():
+                check_saved(name)
+        found = {**info, "mismatched_keys": ()} if ignores_sizes else info
+        check_loaded(model, found, name, strict="lm_head.weight" in model.state_dict())
+        return (model, info) if wants_info else model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -9,6 +9,9 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from rxlm.files import write_text
+from rxlm.folders import saving
+
 ROOT = "rxlm"
 ENTRY = "rxlm.llm.modeling"
 CONFIG = "rxlm.llm.config"
@@ -32,12 +35,13 @@ def carry_code(folder: str | Path) -> list[Path]:
         name: f"{_flat(target.rpartition('.')[0])}.{target.rpartition('.')[2]}" for name, target in AUTO_MAP.items()
     }
     files = []
-    for name, source in _modules(ENTRY).items():
-        text = IMPORT.sub(lambda match: f"{match[1]}from .{_flat(match[2])} import", source)
-        files.append(folder / f"{_flat(name)}.py")
-        files[-1].write_text(text, encoding="utf-8")
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return files
+    with saving(folder, amends=True) as draft:
+        for name, source in _modules(ENTRY).items():
+            text = IMPORT.sub(lambda match: f"{match[1]}from .{_flat(match[2])} import", source)
+            files.append(f"{_flat(name)}.py")
+            write_text(draft / files[-1], text)
+        write_text(draft / path.name, json.dumps(values, indent=2, sort_keys=True) + "\n")
+    return [folder / name for name in files]
 
 
 def _modules(entry: str) -> dict[str, str]:

@@ -4,14 +4,13 @@ A line says to which run it belongs: the configuration's digest, the seed, the d
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rxlm.data.records import Question
-from rxlm.files import write_atomically
+from rxlm.files import append_whole, sync, write_text
 from rxlm.mrq_bench.protocol import Control
 
 STAMPS = ("config", "seed", "data", "scorer")
@@ -98,10 +97,8 @@ class AnswerLog:
                 self._answers.pop(answer.place, None)
             self._write(self._answers.values())
         self._answers.update((answer.place, answer) for answer in answers)
-        data = "".join(answer.to_line(self.stamp) for answer in answers).encode()
-        with open(self.path, "ab", buffering=0) as file:
-            file.write(data)
-            os.fsync(file.fileno())
+        append_whole(self.path, "".join(answer.to_line(self.stamp) for answer in answers).encode())
+        sync(self.path)
 
     def _read(self) -> None:
         lines = self.path.read_bytes().split(b"\n")
@@ -122,5 +119,4 @@ class AnswerLog:
             self._write(self._answers.values())
 
     def _write(self, answers: Iterable[Answer]) -> None:
-        text = "".join(answer.to_line(self.stamp) for answer in answers)
-        write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(self.path, "".join(answer.to_line(self.stamp) for answer in answers))

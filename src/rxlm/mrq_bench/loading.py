@@ -68,15 +68,19 @@ def _load_causal_lm(name: str, options: ModelOptions) -> LanguageRespondent:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
     import rxlm.llm  # noqa: F401  makes our language models known to transformers
+    from rxlm.folders import reading
     from rxlm.mrq_bench.causal_lm import CausalLMRespondent
     from rxlm.nn.pretrained import Address
+    from rxlm.nn.weights import TELL_ALL, check_loaded
 
     place, found = Address.of(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(place, **found)
-        tokenizer = AutoTokenizer.from_pretrained(place, **found)
+        with reading(place):
+            model, info = AutoModelForCausalLM.from_pretrained(place, **found, **TELL_ALL)
+            tokenizer = AutoTokenizer.from_pretrained(place, **found)
     except OSError as error:
         raise ValueError(f"{name} cannot be loaded by transformers: {error}") from error
+    check_loaded(model, info, name)
     return CausalLMRespondent(
         model.to(options.device),
         cast(PreTrainedTokenizerBase, tokenizer),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rxlm import __version__
-from rxlm.files import write_atomically
+from rxlm.files import write_text
 from rxlm.mrq_bench.arms import ARM_NAMES
 from rxlm.mrq_bench.benchmark_data import BenchmarkData
 from rxlm.mrq_bench.config import ALL_REPORTS, BenchmarkConfig, Report
@@ -72,7 +72,7 @@ def measure(
         elif wanted in earlier:
             reports[wanted] = earlier[wanted]
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / RESULTS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / RESULTS_FILE, text)
     return json.loads(text)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rxlm.config import differences
 from rxlm.data.scoring import SCORER_VERSION
-from rxlm.files import write_atomically
+from rxlm.files import write_text
 from rxlm.mrq_bench.answers import Answer, AnswerLog, Place
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
 from rxlm.mrq_bench.config import BenchmarkConfig, digest
@@ -125,5 +125,4 @@ def _keep_identity(folder: Path, identity: Mapping[str, Any]) -> None:
             found = "; ".join(differences(saved, identity))
             raise ValueError(f"{folder} holds a run of another configuration ({found}); name another folder.")
         return
-    text = json.dumps(identity, indent=2) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(identity, indent=2) + "\n")

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from rxlm.nn.gguf_reading import GGUFReading
+from rxlm.nn.weights import TELL_ALL, check_loaded
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_TYPES = ("default", "linear", "llama3")
@@ -98,6 +99,11 @@ class Address(NamedTuple):
     place: str
     options: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """The folder, id or file, for people."""
+        return str(Path(self.place, self.options["gguf_file"])) if self.options else self.place
+
     @classmethod
     def of(cls, model: str | Path) -> "Address":
         """Take a folder, an id on the hub, or a GGUF file, which `transformers` reads with the package gguf."""
@@ -127,8 +133,10 @@ class Pretrained:
 
     @cached_property
     def model(self) -> Any:
-        """The model itself, in the type of its weights."""
-        return self._load(AutoModelForCausalLM, dtype="auto")
+        """The model itself, in the type of its weights; `WeightsError` where not all of them are there, and numbers."""
+        model, info = self._load(AutoModelForCausalLM, dtype="auto", **TELL_ALL)
+        check_loaded(model, info, self.address.name)
+        return model
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -150,7 +158,7 @@ class Pretrained:
                 return loader.from_pretrained(place, **found, **options)
         except Exception as error:  # damaged GGUF files raise whatever their bytes lead to
             raise UnsupportedModelError(
-                f"{place}{'/' + found['gguf_file'] if found else ''} cannot be read by transformers "
+                f"{self.address.name} cannot be read by transformers "
                 f"({type(error).__name__}: {error}). Supported are folders, hub ids and GGUF files of the model types "
                 f"{', '.join(MODEL_TYPES)}."
             ) from error

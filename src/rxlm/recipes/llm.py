@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.tokenizer import train_tokenizer
+from rxlm.folders import saving
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.mrq_bench.teacher_forcing import PredictedAnswer, perplexity, predict_with_history
 from rxlm.nn.heads import ATTENTION_VARIANTS
@@ -176,8 +177,9 @@ class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
 
     def save_model(self, model: DecoderLMForCausalLM, folder: Path) -> None:
         """Save a model and its tokenizer, with the chat template."""
-        self.tokenizer.save_pretrained(folder)
-        model.save_pretrained(folder)
+        with saving(folder) as draft:
+            self.tokenizer.save_pretrained(draft)
+            model.save_pretrained(draft)
 
     def what_next(self) -> str:
         """Return a command that goes on with the finished model."""

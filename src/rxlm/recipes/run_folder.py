@@ -1,18 +1,22 @@
-"""The folder of a run: where its files are, and whether a recipe is the one that it was begun with."""
+"""The folder of a run: where its files are, who works in it, and whether a recipe is the one that it was begun with."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rxlm.config import ConfigError
-from rxlm.files import write_atomically
+from rxlm.files import LockedError, locked, remove, write_text
 from rxlm.recipes.earlier_versions import stage_folder, translate_recipe
 from rxlm.recipes.recipe import Recipe
 from rxlm.training import distributed
 
 RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
+LOCK_FILE = ".training"
+TOKENIZER, START = MADE_FIRST = "tokenizer", "start"
+"""What a run makes before its first stage: the tokenizer, and the model to train, where it is not made of nothing."""
 
 
 def stage_path(run: Path, folder: str) -> Path:
@@ -22,14 +26,19 @@ def stage_path(run: Path, folder: str) -> Path:
 
 
 def check_recipe(recipe: Recipe, folder: Path) -> None:
-    """Refuse another recipe than the folder's, except for stages that are later than all that have begun."""
+    """Refuse another recipe than the folder's, except for stages that are later than all that have begun.
+
+    Where none has, any recipe may take the place of the one that is there: it may be what was wrong.
+    """
     path = folder / RECIPE_FILE
     if not path.is_file():
         return
-    kept, wanted = _kept_recipe(path, type(recipe)), json.loads(json.dumps(recipe.to_dict()))
+    kept, wanted = _kept_recipe(path, type(recipe)), _plain(recipe)
     stages = kept.pop("stages", {})
     settled = _until(stages, [name for name in stages if stage_path(folder, stages[name]["folder"]).is_dir()])
-    of_run = _differences(kept, {name: value for name, value in wanted.items() if name != "stages"})
+    if not settled:
+        return
+    of_run = _differences(kept, _without_stages(wanted))
     of_stages = list(_stage_differences(settled, _until(wanted["stages"], settled)))
     if of_run or of_stages:
         first = settled.get(of_stages[0].partition(".")[0]) if of_stages and not of_run else None
@@ -42,13 +51,48 @@ def check_recipe(recipe: Recipe, folder: Path) -> None:
         (folder / RESULTS_FILE).unlink(missing_ok=True)  # may be those of stages that were taken away
 
 
+def remove_of_another_recipe(recipe: Recipe, folder: Path) -> None:
+    """Remove the tokenizer and the first model that another recipe made in a folder where no stage has begun."""
+    path = folder / RECIPE_FILE
+    if path.is_file() and _without_stages(_kept_recipe(path, type(recipe))) != _without_stages(_plain(recipe)):
+        for name in MADE_FIRST:
+            remove(folder / name)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder while this is entered, by all processes of one; ConfigError where one is in.
+
+    The lock ends with the process that holds it, the first of them, however that ends.
+    """
+    with ExitStack() as held:
+        is_free = 0.0
+        if distributed.rank() == 0:
+            path = folder / LOCK_FILE
+            path.touch()
+            with suppress(LockedError):
+                held.enter_context(locked(path, wait=False))
+                is_free = 1.0
+        if not distributed.sum_over_processes({"free": is_free})["free"]:
+            raise ConfigError(f"Another training works in {folder}: wait until it has ended, or name another folder.")
+        yield
+
+
 def _kept_recipe(path: Path, kind: type[Recipe]) -> dict[str, Any]:
     """Return the recipe of a folder as this version would have written it."""
     values = json.loads(path.read_text(encoding="utf-8"))
     try:
-        return json.loads(json.dumps(kind.from_dict(values).to_dict()))
+        return _plain(kind.from_dict(values))
     except ConfigError:  # of another kind, or of a version that knew other fields
         return dict(translate_recipe(values))
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(json.dumps(recipe.to_dict()))
+
+
+def _without_stages(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "stages"}
 
 
 def _until(stages: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -73,5 +117,4 @@ def _differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 def write_json(path: Path, values: Any) -> None:
     """Write plain values to a JSON file that is whole or not there."""
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

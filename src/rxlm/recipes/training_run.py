@@ -16,11 +16,21 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.tokenizer import load_tokenizer_from_file
+from rxlm.data.tokenizer import load_tokenizer_from_file, save_tokenizer
 from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.folders import is_saved
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.recipe import Recipe
-from rxlm.recipes.run_folder import RECIPE_FILE, RESULTS_FILE, check_recipe, stage_path, write_json
+from rxlm.recipes.run_folder import (
+    RECIPE_FILE,
+    RESULTS_FILE,
+    TOKENIZER,
+    alone_in,
+    check_recipe,
+    remove_of_another_recipe,
+    stage_path,
+    write_json,
+)
 from rxlm.recipes.run_results import ResultTable, RunResults
 from rxlm.recipes.stages import StageConfig
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
@@ -41,8 +51,8 @@ class TrainingRun(ABC, Generic[R, M]):
         folder: of the run.
         device: where to compute. It is no part of the recipe: a run may go on elsewhere.
 
-    Raises `ConfigError` where the folder holds a run of another recipe, and the corpus's errors where its data is not
-    there or does not fit.
+    Raises `ConfigError` where the folder holds a run of another recipe, or another process trains in it, and the
+    corpus's errors where its data is not there or does not fit.
     """
 
     def __init__(self, recipe: R, folder: Path, device: torch.device | str = "cpu") -> None:
@@ -50,10 +60,14 @@ class TrainingRun(ABC, Generic[R, M]):
         check_recipe(recipe, folder)
         self.corpus: Any = recipe.open_corpus()
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / RECIPE_FILE, recipe.to_dict())
-        self.tokenizer = self._tokenizer()
-        self.tokens = self.token_ids()
-        self.turn_tokenizer = TurnTokenizer(self.tokenizer, self.tokens, max_tokens=recipe.max_tokens)
+        with alone_in(folder):
+            if distributed.rank() == 0:
+                check_recipe(recipe, folder)
+                remove_of_another_recipe(recipe, folder)
+            self.tokenizer = self._tokenizer()
+            self.tokens = self.token_ids()
+            self.turn_tokenizer = TurnTokenizer(self.tokenizer, self.tokens, max_tokens=recipe.max_tokens)
+            self.keep_recipe()
 
     @abstractmethod
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
@@ -92,6 +106,11 @@ class TrainingRun(ABC, Generic[R, M]):
 
         Without, stages that are on request are left out. ValueError where the recipe has no stage of that name.
         """
+        with alone_in(self.folder):
+            check_recipe(self.recipe, self.folder)  # another process may have been here
+            return self._train(last_stage)
+
+    def _train(self, last_stage: str | None) -> M:
         last = None if last_stage is None else self.recipe.stage(last_stage)
         stages = [stage for stage in self.recipe.stages if stage is last or not stage.on_request]
         model = self.new_model().to(self.device)
@@ -106,7 +125,7 @@ class TrainingRun(ABC, Generic[R, M]):
     def train_stage(self, stage: StageConfig, model: M) -> M:
         """Train one stage from `model`, or load its result where it is done."""
         folder = stage_path(self.folder, stage.folder)
-        if (folder / "model" / "config.json").is_file():
+        if is_saved(folder / "model", "config.json"):
             return self.load_model(folder / "model").to(self.device)
         module = stage.module(model)
         batches = self.batches(stage, module)
@@ -156,14 +175,21 @@ class TrainingRun(ABC, Generic[R, M]):
             tuple((query, answer) for query, answer in values["conversation"]),
         )
 
+    def keep_recipe(self) -> None:
+        """Write down which recipe the folder is made by, once it is known to make something: before the first file."""
+        if distributed.rank() == 0:
+            write_json(self.folder / RECIPE_FILE, self.recipe.to_dict())
+
     def maker(self, training: TrainingConfig) -> BatchMaker:
         """Return what makes batches for a stage."""
         seed = self.recipe.seed + training.seed
         return BatchMaker(self.turn_tokenizer, self.tokens, training.batch_size, training.accumulation, seed)
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
-        folder = self.folder / "tokenizer"
-        if not (folder / "tokenizer.json").is_file() and distributed.rank() == 0:
-            self.first_tokenizer().save_pretrained(folder)
+        folder = self.folder / TOKENIZER
+        if distributed.rank() == 0 and not is_saved(folder, "tokenizer.json"):
+            tokenizer = self.first_tokenizer()
+            self.keep_recipe()
+            save_tokenizer(tokenizer, folder)
         distributed.wait()
         return load_tokenizer_from_file(folder)

@@ -7,10 +7,12 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.tokenizer import load_tokenizer_from_file
+from rxlm.folders import is_saved
 from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import RxTRun
 from rxlm.recipes.recipe import Recipe
+from rxlm.recipes.run_folder import START
 from rxlm.recipes.stages import RetentionStage, steps_of
 from rxlm.recipes.upcycled_corpus import UpcycledCorpus
 from rxlm.recipes.upcycled_mix import UpcycledMix
@@ -91,12 +93,12 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
 
     @property
     def _start_folder(self) -> Path:
-        return self.folder / "start"
+        return self.folder / START
 
     def _make_start(self) -> None:
         """Make the model before training, where it is not there; for one process."""
         recipe = self.recipe
-        if (self._start_folder / "config.json").is_file():
+        if is_saved(self._start_folder, "config.json"):
             return
         assert recipe.model is not None
         if kind_of(recipe.model) == "rxt":
@@ -109,7 +111,9 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
                 system=recipe.system,
             )
         gates = None if recipe.granularity is None else RetentionGateConfig(granularity=recipe.granularity)
-        with_gates(made, gates, seed=recipe.seed).save_pretrained(self._start_folder)
+        gated = with_gates(made, gates, seed=recipe.seed)
+        self.keep_recipe()
+        gated.save_pretrained(self._start_folder)
 
 
 def upcycled() -> UpcycledRecipe:

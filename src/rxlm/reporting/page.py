@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from rxlm.reporting.files import write_whole
+from rxlm.files import write_text
+
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,7 +156,8 @@ class Page:
 
     def write(self, path: Path) -> None:
         """Write the page to a file, whole or not at all."""
-        write_whole(path, self.html().encode("utf-8"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, self.html())
 
 
 def _row(tag: str, cells: Sequence[str], kinds: Sequence[str]) -> str:

@@ -19,7 +19,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from rxlm.reporting.files import write_whole
+from rxlm.files import write_atomically
+
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
 """Colours of Okabe and Ito, without their yellow, which is too light on white."""
@@ -198,7 +199,8 @@ def png_bytes(figure: Figure) -> bytes:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure to a PNG file, whole or not at all."""
-    write_whole(path, png_bytes(figure))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_bytes(png_bytes(figure)))
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from rxlm.files import write_atomically
 from rxlm.reporting.catalogue import Chart
 from rxlm.reporting.charts import Panel
-from rxlm.reporting.files import write_whole
 from rxlm.reporting.page import Page
 from rxlm.reporting.runs import Run, Series, StageLog
 
@@ -26,7 +26,9 @@ def page_path(output: Path | None, default: Path) -> Path:
 def add_figure(page: Page, figure: Figure, caption: str, panels: Sequence[Panel], png: Path) -> None:
     """Add a drawn chart to a page, and write it as a PNG file, too."""
     shown = "; ".join(f"{panel.title}: {', '.join(line.label for line in panel.lines)}" for panel in panels)
-    write_whole(png, page.figure(figure, caption, alt=f"Line charts against the step. {shown}."))
+    content = page.figure(figure, caption, alt=f"Line charts against the step. {shown}.")
+    png.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(png, lambda temporary: temporary.write_bytes(content))
 
 
 def stage_row(run: Run, stage: StageLog) -> list[str | None]:

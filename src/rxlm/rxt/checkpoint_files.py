@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rxlm.folders import check_saved
+
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -75,6 +77,14 @@ class CheckpointFiles:
             return {name: tensor.clone() for name, tensor in load_file(path).items()}
         except (SafetensorError, ValueError, OSError) as error:
             raise CheckpointError(f"{path} is damaged: {error}. Download or save the checkpoint again.") from error
+
+    def check(self) -> None:
+        """Raise `CheckpointError` where the files in a folder are not those that were saved together."""
+        if self.is_local:
+            try:
+                check_saved(self.name)
+            except ValueError as error:
+                raise CheckpointError(str(error)) from error
 
 
 def _is_offline(error: Exception) -> bool:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rxlm.config import Config
-from rxlm.files import write_atomically
+from rxlm.folders import reading, saving
+from rxlm.nn.weights import listed, misfits, not_finite
 from rxlm.rxt import earlier_versions
 from rxlm.rxt.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, CheckpointFiles
 
@@ -49,7 +50,7 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
     ) -> str | None:
         """Write configuration and weights to a folder, made where it is missing; optionally push it to the hub.
 
-        Files are replaced only once they are written whole. `repo_id`, the folder's name when None, and
+        All files of an earlier save are replaced together, or none is. `repo_id`, the folder's name when None, and
         `push_options` go to `push_to_hub`; `config` and `model_card_kwargs` are there because huggingface_hub passes
         them, the configuration being the module's own.
         """
@@ -58,8 +59,8 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         if push_options and not push_to_hub:
             raise ValueError(f"{', '.join(push_options)} only means something with push_to_hub=True.")
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._save_pretrained(folder)
+        with saving(folder) as draft:
+            self._save_pretrained(draft)
         if not push_to_hub:
             return None
         return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_options)
@@ -68,8 +69,8 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         header = {"format_version": FORMAT_VERSION, "architecture": type(self).__name__}
         text = json.dumps({**header, **self.config_dict()}, indent=2) + "\n"
         weights = {name: tensor for name, tensor in self.state_dict().items() if name not in self.stored_ties()}
-        write_atomically(save_directory / WEIGHTS_FILE, lambda path: save_weights(weights, path))
-        write_atomically(save_directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        save_weights(weights, save_directory / WEIGHTS_FILE)
+        (save_directory / CONFIG_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_pretrained(  # pyrefly: ignore[bad-override]
@@ -102,7 +103,10 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
             local_files_only=local_files_only,
             token=token,
         )
-        return cls._from_files(files).to(device=device, dtype=dtype).eval()
+        with reading(files.name):
+            module = cls._from_files(files)
+            files.check()
+        return module.to(device=device, dtype=dtype).eval()
 
     @classmethod
     def _from_files(cls, files: CheckpointFiles) -> Self:
@@ -153,19 +157,13 @@ def split_header(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any]
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise `CheckpointError` unless `weights` are exactly the module's names and shapes."""
-    expected = module.state_dict()
-    problems = [f"{name} is missing" for name in expected.keys() - weights.keys()]
-    problems += [f"{name} is not part of the model" for name in weights.keys() - expected.keys()]
-    problems += [
-        f"{name} has shape {tuple(weights[name].shape)} where {tuple(expected[name].shape)} is due"
-        for name in expected.keys() & weights.keys()
-        if expected[name].shape != weights[name].shape
-    ]
+    """Raise `CheckpointError` unless `weights` are exactly the module's names and shapes, and numbers."""
+    problems = misfits(module.state_dict(), weights)
     if problems:
-        problems.sort()
-        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"The weights of {source} do not fit its configuration: {'; '.join(problems[:5])}{more}.")
+        raise CheckpointError(f"The weights of {source} do not fit its configuration: {listed(problems)}.")
+    damaged = not_finite(weights)
+    if damaged:
+        raise CheckpointError(f"The weights of {source} are damaged: {listed(damaged)}.")
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:

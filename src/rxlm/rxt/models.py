@@ -1,5 +1,6 @@
 """The Reactive Transformer models: `RxTAlpha`, `RxTBeta`, and their components by the names the papers use."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, SupportsIndex
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.config import ConfigError
 from rxlm.data.padding import padded
 from rxlm.data.tokenizer import load_tokenizer_from_hf_hub
+from rxlm.folders import reading
 from rxlm.memory import MemoryConfig, MemoryState
 from rxlm.memory.slots.config import MemoryAttentionVariant
 from rxlm.rxt import published, published_weights
@@ -305,9 +307,10 @@ class RxTAlpha(RxTModel):
         `tokenizer` is attached to the model; without one, the checkpoint's own is, where it has one. Further
         arguments as in `HubModule.from_pretrained`. A Beta checkpoint gives a `RxTBeta`, which is a `RxTAlpha` too.
         """
-        model = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if tokenizer is None:
-            tokenizer = _tokenizer_beside(pretrained_model_name_or_path, kwargs)
+        with reading(os.path.expanduser(pretrained_model_name_or_path)):  # both of one save
+            model = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            if tokenizer is None:
+                tokenizer = _tokenizer_beside(pretrained_model_name_or_path, kwargs)
         if tokenizer is not None:
             model.set_tokenizer(tokenizer)
         return model

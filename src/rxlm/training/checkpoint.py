@@ -5,14 +5,16 @@ A checkpoint is a folder `step-000500` with three kinds of files:
     weights.safetensors   the weights of the train module
     state.pt              what all processes share: step, best step, optimizer state by parameter name
     rank-00000.pt, ...    what each process has of its own: random numbers, place in the data, carried memories
+    checksums.json        names, sizes and sums of them all
 
-Each process writes its own file to a folder of another name; when all have, the first process renames the folder, which
-is one step of the file system.
+Each process writes its own file to a folder of another name; when all have, the first process adds the sums and renames
+the folder, which is one step of the file system. A run goes on from the newest checkpoint that is whole.
 """
 
+import logging
 import os
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from rxlm.files import remove, sync
+from rxlm.folders import MARKER, damage, write_marker
+from rxlm.nn.weights import listed, misfits, not_finite
 from rxlm.rxt.earlier_versions import translate_weights
 from rxlm.training import distributed
 
 WEIGHTS, STATE, OWN = "weights.safetensors", "state.pt", "rank-{:05d}.pt"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
+NAME = re.compile(rf"{PREFIX}(\d{{6,}})")
+LOGGER = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -58,34 +65,66 @@ class Checkpoints:
         target, rank = self.path(step), distributed.rank()
         draft = self.folder / f"{UNFINISHED}{target.name}"
         if rank == 0:
-            shutil.rmtree(draft, ignore_errors=True)
+            for left in self.folder.glob(f"{UNFINISHED}*"):  # by a killed run
+                remove(left)
             draft.mkdir(parents=True)
         distributed.wait()
         if not draft.is_dir():
             raise OSError(f"Process {rank} does not see {draft}: all processes need a folder that they share.")
-        _save(own, draft / OWN.format(rank))
+        torch.save(dict(own), draft / OWN.format(rank))
         if rank == 0:
             save_file(_weights(module), draft / WEIGHTS)
-            _flush(draft / WEIGHTS)
-            _save(state, draft / STATE)
+            torch.save(dict(state), draft / STATE)
         distributed.wait()
         if rank == 0:
-            if target.exists():
-                shutil.rmtree(target)
+            write_marker(draft)
+            remove(target)  # which is damaged: there is no other reason to make the step again
             os.replace(draft, target)
-            self._remove_old(best_step)
+            sync(self.folder)
+            self._remove_others(step, best_step)
         return target
 
+    def newest_whole(self) -> int | None:
+        """Return the newest step whose checkpoint is whole, in all processes the same; None where there is none.
+
+        A line in the log says which newer ones are not. ValueError, which says what is wrong with the newest, where
+        there are checkpoints and none is whole.
+        """
+        found, problem = -1, ""
+        if distributed.rank() == 0:
+            for step in reversed(self.steps()):
+                damaged = self._damage(step)
+                if not damaged:
+                    found = step
+                    break
+                problem = problem or damaged
+                LOGGER.warning("The checkpoint of step %d is not whole and is not used: %s.", step, damaged)
+        found = int(distributed.sum_over_processes({"step": found if distributed.rank() == 0 else 0})["step"])
+        if found < 0 and self.steps():
+            raise ValueError(
+                f"No checkpoint in {self.folder} is whole. {problem}. Remove the folder to train the stage again."
+            )
+        return found if found >= 0 else None
+
     def load(self, step: int, module: nn.Module) -> dict[str, Any]:
-        """Load the weights of a step into the module and return the state that processes share."""
+        """Load the weights of a step into the module and return the state that processes share.
+
+        Raises ValueError, and changes nothing, where a file is damaged or does not fit the module.
+        """
         folder = self.path(step)
-        weights = translate_weights(load_file(folder / WEIGHTS))
-        missing, unexpected = module.load_state_dict(weights, strict=False)
-        pointers = {tensor.data_ptr() for name, tensor in module.state_dict().items() if name in weights}
-        lost = [name for name in missing if module.state_dict()[name].data_ptr() not in pointers]
-        if lost or unexpected:
-            raise ValueError(f"The checkpoint {folder} does not fit the model: missing {lost}, unknown {unexpected}.")
-        return _load(folder / STATE)
+        weights = translate_weights(_read(folder / WEIGHTS, load_file))
+        state = self._load_state(step, STATE)
+        own = module.state_dict()
+        pointers = {tensor.data_ptr() for name, tensor in own.items() if name in weights}
+        shared = [name for name, tensor in own.items() if name not in weights and tensor.data_ptr() in pointers]
+        problems = misfits({name: tensor for name, tensor in own.items() if name not in shared}, weights)
+        if problems:
+            raise ValueError(f"The checkpoint {folder} does not fit the model: {listed(problems)}.")
+        damaged = not_finite({**weights, **_tensors(state.get("optimizer"), "optimizer")})
+        if damaged:
+            raise ValueError(f"The checkpoint {folder} is damaged: {listed(damaged)}.")
+        module.load_state_dict(weights, strict=False)
+        return state
 
     def num_processes(self, step: int) -> int:
         """Return how many processes wrote the checkpoint of a step; earlier versions kept what the first one had."""
@@ -93,21 +132,59 @@ class Checkpoints:
 
     def load_own(self, step: int, rank: int) -> dict[str, Any]:
         """Return what a process had of its own; in a checkpoint of an earlier version it is in the shared file."""
-        path = self.path(step) / OWN.format(rank)
-        return _load(path if path.exists() else self.path(step) / STATE)
+        name = OWN.format(rank)
+        return self._load_state(step, name if (self.path(step) / name).exists() else STATE)
 
     def steps(self) -> list[int]:
         """Return the steps that have a checkpoint, in order."""
-        return sorted(int(path.name.removeprefix(PREFIX)) for path in self.folder.glob(f"{PREFIX}*"))
+        names = (NAME.fullmatch(path.name) for path in self.folder.glob(f"{PREFIX}*") if path.is_dir())
+        return sorted(int(name[1]) for name in names if name)
 
     def path(self, step: int) -> Path:
         """Return the folder of a step's checkpoint."""
         return self.folder / f"{PREFIX}{step:06d}"
 
-    def _remove_old(self, best_step: int | None) -> None:
-        for step in self.steps()[: -self.keep_last]:
-            if step != best_step:
-                shutil.rmtree(self.path(step))
+    def _remove_others(self, step: int, best_step: int | None) -> None:
+        """Keep the last checkpoints up to a step and the best; what is later was damaged, or another run went on."""
+        steps = self.steps()
+        kept = [each for each in steps if each <= step][-self.keep_last :]
+        for each in steps:
+            if each not in (*kept, best_step):
+                remove(self.path(each))
+
+    def _damage(self, step: int) -> str:
+        """Say what is wrong with the files of a step; nothing where they are whole."""
+        folder = self.path(step)
+        try:
+            found = damage(folder)
+            if not found and not (folder / MARKER).exists():  # of an earlier version
+                _read(folder / WEIGHTS, load_file)
+                for name in [STATE, *(path.name for path in folder.glob("rank-*.pt"))]:
+                    self._load_state(step, name)
+        except ValueError as error:
+            return str(error).rstrip(".")
+        return "; ".join(found)
+
+    def _load_state(self, step: int, name: str) -> dict[str, Any]:
+        return _read(
+            self.path(step) / name, lambda path: torch.load(path, map_location="cpu", weights_only=True)
+        )
+
+
+def _read(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Load a file; ValueError, which names it, where it cannot be."""
+    try:
+        return load(path)
+    except Exception as error:  # of a damaged file, whatever its bytes lead to
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def _tensors(value: Any, name: str) -> dict[str, torch.Tensor]:
+    """Return all tensors in nested mappings, by their path."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    parts = value.items() if isinstance(value, Mapping) else ()
+    return {key: tensor for part, inner in parts for key, tensor in _tensors(inner, f"{name}.{part}").items()}
 
 
 def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -119,18 +196,3 @@ def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
             weights[name] = tensor.detach().contiguous()
         seen.add(tensor.data_ptr())
     return weights
-
-
-def _save(state: Mapping[str, Any], path: Path) -> None:
-    torch.save(dict(state), path)
-    _flush(path)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file has reached the disk before it is given its name."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

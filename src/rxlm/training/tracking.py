@@ -6,10 +6,12 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from rxlm.files import append_whole
 
 METRICS_FILE = "metrics.jsonl"
 TRACKIO_PROJECT = "RXLM_TRACKIO"
@@ -31,14 +33,13 @@ class Tracker:
 
         self.stage = stage
         self.trackio = _trackio_run(f"{folder.resolve().parent.name}-{folder.name}")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file: TextIO = (folder / METRICS_FILE).open("a", encoding="utf-8")
+        self.path = folder / METRICS_FILE
         self.board = SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""
-        self.file.write(json.dumps({"stage": self.stage, "step": step, "time": time.time(), **figures}) + "\n")
-        self.file.flush()
+        line = json.dumps({"stage": self.stage, "step": step, "time": time.time(), **figures}) + "\n"
+        append_whole(self.path, line.encode())
         for name, value in figures.items():
             self.board.add_scalar(name, value, step)
         if self.trackio is not None:
@@ -46,7 +47,6 @@ class Tracker:
 
     def close(self) -> None:
         """Finish the files."""
-        self.file.close()
         self.board.close()
         if self.trackio is not None:
             self.trackio.finish()

@@ -247,10 +247,10 @@ class Trainer:
         self.saved_step = self.step
 
     def _resume(self) -> None:
-        steps = self.checkpoints.steps()
-        if not steps:
+        step = self.checkpoints.newest_whole()
+        if step is None:
             return
-        state = self.checkpoints.load(steps[-1], self.module)
+        state = self.checkpoints.load(step, self.module)
         self.step = self.saved_step = state["step"]
         self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
         self.evaluations_since_best = state["evaluations_since_best"]

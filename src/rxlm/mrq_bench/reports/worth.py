@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rxlm.files import write_atomically
+from rxlm.files import write_text
 from rxlm.mrq_bench.arms import Arm, ArmProgress, PredictedTurn, arms_of, predict_in_arms
 from rxlm.mrq_bench.benchmark_data import BenchmarkData
 from rxlm.mrq_bench.end_questions import EndAnswer, answer_at_the_end
@@ -186,4 +186,4 @@ def _write(
             values["answers"] = {arm: answer.answer for arm, answer in own.items()}
             values["f1"] = {arm: round(answer.f1, 4) for arm, answer in own.items()}
         lines.append(json.dumps(values, ensure_ascii=False) + "\n")
-    write_atomically(file, lambda path: path.write_text("".join(lines), encoding="utf-8"))
+    write_text(file, "".join(lines))

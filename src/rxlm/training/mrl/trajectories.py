@@ -2,11 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from rxlm.files import append_whole
 
 TRAJECTORIES_FILE = "trajectories.jsonl"
 
@@ -61,21 +62,6 @@ class TrajectoryLog:
         ]
         lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         append_whole(self.path, lines.encode("utf-8", errors="replace"))
-
-
-def append_whole(path: Path, lines: bytes) -> None:
-    """Append whole lines to a file by one write, after a torn line that an earlier process left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        content = b"\n" + lines if is_torn else lines
-        written = os.write(handle, content)
-        if written != len(content):
-            raise OSError(f"{path}: only {written} of {len(content)} bytes could be written; is the disk full?")
-    finally:
-        os.close(handle)
 
 
 def _plain(value: Any) -> Any:
