@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rxlm.data.records import Question
+from rxlm.file_errors import naming
 from rxlm.files import write_atomically
 from rxlm.mrq_bench.protocol import Control
 
@@ -99,7 +100,7 @@ class AnswerLog:
             self._write(self._answers.values())
         self._answers.update((answer.place, answer) for answer in answers)
         data = "".join(answer.to_line(self.stamp) for answer in answers).encode()
-        with open(self.path, "ab", buffering=0) as file:
+        with naming(self.path), open(self.path, "ab", buffering=0) as file:
             file.write(data)
             os.fsync(file.fileno())
 

@@ -5,6 +5,7 @@ from typing import Literal, cast
 
 from rxlm.mrq_bench.prompts import History, TemplateName
 from rxlm.mrq_bench.protocol import LanguageRespondent
+from rxlm.nn.device import device_of
 
 Adapter = Literal["auto", "rxt", "transformers"]
 
@@ -34,6 +35,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         History.parse(self.history)
+        device_of(self.device)
         if self.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens must be at least 1, got {self.max_answer_tokens}.")
 

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rxlm.file_errors import naming
+
 METRICS_FILE = "metrics.jsonl"
 TRACKIO_PROJECT = "RXLM_TRACKIO"
 """Environment variable that names the trackio project which follows a run, too."""
@@ -37,8 +39,9 @@ class Tracker:
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""
-        self.file.write(json.dumps({"stage": self.stage, "step": step, "time": time.time(), **figures}) + "\n")
-        self.file.flush()
+        with naming(Path(self.file.name)):
+            self.file.write(json.dumps({"stage": self.stage, "step": step, "time": time.time(), **figures}) + "\n")
+            self.file.flush()
         for name, value in figures.items():
             self.board.add_scalar(name, value, step)
         if self.trackio is not None:
