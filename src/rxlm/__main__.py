@@ -12,7 +12,7 @@ def run() -> NoReturn:
 
         status = main()
     except KeyboardInterrupt:  # in the first moments
-        print("rxlm: stopped by Ctrl-C.", file=sys.stderr)
+        sys.stderr.write("rxlm: stopped by Ctrl-C.\n")
         status = 130
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(status)
