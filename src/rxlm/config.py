@@ -114,6 +114,13 @@ def require_int(config: Any, *names: str, minimum: int = 1, maximum: int | None 
         require(valid, f"{_label(config, name)} must be a whole number {allowed}, got {value!r}.")
 
 
+def require_at_most(config: Any, maximum: int, *names: str) -> None:
+    """Check that the named fields, numbers, are at most `maximum`."""
+    for name in names:
+        value = getattr(config, name)
+        require(value <= maximum, f"{_label(config, name)} must be at most {maximum:,}, got {value}.")
+
+
 def require_number(config: Any, *names: str) -> None:
     """Check that the named fields are finite numbers; None passes where a field has it."""
     for name in names:

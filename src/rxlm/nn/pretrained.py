@@ -9,6 +9,7 @@ Shapes: D model dimension, H heads, d head dimension.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module, util
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,13 +19,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from rxlm.nn.gguf_reading import GGUFReading
+from rxlm.nn.model_files import UnsupportedModelError, check_folder, check_gguf, check_hub
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_TYPES = ("default", "linear", "llama3")
-
-
-class UnsupportedModelError(ValueError):
-    """A model whose layers are none of those that can be taken over; the message says what is supported."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,49 @@ class Address(NamedTuple):
             return cls(str(path.parent), {"gguf_file": path.name})
         return cls(str(path) if path.is_dir() else str(model), {})
 
+    @property
+    def name(self) -> str:
+        """The folder, hub id or file."""
+        return "/".join([self.place, *self.options.values()])
+
+    def load(self, loader: Any, **options: Any) -> Any:
+        """Load with a class of `transformers`; `UnsupportedModelError` for whatever it cannot read.
+
+        Code that comes with a model is never run, and nobody is asked whether it should be.
+        """
+        self._check()
+        try:
+            return loader.from_pretrained(self.place, **self.options, **options, trust_remote_code=False)
+        except Exception as error:  # damaged files raise whatever their bytes lead to
+            raise UnsupportedModelError(
+                f"{self.name} cannot be read by transformers ({type(error).__name__}: {error})."
+            ) from error
+
+    def load_model(self, loader: Any, **options: Any) -> Any:
+        """Load a model, whose configuration may name a kernel of the hub: that is code of others, and is refused."""
+        config = self.load(AutoConfig)
+        kernel = str(getattr(config, "_attn_implementation", None))
+        if "/" in kernel:
+            raise UnsupportedModelError(f"{self.name} asks for the attention {kernel!r}, code that is not run.")
+        return self.load(loader, **options)
+
+    def _check(self) -> None:
+        """Refuse sizes that the files do not have, before anything is built."""
+        place = Path(self.place)
+        if not self.options and place.is_dir():
+            check_folder(place)
+        elif not self.options:
+            check_hub(self.place)
+        elif util.find_spec("gguf") is not None:
+            path = place / self.options["gguf_file"]
+            try:
+                reader = import_module("gguf").GGUFReader(str(path))
+            except Exception as error:  # damaged files raise whatever their bytes lead to
+                raise UnsupportedModelError(
+                    f"{path} cannot be read as a GGUF file ({type(error).__name__}: {error})."
+                ) from error
+            check_gguf(reader, str(path))
+
 
 class Pretrained:
     """A Llama-style language model of `transformers`: shape at once, weights and tokenizer when they are asked for.
@@ -144,16 +185,15 @@ class Pretrained:
         return tuple(frequencies.tolist())
 
     def _load(self, loader: Any, **options: Any) -> Any:
-        place, found = self.address
-        try:
-            with self._gguf.shared():
-                return loader.from_pretrained(place, **found, **options)
-        except Exception as error:  # damaged GGUF files raise whatever their bytes lead to
-            raise UnsupportedModelError(
-                f"{place}{'/' + found['gguf_file'] if found else ''} cannot be read by transformers "
-                f"({type(error).__name__}: {error}). Supported are folders, hub ids and GGUF files of the model types "
-                f"{', '.join(MODEL_TYPES)}."
-            ) from error
+        with self._gguf.shared():
+            try:
+                load = self.address.load_model if loader is AutoModelForCausalLM else self.address.load
+                return load(loader, **options)
+            except UnsupportedModelError as error:
+                raise UnsupportedModelError(
+                    f"{error} Supported are folders, hub ids and GGUF files of the model types "
+                    f"{', '.join(MODEL_TYPES)}."
+                ) from error
 
 
 def layer_weights(weights: Mapping[str, Tensor], number: int, shape: LlamaShape) -> dict[str, Tensor]:

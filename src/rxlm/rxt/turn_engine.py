@@ -142,6 +142,11 @@ class TurnEngine:
         if query.max_answer_tokens is not None and query.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens must be at least 1, or None, got {query.max_answer_tokens}.")
         form, appended = len(self.tokens.before_query), query.opening.appended
+        if form + len(appended) >= self.limit:
+            raise ValueError(
+                f"max_seq_len must be at least {form + len(appended) + 1}, got {self.limit}: the form of a turn takes "
+                f"{form + len(appended)} tokens, and an answer needs one."
+            )
         room = 1
         if fit == "cut":
             room = max(1, min(query.max_answer_tokens or self.limit, self.limit // 2))
