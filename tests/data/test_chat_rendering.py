@@ -11,7 +11,10 @@ from text_models import tiny_tokenizer
 
 LOOP = "{% for a in range(99999) %}"
 MESSAGES = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}] * 40
-PLAIN = "{% for m in messages %}{% if m['role'] == 'user' %}<{{ m['content'] }}>{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+PLAIN = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<{{ m['content'] }}>{% else %}{{ m['content'] }}{% endif %}"
+    "{% endfor %}"
+)
 
 
 def rendered(template: str, messages: list[dict[str, str]] = MESSAGES) -> str:

@@ -213,6 +213,7 @@ class TurnEngine:
         """Let turns leave, ended or not; their answers are complete then."""
         if any(self.turns.get(turn.row) is not turn for turn in turns) or len(set(map(id, turns))) < len(turns):
             raise ValueError("Only turns that have begun can leave, each of them once.")
+        self.state.check_numbers([turn.row for turn in turns])
         ids, lengths = self.state.ids.tolist(), self.state.lengths.tolist()
         for turn in turns:
             turn.answer = ids[turn.row][len(turn.prompt) : lengths[turn.row]]
