@@ -122,7 +122,9 @@ def test_what_is_changed_after_a_save_is_named(tmp_path):
     check_saved(tmp_path)  # as a folder of another program
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {"a": 1}}', '{"files": {"../a": {"bytes": 1, "crc32": ""}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"files": {"a": 1}}', '{"files": {"../a": {"bytes": 1, "crc32": ""}}}']
+)
 def test_a_damaged_marker_is_named(text, tmp_path):
     (tmp_path / MARKER).write_text(text)
     with pytest.raises(ValueError, match=r"checksums\.json (is damaged|names)"):

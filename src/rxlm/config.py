@@ -5,7 +5,19 @@ import difflib
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_args, get_type_hints
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 C = TypeVar("C", bound=type[Any])
 
@@ -27,7 +39,7 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build the configuration, and those within it, from plain values; unknown names raise `ConfigError`."""
         require(isinstance(values, Mapping), f"{cls.__name__} is made of a dict of its fields, got {values!r}.")
-        hints = get_type_hints(cls)
+        hints = _hints(cls)
         return cls(**{name: _nested(hints.get(name), value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,7 +82,14 @@ def config(cls: C) -> C:
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ConfigError(f"{cls.__name__} has no field {name!r}.{hint} Fields: {', '.join(names)}.")
         # JSON knows lists only; a frozen configuration holds tuples.
-        generated(self, **{name: _tuples(v) for name, v in made.nest(values).items()})
+        nested = {name: _tuples(value) for name, value in made.nest(values).items()}
+        if missing := [field.name for field in dataclasses.fields(made) if _is_missing(field, nested)]:
+            raise ConfigError(f"{cls.__name__} needs {', '.join(missing)}, which nothing gives.")
+        hints = _hints(made)
+        for name, value in nested.items():
+            if not _is_of(hints[name], value):
+                raise ConfigError(f"{cls.__name__}.{name} must be {_described(hints[name])}, got {value!r:.80}.")
+        generated(self, **nested)
 
     functools.update_wrapper(initialise, generated)  # keeps the signature for help() and editors
     made.__init__ = initialise
@@ -93,6 +112,13 @@ def require_int(config: Any, *names: str, minimum: int = 1, maximum: int | None 
         valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
         valid = valid and (maximum is None or value <= maximum)
         require(valid, f"{_label(config, name)} must be a whole number {allowed}, got {value!r}.")
+
+
+def require_at_most(config: Any, maximum: int, *names: str) -> None:
+    """Check that the named fields, numbers, are at most `maximum`."""
+    for name in names:
+        value = getattr(config, name)
+        require(value <= maximum, f"{_label(config, name)} must be at most {maximum:,}, got {value}.")
 
 
 def require_number(config: Any, *names: str) -> None:
@@ -146,6 +172,47 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: st
             digest = {"weights": "the weights differ", "tokenizer": "the tokenizer differs"}.get(name)
             found.append(digest or f"{prefix}{name} is {there!r:.60} there and {here!r:.60} here")
     return found
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _is_missing(field: Any, given: Mapping[str, Any]) -> bool:
+    has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    return field.init and not has_default and field.name not in given
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Tell whether a value is of a field's type: what is neither named here nor a class fits anything."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is_of(part, value) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        of_items = parts[:1] * len(value) if parts[-1:] == (...,) else parts
+        return len(value) == len(of_items) and all(map(_is_of, of_items, value))
+    if hint in (int, float):
+        fits = abs(value) < 2**63 if isinstance(value, int) else hint is float and isinstance(value, float)
+        return fits and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def _described(hint: Any) -> str:
+    """Return a field's type in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_described(part) for part in parts)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, parts))
+    if origin is tuple:
+        return f"a list of {' and '.join(_described(part) for part in parts if part is not ...)}"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _label(config: Any, name: str) -> str:

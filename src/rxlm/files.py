@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from rxlm.file_errors import naming
+
 try:
     import fcntl
 except ImportError:  # Windows: files are whole there, too, but nothing is locked
@@ -51,7 +53,8 @@ def append_whole(path: Path, lines: bytes) -> None:
         size = os.fstat(handle).st_size
         is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
         content = b"\n" + lines if is_torn else lines
-        written = os.write(handle, content)
+        with naming(path):
+            written = os.write(handle, content)
         if written != len(content):
             raise OSError(f"{path}: only {written} of {len(content)} bytes could be written; is the disk full?")
     finally:

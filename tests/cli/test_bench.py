@@ -172,9 +172,7 @@ def test_what_cannot_be_measured_is_explained(
 def test_options_that_make_no_sense_are_explained(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", "memory", "some/model", *arguments])
-    assert stop.value.code == 2
+    assert main(["bench", "memory", "some/model", *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
 
@@ -194,3 +192,26 @@ def test_a_folder_of_training_is_a_model_and_one_of_the_benchmark_a_run(tmp_path
 
     (tmp_path / "answers.jsonl").write_text("")
     assert _is_run(str(tmp_path))
+
+
+def test_a_model_that_is_not_there_is_told_before_others_are_measured(
+    rxt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rxlm.cli.bench.measure", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("rxlm.cli.bench.load_data", lambda *_: pytest.fail("read"))
+    assert main(["bench", "compare", str(rxt), "./nothere", "--output", str(tmp_path / "out")]) == 1
+    assert "'./nothere' is neither a folder" in capsys.readouterr().err
+    assert main(["bench", "compare", str(rxt), "./nothere.gguf", "--output", str(tmp_path / "out")]) == 1
+    assert "There is no GGUF file nothere.gguf" in capsys.readouterr().err
+    assert main(["bench", "memory", str(rxt), "--embeddings", "./nothere", "--output", str(tmp_path / "out")]) == 1
+    assert "'./nothere' is neither a folder" in capsys.readouterr().err
+
+
+def test_options_that_mean_nothing_for_the_model_are_refused_before_work(
+    rxt: Path, llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rxlm.cli.bench.load_data", lambda *_: pytest.fail("read"))
+    assert main(["bench", "memory", str(llama), "--memory-tokens", "64"]) == 1
+    assert "memory_tokens is for a memory of tokens" in capsys.readouterr().err
+    assert main(["bench", "memory", str(rxt), "--history", "none"]) == 1
+    assert "history and template are for stateless models" in capsys.readouterr().err

@@ -84,3 +84,15 @@ def write_published_model(folder: Path) -> Path:
     PublishedModel(config).complete().save(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("words", [["train", "tiny"], ["quickstart"], ["tokenizer", "train", "README.md"]])
+@pytest.mark.parametrize("within", [False, True])
+def test_a_file_in_place_of_the_output_is_refused_before_any_work(
+    words: list[str], within: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    output = tmp_path / "file" / "deeper" if within else tmp_path / "file"
+    assert main([*words, "--output", str(output)]) == 1
+    assert f"{tmp_path / 'file'} is a file and not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"

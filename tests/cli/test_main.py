@@ -18,11 +18,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_each_command_explains_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([*name.split(), "--help"])
+    assert main([*name.split(), "--help"]) == 0
     output = capsys.readouterr().out
 
-    assert stop.value.code == 0
     assert f"usage: rxlm {name}" in output
     options = [line for line in output.splitlines() if line.startswith("│ --")]
     explained = [line for line in output.splitlines() if line.startswith("│ ") and "(default: " in line]

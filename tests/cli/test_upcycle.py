@@ -58,5 +58,7 @@ def test_mistakes_are_explained(llama: Path, tmp_path: Path, capsys: pytest.Capt
     assert "no chat template" in error("upcycle", str(tmp_path / "plain"), str(tmp_path / "out"))
     assert "no GGUF" in error("quickstart", "--upcycle", str(tmp_path / "no.gguf"), "--output", str(tmp_path / "run"))
     assert "at least twice num_sinks=4, got 6" in error("chat", str(llama), "--memory-tokens", "6")
+    short = error("upcycle", str(llama), str(tmp_path / "out"), "--max-seq-len", "1")
+    assert "max_seq_len must be at least 12, got 1: the chat template's form of a turn takes 10 tokens" in short
     assert "temperature must not be negative" in error("chat", "nowhere", "--temperature", "-1")
     assert not (tmp_path / "out").exists()

@@ -87,7 +87,7 @@ def test_seed_draws_the_windows_of_meetings(tmp_path):
         ({}, "the fields are none; allowed are"),
         ({"turns": None}, "the fields are 'turns'; allowed are"),
         ({"query": "Hi.", "answer": "Hello."}, "the fields are 'query', 'answer'; allowed are"),
-        ({**SERVICES, "final_state": {"Bus_1": 3}}, "field 'final_state' is {'Bus_1': 3}; expected"),
+        ({**SERVICES, "final_state": {"Bus_1": 3}}, "final_state.'Bus_1'.: expected an object"),
         ({"turns": [["A", "Hi."]]}, r"turns\[0\]: expected \['U', text\]"),
     ],
 )

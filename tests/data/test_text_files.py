@@ -108,7 +108,7 @@ def test_record_that_does_not_fit_is_located(tmp_path, name, content, message):
 
 def test_file_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes("né\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin.txt is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"latin.txt, line 1: not UTF-8 text"):
         list(read_texts(tmp_path))
 
 

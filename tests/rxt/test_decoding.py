@@ -21,6 +21,7 @@ from rxlm.config import ConfigError
 from rxlm.rxt.decoding import generate
 from rxlm.rxt.prompt import Prompt
 from rxlm.rxt.sampling import SamplingConfig, choose_tokens, penalise_repetition
+from text_models import tiny_text_model
 
 DRAWS = 4000
 UNIFORM = (torch.arange(DRAWS) + 0.5) / DRAWS
@@ -180,6 +181,12 @@ def test_the_ends_of_the_uniform_distribution_draw_kept_tokens(values, noise):
     [
         {"temperature": -0.1},
         {"temperature": "hot"},
+        {"temperature": 1e-45},
+        {"temperature": 1e300},
+        {"top_p": 1e-300},
+        {"min_p": 1e-300},
+        {"repetition_penalty": 1e-45},
+        {"repetition_penalty": 1e300},
         {"top_k": 0},
         {"top_k": 2.5},
         {"top_p": 0.0},
@@ -194,6 +201,27 @@ def test_the_ends_of_the_uniform_distribution_draw_kept_tokens(values, noise):
 def test_a_sampling_option_that_makes_no_sense_is_refused_by_name(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         SamplingConfig(**wrong)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_an_error(temperature: float, value: float) -> None:
+    model = tiny_text_model()
+    with torch.no_grad():
+        model.decoder.embedding.weight[9] = value
+    prompt = Prompt.of_rows([[2, 5, 8], [2, 5, 9]], 0, torch.device("cpu"))
+    answers = model.generate(prompt, model.init_memory(2, seed=1), sampling=SamplingConfig(temperature=temperature))
+    with pytest.raises(ValueError, match="logits of row 1 are not numbers"):
+        list(answers)
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 1e-6}, {"temperature": 1e6}, {"top_p": 1e-6}, {"min_p": 1e-6}])
+def test_the_edges_of_sampling_draw_tokens(sampling: dict[str, float]) -> None:
+    logits = torch.tensor([[-3e3, 2e3, 3e3, 0.0]])
+    for noise in (0.0, 0.5, 1 - 2**-24):
+        token = choose_tokens(logits, SamplingConfig(**sampling), torch.tensor([noise])).item()
+        assert 0 <= token < 4
+        assert token == 2 or sampling == {"temperature": 1e6}
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

@@ -91,7 +91,9 @@ def test_a_query_is_cut_down_to_its_form_and_no_further(limit):
     """The form takes three tokens, and an answer needs one: less is refused before anything is done."""
     engine = TurnEngine(MODEL, 1, max_seq_len=limit)
     if limit < 4:
-        with pytest.raises(ValueError, match=f"max_seq_len {limit}"):
+        with pytest.raises(
+            ValueError, match=f"max_seq_len must be at least 4, got {limit}: the form of a turn takes 3 tokens"
+        ):
             engine.prepare(query(9), "cut")
     else:
         turn = engine.prepare(query(9), "cut")

@@ -56,7 +56,7 @@ def test_one_named_gpu_is_not_for_several_processes(gpus: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("gpus")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'cuda:2' with 1 processes on 2 GPU\(s\)"):
+    with pytest.raises(ValueError, match=r"no device 'cuda:2': this machine has 2 GPU\(s\)"):
         compute_device("cuda:2")
 
 

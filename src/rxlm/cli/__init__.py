@@ -1,10 +1,15 @@
 """The `rxlm` command: finds the subcommand, parses its options, and prints errors of the user as sentences."""
 
 import difflib
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import NamedTuple
+
+from rxlm.cli.errors import Status, tell
 
 
 class Command(NamedTuple):
@@ -36,24 +41,48 @@ Reactive Transformers: language models whose conversation lives in a fixed-size 
 commands:
 {commands}
 
-`rxlm COMMAND --help` explains a command; `rxlm --version` prints the version."""
+`rxlm COMMAND --help` explains a command; `rxlm --version` prints the version.
+An error is one line; with --debug it is a traceback, too."""
+
+DEBUG = "--debug"
+NARROWEST = 40
+"""Columns that output is laid out for at least: in very few, tables and help take memory without end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0, 1 after a user's error, 2 for a wrong command line."""
+    """Run the command line and return the exit status, one of `rxlm.cli.errors.Status`; nothing is raised."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = DEBUG in words
+    words = [word for word in words if word != DEBUG]
+    name = _command_name(words)
+    try:
+        with _wide_enough():
+            status = _status(name, words)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what the output refuses is told here, not after the end
+    except (Exception, KeyboardInterrupt) as error:
+        return tell(error, f"rxlm {name or ''}".rstrip(), debug=debug)
+    return status
+
+
+def _status(name: str | None, words: list[str]) -> int:
+    try:
+        return _overview(words) if name is None else _run(name, words[len(name.split()) :])
+    except SystemExit as end:  # of tyro, after help and wrong options
+        return end.code if isinstance(end.code, int) else Status.DONE
+
+
+def _overview(words: list[str]) -> int:
+    """Answer a command line that names no command."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if words else 2
+        return Status.DONE if words else Status.WRONG_COMMAND_LINE
     if words[0] == "--version":
         from rxlm import __version__
 
         print(f"rxlm {__version__}")
-        return 0
-    name = _command_name(words)
-    if name is None:
-        return _unknown(words)
-    return _run(name, words[len(name.split()) :])
+        return Status.DONE
+    return _unknown(words)
 
 
 def usage() -> str:
@@ -73,7 +102,7 @@ def _unknown(words: list[str]) -> int:
     ]
     hint = f" Did you mean `rxlm {close[0]}`?" if close else ""
     print(f"rxlm: there is no command {words[0]!r}.{hint}\n\n{usage()}", file=sys.stderr)
-    return 2
+    return Status.WRONG_COMMAND_LINE
 
 
 def _run(name: str, words: list[str]) -> int:
@@ -83,14 +112,24 @@ def _run(name: str, words: list[str]) -> int:
     module = import_module(command.module)
     function = getattr(module, command.function)
     form = (tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
+    if hasattr(module, "rewrite"):
+        words = module.rewrite(words)
+    tyro.cli(function, args=words, prog=f"rxlm {name}", config=form)
+    return Status.DONE
+
+
+@contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Let libraries see a terminal of at least NARROWEST columns."""
+    if shutil.get_terminal_size().columns >= NARROWEST:
+        yield
+        return
+    own = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(NARROWEST)
     try:
-        if hasattr(module, "rewrite"):
-            words = module.rewrite(words)
-        tyro.cli(function, args=words, prog=f"rxlm {name}", config=form)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError) as error:
-        print(f"rxlm {name}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
-    return 0
+        yield
+    finally:
+        if own is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = own

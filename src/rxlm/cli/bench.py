@@ -11,11 +11,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rxlm.cli.results import rich_table
+from rxlm.cli.targets import require_folder
 from rxlm.mrq_bench.answers import AnswerLog
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, load_data
-from rxlm.mrq_bench.compare import PLOT_FILE, write_comparison
+from rxlm.mrq_bench.compare import PLOT_FILE, check_comparable, write_comparison
 from rxlm.mrq_bench.config import BenchmarkConfig
-from rxlm.mrq_bench.loading import ModelOptions, load_respondent
+from rxlm.mrq_bench.loading import ModelOptions, check_model, load_respondent
 from rxlm.mrq_bench.protocol import LanguageRespondent
 from rxlm.mrq_bench.report_page import write_report
 from rxlm.mrq_bench.results import RESULTS_FILE, BenchmarkResults, measure, read_results
@@ -63,12 +64,16 @@ def memory(
         audit: do not run a model: check that the scorer grades all reference answers right and all wrong ones wrong.
     """
     console = Console(highlight=False)
-    data = load_data(measuring)
     if audit:
-        _audit(data, console)
+        _audit(load_data(measuring), console)
         return
     if model is None:
         raise ValueError("Name a model: a folder or a hub id (or --audit, which needs none).")
+    require_folder(output or RUNS)
+    for name in (model, embeddings):
+        if name is not None:
+            check_model(name, loading, strict=name == model)
+    data = load_data(measuring)
     results, folder = _run(model, data, measuring, loading, embeddings, output, console)
     for title, table in {
         DISTANCE_TITLE: distance_table(results),
@@ -104,15 +109,22 @@ def compare(
     if len(models) < 2:
         raise ValueError(f"Name two models or more to compare, got {len(models)}.")
     console = Console(highlight=False)
-    data = None if all(_is_run(name) for name in models) else load_data(measuring)
-    results = []
-    for name in models:
-        if _is_run(name):
-            results.append(read_results(Path(name)))
-        else:
-            assert data is not None
-            results.append(_run(name, data, measuring, loading, embeddings, output, console, is_one_of_many=True)[0])
-    results = _with_own_names(results)
+    require_folder(output)
+    # What is not there is told before anything is measured.
+    finished = {name: read_results(Path(name)) for name in models if _is_run(name)}
+    unmeasured = [name for name in models if name not in finished]
+    for name in unmeasured:
+        check_model(name, loading, strict=False)
+    if embeddings is not None and unmeasured:
+        check_model(embeddings, loading, strict=False)
+    if finished:
+        check_comparable(list(finished.values()))
+    measured = {}
+    if unmeasured:
+        data = load_data(measuring)
+        for name in dict.fromkeys(unmeasured):
+            measured[name] = _run(name, data, measuring, loading, embeddings, output, console, is_one_of_many=True)[0]
+    results = _with_own_names([finished.get(name) or measured[name] for name in models])
     page = write_comparison(results, output)
     summary = summary_table(results)
     console.print(rich_table(SUMMARY_TITLE, summary.header, summary.rows))

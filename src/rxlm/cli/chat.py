@@ -3,7 +3,6 @@
 import contextlib
 import shlex
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +11,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from rxlm.cli.errors import printable, sentence_of
+from rxlm.nn.device import device_of
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.upcycling.loading import open_model
@@ -78,7 +79,8 @@ def chat(
     }  # fmt: skip
     given = {name: value for name, value in asked.items() if value is not None}
     SamplingConfig(**given)  # a mistake is told before the model is loaded
-    network = open_model(model, memory_tokens=memory_tokens, device=device)
+    place = device_of(device)
+    network = open_model(model, memory_tokens=memory_tokens, device=place)
     sampling = (network.sampling or DEFAULT_SAMPLING).replace(**given)
     network.length_limit(max_seq_len)
     network.opening(thinking)
@@ -131,10 +133,11 @@ class ChatTerminal:
                 break
             try:
                 self.take(line)
-            except ValueError as error:
-                if not self.interactive:
+            except Exception as error:
+                if not self.interactive or isinstance(error, BrokenPipeError):
                     raise
-                self.console.print(f"[red]{escape(str(error))}[/red]")
+                # A full disk or a missing file must not end a conversation that is only here.
+                self.console.print(f"[red]{escape(sentence_of(error))}[/red]")
             except KeyboardInterrupt:
                 self.say("\nStopped; the turn is dropped.")
         self.conversation.wait()
@@ -253,11 +256,6 @@ def _style_of(share: float) -> str:
     if share >= 0.5:
         return "default"
     return "dim" if share else "dim strike"
-
-
-def printable(text: str) -> str:
-    """Replace control characters other than line ends and tabs: a model's text must not steer the terminal."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _enable_line_editing() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from rxlm.cli.targets import require_new_folder
 from rxlm.rxt.models import RxTAlpha
 
 
@@ -25,8 +26,7 @@ def convert(
         target: folder to write, new or empty.
         revision: branch, tag or commit on the hub.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder: name another one.")
+    require_new_folder(target)
     model = RxTAlpha.from_pretrained(source, revision=revision)
     model.save_pretrained(target)
     tokenizer = "with its tokenizer" if model.tokenizer is not None else "without a tokenizer, as it had none"

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rxlm.cli.targets import require_new_folder
+
 
 def from_gqa(
     source: Annotated[str, tyro.conf.Positional],
@@ -33,8 +35,7 @@ def from_gqa(
     """
     from rxlm.llm.conversion import from_gqa, save_converted
 
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder: name another one.")
+    require_new_folder(target)
     model = from_gqa(source, attention, query_heads=query_heads, kv_heads=kv_heads, method=method)
     save_converted(model, source, target, carries_code=carry_code)
     config = model.config

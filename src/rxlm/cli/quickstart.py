@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rxlm.cli.targets import require_folder
 from rxlm.cli.train import finish
 from rxlm.recipes import open_run
 from rxlm.recipes.facts import tiny
@@ -33,6 +34,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None, device
     console = Console(highlight=False)
     recipe, name = (tiny(), "quickstart") if upcycle is None else (upcycled().replace(model=upcycle), "upcycled")
     folder = output or Path("runs") / name
+    require_folder(folder)
     duration = "about ten minutes on two cores" if upcycle is None else UPCYCLED_TIME
     console.rule("Training")
     console.print(f"In {folder}; {duration}.")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from rxlm.cli.targets import require_folder
 from rxlm.data.text_files import read_dataset, read_texts
 from rxlm.data.tokenizer import save_tokenizer, train_tokenizer
 
@@ -41,6 +42,7 @@ def train(
     """
     if bool(sources) == bool(dataset):
         raise ValueError("Name files, folders or globs to read, or a --dataset, and not both.")
+    require_folder(output)
     logging.basicConfig(format="%(message)s")
     start = time.perf_counter()
     if dataset:

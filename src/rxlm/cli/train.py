@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from rxlm.cli.results import show
+from rxlm.cli.targets import require_folder
 from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, open_run
 from rxlm.recipes.training_run import TrainingRun
@@ -51,10 +52,11 @@ def train(
     if dry_run:
         print(json.dumps(chosen.to_dict(), indent=2))
         return
+    folder = output or Path("runs") / recipe
+    require_folder(folder)
     keep_freed_memory()
     place = distributed.compute_device(device)
     distributed.start(place)
-    folder = output or Path("runs") / recipe
     run = open_run(chosen, folder, place)
     model = run.train(stage)
     if distributed.rank() != 0:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from rxlm.cli.targets import require_new_folder
+
 
 def upcycle(
     model: Annotated[str, tyro.conf.Positional],
@@ -31,8 +33,7 @@ def upcycle(
     from rxlm.rxt.accounting import memory_bytes, parameter_table
     from rxlm.upcycling.model import upcycle as make
 
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder: name another one.")
+    require_new_folder(target)
     made = make(model, memory_tokens=memory_tokens, max_seq_len=max_seq_len, system=system)
     made.save_pretrained(target)
     print(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rxlm.data.held_out import divided, words_of
 from rxlm.data.records import Dialogue, Interaction, Question, RecordError
-from rxlm.data.text_files import PathLike, find_files
+from rxlm.data.text_files import PathLike, find_files, lines_of
 
 ALL_TASKS = tuple(range(1, 21))
 
@@ -69,11 +69,11 @@ def _stories_of(file: Path, task: int) -> Iterator[Dialogue]:
     def finished() -> Dialogue:
         return Dialogue(tuple(turns), f"{file.name}, line {first_line}", {"task": task, "story": story, **note})
 
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines_of(file), 1):
         place = f"{file}, line {number}"
-        match = re.fullmatch(r"(\d+) (.+)", line.rstrip())
+        match = re.fullmatch(r"([0-9]{1,6}) (.+)", line.rstrip())
         if match is None:
-            raise RecordError(f"{place}: expected a line number and a sentence, found {line!r:.80}")
+            raise RecordError(f"{place}: expected a line number and a sentence, found {line.rstrip()!r:.80}")
         line_number = int(match[1])
         if line_number == 1:
             if turns:
@@ -92,8 +92,15 @@ def _turn(text: str, line_number: int, task: int, place: str) -> Interaction:
         return Interaction(text, ACKNOWLEDGEMENT)
     if len(fields) != 3:
         raise RecordError(f"{place}: a question has an answer and the numbers of its lines, separated by tabs")
-    query, answer, supports = fields[0].strip(), fields[1].strip(), [int(word) for word in fields[2].split()]
-    if not query or not answer or not supports or not all(1 <= line < line_number for line in supports):
+    query, answer, words = fields[0].strip(), fields[1].strip(), fields[2].split()
+    supports = [int(word) for word in words if re.fullmatch("[0-9]{1,6}", word)]
+    if (
+        not query
+        or not answer
+        or not supports
+        or not all(1 <= line < line_number for line in supports)
+        or (len(supports) < len(words))
+    ):
         raise RecordError(f"{place}: a question, its answer or the lines that support it are missing")
     distance = line_number - min(supports)
     return Interaction(query, answer, question=Question(f"task {task}", (answer,), distance))

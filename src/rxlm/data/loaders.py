@@ -93,7 +93,7 @@ def _load(
         for place, record in _opener(source, located_records, RECORD_SUFFIXES, name, split)()
     ]
     if not found:
-        raise ValueError(f"{source!r:.80} holds no record")
+        raise ValueError(f"{str(source)[:300]!r} holds no record")
     return found
 
 

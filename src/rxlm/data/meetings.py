@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rxlm.data.fields import RecordError, list_in, name_in, unicode_text
 from rxlm.data.passages import sentence_pieces
-from rxlm.data.records import Dialogue, Interaction, Question, RecordError
+from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.stories import ACKNOWLEDGEMENT
 from rxlm.data.text_files import PathLike, records_in
 
@@ -61,17 +62,19 @@ def read_meetings(source: PathLike) -> list[Meeting]:
 def meeting_of(record: Mapping[str, Any], place: str) -> Meeting:
     """Return the meeting of a record in the form that `read_meetings` reads."""
     utterances = []
-    for number, utterance in enumerate(_list_in(record, "utterances", place)):
+    for number, utterance in enumerate(list_in(record, "utterances", place)):
         match utterance:
             case [str(speaker), str(text)] if speaker.strip():
-                utterances.append((speaker.strip(), _without_spaces(text)))
+                where = f"utterances[{number}]"
+                told = unicode_text(_without_spaces(text), where, place)
+                utterances.append((unicode_text(speaker.strip(), where, place), told))
             case _:
                 raise RecordError(f"{place}, utterances[{number}]: expected [speaker, text], found {utterance!r:.80}")
     questions = [
         _question(query, len(utterances), f"{place}, queries[{number}]")
-        for number, query in enumerate(_list_in(record, "queries", place))
+        for number, query in enumerate(list_in(record, "queries", place))
     ]
-    return Meeting(str(record.get("id", place)), tuple(utterances), tuple(questions))
+    return Meeting(name_in(record, "id", place, place), tuple(utterances), tuple(questions))
 
 
 def tellings(meeting: Meeting, max_words: int = 100) -> list[Telling]:
@@ -182,20 +185,19 @@ def _question(query: Any, num_utterances: int, place: str) -> MeetingQuestion:
             raise RecordError(f"{place}: expected {{'query', 'answer', 'spans': [[first, last]]}}, found {query!r:.80}")
     for span in spans:
         match span:
-            case [int(first), int(last)] if 0 <= first <= last < num_utterances:
-                pass
+            case [bool(), _] | [_, bool()]:
+                allowed = False
+            case [int(first), int(last)]:
+                allowed = 0 <= first <= last < num_utterances
             case _:
-                raise RecordError(
-                    f"{place}: a span is the first and the last of utterances 0 to {num_utterances - 1}; found {span!r}"
-                )
+                allowed = False
+        if not allowed:
+            raise RecordError(
+                f"{place}: a span is the first and the last of utterances 0 to {num_utterances - 1}; found {span!r:.80}"
+            )
+    for name, said in (("query", text), ("answer", answer)):
+        unicode_text(said, name, place)
     return MeetingQuestion(text.strip(), answer.strip(), tuple((first, last) for first, last in spans))
-
-
-def _list_in(record: Mapping[str, Any], name: str, place: str) -> list[Any]:
-    value = record.get(name)
-    if not isinstance(value, list):
-        raise RecordError(f"{place}: field {name!r} is {value!r:.80}; expected a list")
-    return value
 
 
 def _written(lines: list[tuple[str, str]]) -> str:

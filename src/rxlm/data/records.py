@@ -5,14 +5,11 @@ An interaction is a query with its answer; a dialogue is a list of interactions.
 record raises `RecordError`, which names the place of the record and the error.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-
-class RecordError(ValueError):
-    """A record that cannot be used; the message names its place (file and line, or number) and its field."""
+from rxlm.data.fields import RecordError, json_list_in, object_at, text_in, unicode_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ def text_of(record: Mapping[str, Any], place: str, column: str = "text") -> str:
     text = record[column]
     if not isinstance(text, str):
         raise RecordError(f"{place}: column {column!r} holds {text!r:.80}, not a string")
-    return text
+    return unicode_text(text, column, place)
 
 
 def interaction_of(record: Mapping[str, Any], place: str) -> Interaction:
@@ -129,8 +126,8 @@ def dialogue_of(record: Mapping[str, Any], place: str) -> Dialogue:
             + (". One interaction a record is for stage 2: load_interactions" if _has_pair(record) else "")
         )
     first = _pair_of(record, place, DIALOGUE_SHAPES)
-    others = _list_in(record, "interactions", place)
-    rest = [_pair_of(_mapping(turn, where), where, _INTERACTION) for turn, where in _places(others, place)]
+    others = json_list_in(record, "interactions", place)
+    rest = [_pair_of(object_at(turn, where), where, _INTERACTION) for turn, where in _places(others, place)]
     return Dialogue((first, *rest), source=place)
 
 
@@ -141,8 +138,8 @@ def _pair_of(record: Mapping[str, Any], place: str, allowed: str) -> Interaction
     for query, answer in _PAIRS:
         if query in record and answer in record:
             return Interaction(
-                query=_filled(record, query, place),
-                answer=_filled(record, answer, place),
+                query=text_in(record, query, place),
+                answer=text_in(record, answer, place),
                 thought=_thought_of(record, place),
             )
         for present, missing in ((query, answer), (answer, query)):
@@ -158,7 +155,7 @@ def _has_pair(record: Mapping[str, Any]) -> bool:
 def _messages_of(record: Mapping[str, Any], place: str) -> list[tuple[Any, str]] | None:
     """Return a record's messages, each with its place; None if it has no messages."""
     if record.get("messages") is not None:
-        return _places(_list_in(record, "messages", place), place, "messages")
+        return _places(json_list_in(record, "messages", place), place, "messages")
     # TRL's conversational form: the prompt and the completion are lists of messages themselves.
     if isinstance(record.get("prompt"), list) and isinstance(record.get("completion"), list):
         return [
@@ -171,7 +168,7 @@ def _messages_of(record: Mapping[str, Any], place: str) -> list[tuple[Any, str]]
 def _turns_of_messages(messages: Sequence[tuple[Any, str]], place: str) -> list[Interaction]:
     system, query, turns = "", None, []
     for number, (message, where) in enumerate(messages):
-        message = _mapping(message, where)
+        message = object_at(message, where)
         role, content = message.get("role"), _content_of(message, where)
         if role == "system" and number == 0:
             system = f"{content}\n\n"
@@ -199,49 +196,18 @@ def _content_of(message: Mapping[str, Any], place: str) -> str:
         if not all(isinstance(text, str) for text in texts):
             raise RecordError(f"{place}: field 'content' has a part that is not text; only text can be read")
         message = {"content": "".join(map(str, texts))}
-    return _filled(message, "content", place)
+    return text_in(message, "content", place)
 
 
 def _thought_of(record: Mapping[str, Any], place: str) -> str | None:
     for name in _THOUGHTS:
         if record.get(name):
-            return _filled(record, name, place)
+            return text_in(record, name, place)
     return None
-
-
-def _filled(record: Mapping[str, Any], name: str, place: str) -> str:
-    value = record.get(name)
-    if not isinstance(value, str) or not value.strip():
-        found = "is missing" if name not in record else f"is {value!r:.80}"
-        raise RecordError(f"{place}: field {name!r} {found}; expected a text that is not empty")
-    return value
-
-
-def _list_in(record: Mapping[str, Any], name: str, place: str) -> list[Any]:
-    value = record[name]
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise RecordError(
-                f"{place}: field {name!r} is neither a list nor the JSON text of one ({error})"
-            ) from error
-    if isinstance(value, Mapping) and all(isinstance(column, list) for column in value.values()):
-        # `datasets` may turn a list of records into a record of lists, as long as each other.
-        value = [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=False)]
-    if not isinstance(value, list):
-        raise RecordError(f"{place}: field {name!r} is {value!r:.80}; expected a list")
-    return value
 
 
 def _places(items: Sequence[Any], place: str, name: str = "interactions") -> list[tuple[Any, str]]:
     return [(item, f"{place}, {name}[{number}]") for number, item in enumerate(items)]
-
-
-def _mapping(value: Any, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RecordError(f"{place}: expected an object with named fields, found {value!r:.80}")
-    return value
 
 
 def _names(record: Mapping[str, Any]) -> str:

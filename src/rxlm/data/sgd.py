@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rxlm.data.records import Dialogue, RecordError
+from rxlm.data.fields import name_in, object_at, texts_in
+from rxlm.data.records import Dialogue
 from rxlm.data.text_files import PathLike, records_in
 from rxlm.data.turns import turns_dialogue
 
@@ -30,17 +31,21 @@ def service_dialogue(record: Mapping[str, Any], place: str) -> Dialogue:
     agreed on, as {"Restaurants_1.city": ("Palo Alto",)}.
     """
     dialogue = turns_dialogue(record, place)
-    state = record.get("final_state", {})
-    try:
-        values = {f"{service}.{slot}": tuple(state[service][slot]) for service in state for slot in state[service]}
-    except (TypeError, KeyError, IndexError) as error:
-        raise RecordError(
-            f"{place}: field 'final_state' is {state!r:.80}; expected {{service: {{slot: [value]}}}}"
-        ) from error
     details = {
-        "id": record.get("id", ""),
-        "services": record.get("services", []),
-        "service_values": values,
+        "id": name_in(record, "id", "", place),
+        "services": texts_in(record, "services", place) if "services" in record else [],
+        "service_values": _values(record, place),
         "licence": LICENCE,
     }
     return replace(dialogue, details=details)
+
+
+def _values(record: Mapping[str, Any], place: str) -> dict[str, tuple[str, ...]]:
+    """Return the values of `{service: {slot: [value]}}`, by service and slot."""
+    state = object_at(record.get("final_state", {}), f"{place}, final_state")
+    found = {}
+    for service, slots in state.items():
+        where = f"{place}, final_state[{service!r}]"
+        for slot in object_at(slots, where):
+            found[f"{service}.{slot}"] = tuple(texts_in(slots, slot, where))
+    return found

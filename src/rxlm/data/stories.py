@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rxlm.data.fields import RecordError, list_in, name_in, object_at, text_in, texts_in
 from rxlm.data.passages import sentence_pieces
-from rxlm.data.records import Dialogue, Interaction, Question, RecordError
-from rxlm.data.text_files import PathLike, find_files, records_in
+from rxlm.data.records import Dialogue, Interaction, Question, text_of
+from rxlm.data.text_files import PathLike, find_files, lines_of, records_in
 
 ACKNOWLEDGEMENT = "Go on."
 
@@ -30,7 +31,7 @@ def read_gutenberg(folder: PathLike) -> dict[str, str]:
             try:
                 books[file.name] = strip_gutenberg(_decode(file.read_bytes()))
             except ValueError as error:
-                raise ValueError(f"{file}: {error}") from error
+                raise RecordError(f"{file}: {error}") from error
     return books
 
 
@@ -60,11 +61,9 @@ def read_picture_books(path: PathLike) -> list[str]:
     """Return the stories of a JSONL file of `{"title", "pages"}`: the title, then one paragraph per page."""
     stories = []
     for place, record in records_in(path):
-        title, pages = record.get("title"), record.get("pages")
-        if not isinstance(title, str) or not isinstance(pages, list):
-            raise RecordError(f"{place}: expected fields 'title', a text, and 'pages', a list of texts")
+        title, pages = text_of(record, place, "title"), texts_in(record, "pages", place)
         if pages:  # some books have pictures only
-            stories.append("\n\n".join([title, *map(str, pages)]))
+            stories.append("\n\n".join([title, *pages]))
     return stories
 
 
@@ -74,7 +73,7 @@ def read_tiny_stories(path: PathLike) -> list[str]:
     Wrongly decoded quotation marks are corrected. A piece too short for a story belongs to the story before it: some
     stories contain single line ends.
     """
-    text = _mend(Path(path).read_text(encoding="utf-8"))
+    text = _mend("".join(lines_of(Path(path))))
     stories: list[str] = []
     for piece in re.split(r"(?<!\n)\n(?!\n)", text):
         if stories and len(piece.split()) < _SHORTEST_STORY:
@@ -110,21 +109,29 @@ def read_fairytales(path: PathLike) -> list[Fairytale]:
 
 def fairytale_of(record: Mapping[str, Any], place: str) -> Fairytale:
     """Return the story of a record in the form that `read_fairytales` reads; `RecordError` names the place."""
-    try:
-        numbers = {str(name): number for number, name in enumerate(record["section_ids"])}
-        questions = tuple(
-            FairytaleQuestion(
-                text=qa["q"].strip(),
-                answers=tuple(answer.strip() for answer in qa["answers"] if answer.strip()),
-                sections=tuple(numbers[name.strip()] for name in qa["sections"].split(",")),
-                kind=qa["attr"],
-            )
-            for qa in record["qa"]
-        )
-        sections = tuple(" ".join(section.split()) for section in record["sections"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{place}: not a story of FairytaleQA ({type(error).__name__}: {error})") from error
-    return Fairytale(record["story"], sections, tuple(question for question in questions if question.answers))
+    story, sections = text_in(record, "story", place), texts_in(record, "sections", place)
+    ids = [name_in({"id": each}, "id", "", f"{place}, section_ids") for each in list_in(record, "section_ids", place)]
+    if len(ids) != len(sections):
+        raise RecordError(f"{place}: field 'section_ids' has {len(ids)} for the {len(sections)} of 'sections'")
+    numbers = {name: number for number, name in enumerate(ids)}
+    questions = [
+        _fairytale_question(object_at(qa, f"{place}, qa[{number}]"), numbers, f"{place}, qa[{number}]")
+        for number, qa in enumerate(list_in(record, "qa", place))
+    ]
+    whole = tuple(" ".join(section.split()) for section in sections)
+    return Fairytale(story, whole, tuple(question for question in questions if question.answers))
+
+
+def _fairytale_question(qa: Mapping[str, Any], numbers: Mapping[str, int], place: str) -> FairytaleQuestion:
+    names = [name.strip() for name in text_in(qa, "sections", place).split(",")]
+    if unknown := [name for name in names if name not in numbers]:
+        raise RecordError(f"{place}: field 'sections' names {unknown[0]!r:.80}; the story has {', '.join(numbers)}")
+    return FairytaleQuestion(
+        text=text_in(qa, "q", place).strip(),
+        answers=tuple(answer.strip() for answer in texts_in(qa, "answers", place) if answer.strip()),
+        sections=tuple(numbers[name] for name in names),
+        kind=text_in(qa, "attr", place),
+    )
 
 
 def fairytale_dialogue(tale: Fairytale, *, max_words: int = 60) -> Dialogue:

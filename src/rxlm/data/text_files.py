@@ -1,20 +1,25 @@
 """Find and read text files: lines of plain text, records of JSON, CSV and Parquet."""
 
+import contextlib
 import csv
 import glob
 import gzip
 import io
-import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from rxlm.data.fields import RecordError
 from rxlm.data.records import text_of
+from rxlm.file_errors import naming, parse_json
 
 TEXT_SUFFIXES = (".txt", ".md")
 RECORD_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz")
+LONGEST_LINE = 1 << 26
+"""Characters; the longest of a file of records, and its longest cell."""
+_PARQUET_ROWS = 1024
 _INSTALL_HINT = 'pip install "reactive-lm[data]"'
 
 PathLike = str | os.PathLike[str]
@@ -25,8 +30,8 @@ def read_texts(sources: PathLike | Iterable[PathLike], *, text_column: str = "te
 
     Files are sorted, and each is read once. A text is a line, with its line end, of a .txt or .md file; or
     `text_column` of a record of a .jsonl, .jsonl.gz, .json (a list of objects, or JSON lines), .csv or .parquet file.
-    FileNotFoundError, at the call, names a source without files. ValueError, during iteration, names the file and the
-    line that cannot be read or has no such column.
+    FileNotFoundError, at the call, names a source without files. `RecordError`, during iteration, names the file and
+    the line that cannot be read or has no such column.
     """
     return _texts_of_files(find_files(sources), text_column)
 
@@ -59,32 +64,26 @@ def find_files(
 
 
 def read_records(path: PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("line 3", record) for each record of a .jsonl, .jsonl.gz, .json, .csv or .parquet file."""
+    """Yield ("line 3", record) for each record of a .jsonl, .jsonl.gz, .json, .csv or .parquet file.
+
+    `RecordError` names the file, and the line or record, or the last one before what cannot be read.
+    """
     path = Path(path)
-    if path.suffix.lower() == ".parquet":
-        yield from _parquet_records(path)
-        return
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    # utf-8-sig also reads files without the byte order mark that spreadsheets put first.
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            yield from _csv_records(path, file)
-        elif path.suffix.lower() == ".json":
-            yield from _json_records(path, file)
-        else:
-            yield from _json_lines(path, file)
+    read = _parquet_records if path.suffix.lower() == ".parquet" else _text_records
+    place = None
+    try:
+        with naming(path):
+            for place, record in read(path):
+                yield place, record
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RecordError(f"{_after(path, place)} is not a complete gzip file: {error}") from error
 
 
 def located_records(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("path, line 3", record) for each record of files of RECORD_SUFFIXES."""
-    for path in files:
-        try:
-            for place, record in read_records(path):
-                yield f"{path}, {place}", record
-        except UnicodeDecodeError as error:
-            raise _not_utf8(path, error) from error
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is not a complete gzip file: {error}") from error
+    return ((f"{path}, {place}", record) for path in files for place, record in read_records(path))
 
 
 def records_in(sources: PathLike | Iterable[PathLike]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -93,10 +92,10 @@ def records_in(sources: PathLike | Iterable[PathLike]) -> Iterator[tuple[str, di
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file, each with its line end; ValueError if it is not UTF-8."""
+    """Yield the lines of a text file, each with its line end; `RecordError` if it is not UTF-8."""
     try:
-        with open(path, encoding="utf-8-sig") as lines:
-            yield from lines
+        with naming(path), open(path, encoding="utf-8-sig") as file:
+            yield from _bounded(path, file)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
 
@@ -121,7 +120,18 @@ def hub_rows(
         raise FileNotFoundError(
             f"{dataset!r} is no local file or folder, and no dataset of the Hugging Face hub that can be read ({error})"
         ) from error
-    return ((f"{dataset}, row {number}", row) for number, row in enumerate(rows, 1))
+    except ValueError as error:  # for example of an unknown configuration
+        raise ValueError(f"The dataset {dataset!r} cannot be read: {error}") from error
+    return _numbered_rows(dataset, rows)
+
+
+def _numbered_rows(dataset: str, rows: Iterable[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    number = 0
+    try:
+        for number, row in enumerate(rows, 1):
+            yield f"{dataset}, row {number}", row
+    except Exception as error:  # of the network, of Arrow, and of what decodes the columns
+        raise RecordError(f"{dataset}, after row {number}: {type(error).__name__}: {error}") from error
 
 
 def _files_of(source: PathLike, suffixes: tuple[str, ...]) -> list[Path]:
@@ -156,8 +166,43 @@ def _texts_of_files(files: list[Path], text_column: str) -> Iterator[str]:
                 yield text_of(record, place, text_column)
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
-    return ValueError(f"{path} is not UTF-8 text: {error}")
+def _after(path: Path, place: str | int | None) -> str:
+    return f"{path}, after {place}," if place else str(path)
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> RecordError:
+    """Find the line in question: the decoder read many at once."""
+    number = 1
+    with contextlib.suppress(UnicodeDecodeError), _opener(path)(path, "rb") as file:
+        for line in file:
+            line.decode()
+            number += 1
+    return RecordError(f"{path}, line {number}: not UTF-8 text ({error.reason})")
+
+
+def _opener(path: Path) -> Any:
+    return gzip.open if path.suffix.lower() == ".gz" else open
+
+
+def _text_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    # utf-8-sig also reads files without the byte order mark that spreadsheets put first.
+    with _opener(path)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() == ".csv":
+            yield from _csv_records(path, file)
+        elif path.suffix.lower() == ".json":
+            yield from _json_records(path, file)
+        else:
+            yield from _json_lines(path, _bounded(path, file))
+
+
+def _bounded(path: Path, file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file; `RecordError` for one without end, to which a few bytes of gzip can expand."""
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise RecordError(f"{path}, line {number}: longer than {LONGEST_LINE:,} characters, which is not read")
+        yield line
 
 
 def _json_records(path: Path, file: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -166,9 +211,9 @@ def _json_records(path: Path, file: TextIO) -> Iterator[tuple[str, dict[str, Any
         yield from _json_lines(path, io.StringIO(content))
         return
     try:
-        records = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+        records = parse_json(content)
+    except ValueError as error:
+        raise RecordError(f"{path} is not valid JSON: {error}") from error
     for number, record in enumerate(records, 1):
         yield f"record {number}", _as_object(record, f"{path}, record {number}")
 
@@ -178,26 +223,26 @@ def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, dict[st
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not a JSON object on one line ({error})") from error
+            record = parse_json(line)
+        except ValueError as error:
+            raise RecordError(f"{path}, line {number}: not a JSON object on one line ({error})") from error
         yield f"line {number}", _as_object(record, f"{path}, line {number}")
 
 
 def _as_object(record: Any, place: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise ValueError(f"{place}: expected a JSON object with named columns, found {record!r:.80}")
+        raise RecordError(f"{place}: expected a JSON object with named columns, found {record!r:.80}")
     return record
 
 
 def _csv_records(path: Path, file: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(2**31 - 1)  # the default refuses a cell over 128 KiB: a chapter of a book
-    reader = csv.DictReader(file)
+    csv.field_size_limit(LONGEST_LINE)  # the default refuses a cell over 128 KiB: a chapter of a book
+    reader = csv.DictReader(_bounded(path, file))
     try:
         for record in reader:
             yield f"line {reader.line_num}", record
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+        raise RecordError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -206,7 +251,14 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     except ImportError as error:
         raise ImportError(f"reading {path} needs the datasets package: {_INSTALL_HINT}") from error
     number = 0
-    for batch in parquet.ParquetFile(path).iter_batches():
-        for record in batch.to_pylist():
-            number += 1
-            yield f"record {number}", record
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_PARQUET_ROWS):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"record {number}", record
+    except Exception as error:  # damaged files raise whatever their bytes lead to
+        raise RecordError(
+            f"{_after(path, number and f'record {number}')} is not a Parquet file that can be read: "
+            f"{type(error).__name__}: {error}"
+        ) from error

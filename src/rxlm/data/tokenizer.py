@@ -139,7 +139,7 @@ def _read(file: Path) -> PreTrainedTokenizerFast:
         raise FileNotFoundError(f"{file} does not exist: expected a {_TOKENIZER_FILE} or a folder with one")
     try:
         if file.name == _TOKENIZER_FILE:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent, trust_remote_code=False)
         else:
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
     except Exception as error:  # the Rust library raises bare Exceptions

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rxlm.data.records import Dialogue, Interaction, RecordError
+from rxlm.data.fields import RecordError, unicode_text
+from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.text_files import PathLike, records_in
 
 _MESSAGE = "['U', text] or ['S', text]"
@@ -51,7 +52,7 @@ def _messages(record: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
     for number, message in enumerate(given):
         match message:
             case [("U" | "S") as speaker, str(text)] if text.strip():
-                messages.append((speaker, text))
+                messages.append((speaker, unicode_text(text, f"turns[{number}]", place)))
             case _:
                 raise RecordError(f"{place}, turns[{number}]: expected {_MESSAGE}, found {message!r:.80}")
     return messages

@@ -9,6 +9,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from rxlm.file_errors import read_json_object
 from rxlm.files import write_text
 from rxlm.folders import saving
 
@@ -30,7 +31,7 @@ def carry_code(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     path = folder / "config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json_object(path)
     values["auto_map"] = {
         name: f"{_flat(target.rpartition('.')[0])}.{target.rpartition('.')[2]}" for name, target in AUTO_MAP.items()
     }

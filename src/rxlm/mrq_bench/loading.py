@@ -5,6 +5,7 @@ from typing import Literal, cast
 
 from rxlm.mrq_bench.prompts import History, TemplateName
 from rxlm.mrq_bench.protocol import LanguageRespondent
+from rxlm.nn.device import device_of
 
 Adapter = Literal["auto", "rxt", "transformers"]
 
@@ -34,6 +35,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         History.parse(self.history)
+        device_of(self.device)
         if self.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens must be at least 1, got {self.max_answer_tokens}.")
 
@@ -41,18 +43,36 @@ class ModelOptions:
 DEFAULT = ModelOptions()
 
 
+def check_model(name: str, options: ModelOptions = DEFAULT, *, strict: bool = True) -> Adapter:
+    """Return the adapter that fits a model; ValueError where nothing of that name is there.
+
+    `strict` refuses options that mean nothing for the model: history and template for a Reactive Transformer, and
+    memory_tokens for a model without such a memory.
+    """
+    from rxlm.nn.pretrained import Address
+    from rxlm.upcycling.loading import kind_of
+
+    kind = kind_of(name)
+    if kind == "transformers":
+        Address.of(name)  # tells where there is no GGUF file
+    adapter = kind if options.adapter == "auto" else options.adapter
+    if strict and adapter == "rxt" and (options.history, options.template) != (DEFAULT.history, DEFAULT.template):
+        raise ValueError(f"history and template are for stateless models; {name} has its memory alone.")
+    if strict and adapter == "transformers" and options.memory_tokens is not None:
+        raise ValueError(
+            f"memory_tokens is for a memory of tokens, and {name} is measured as a stateless model: leave it out, take "
+            "history tokens:N, or adapter rxt, which makes it a Reactive Transformer."
+        )
+    return adapter
+
+
 def load_respondent(name: str, options: ModelOptions = DEFAULT, *, strict: bool = True) -> LanguageRespondent:
     """Load a model, from a folder, from the hub by its id, or a GGUF file, with the adapter that fits it.
 
-    `strict` refuses, with a ValueError, history and template for a Reactive Transformer, which they mean nothing for.
+    Errors, and what `strict` refuses, are those of `check_model`.
     """
-    from rxlm.upcycling.loading import kind_of
-
-    kind = kind_of(name) if options.adapter == "auto" else options.adapter
-    if kind == "transformers":
+    if check_model(name, options, strict=strict) == "transformers":
         return _load_causal_lm(name, options)
-    if strict and (options.history, options.template) != (DEFAULT.history, DEFAULT.template):
-        raise ValueError(f"history and template are for stateless models; {name} has its memory alone.")
     return _load_rxt(name, options)
 
 
@@ -71,16 +91,11 @@ def _load_causal_lm(name: str, options: ModelOptions) -> LanguageRespondent:
     from rxlm.folders import reading
     from rxlm.mrq_bench.causal_lm import CausalLMRespondent
     from rxlm.nn.pretrained import Address
-    from rxlm.nn.weights import TELL_ALL, check_loaded
 
-    place, found = Address.of(name)
-    try:
-        with reading(place):
-            model, info = AutoModelForCausalLM.from_pretrained(place, **found, **TELL_ALL)
-            tokenizer = AutoTokenizer.from_pretrained(place, **found)
-    except OSError as error:
-        raise ValueError(f"{name} cannot be loaded by transformers: {error}") from error
-    check_loaded(model, info, name)
+    address = Address.of(name)
+    with reading(address.place):
+        model = address.load_model(AutoModelForCausalLM)
+        tokenizer = address.load(AutoTokenizer)
     return CausalLMRespondent(
         model.to(options.device),
         cast(PreTrainedTokenizerBase, tokenizer),

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from rxlm.data.records import Dialogue, Question, RecordError, dialogue_of
+from rxlm.data.fields import RecordError, json_list_in, name_in
+from rxlm.data.records import Dialogue, Question, dialogue_of
 from rxlm.data.text_files import PathLike, find_files, located_records
 
 
@@ -26,7 +27,9 @@ def _records(source: PathLike) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _with_questions(dialogue: Dialogue, record: Mapping[str, Any], place: str) -> Dialogue:
-    turns = [record, *record.get("interactions", ())]
+    if record.get("messages") is not None or record.get("interactions") is None:
+        return dialogue
+    turns = [record, *json_list_in(record, "interactions", place)]
     if not any("question" in turn for turn in turns):
         return dialogue
     marked = [
@@ -51,11 +54,15 @@ def _question(given: Any, number: int, place: str) -> Question:
         raise RecordError(f"{place}: 'expected' and 'stale' of a question must be lists of texts, found {given!r:.80}")
     if (distance is None) != (not expected):
         raise RecordError(f"{place}: a question has expected values and a distance, or neither; found {given!r:.80}")
-    if distance is not None and not (isinstance(distance, int) and 1 <= distance <= number):
+    if distance is not None and not (type(distance) is int and 1 <= distance <= number):
         raise RecordError(f"{place}: the distance of a question must be from 1 to {number} turns, got {distance!r}")
+    counts = {name: given.get(name) for name in ("mention_distance", "facts_held")}
+    if any(count is not None and (type(count) is not int or count < 0) for count in counts.values()):
+        raise RecordError(f"{place}: the counts of a question must be whole numbers from 0, found {counts!r:.80}")
     values: dict[str, Any] = {
-        "kind": "question",
-        **given,
+        **{name: value for name, value in given.items() if value is not None},
+        "distance": distance,
+        "kind": name_in(given, "kind", "question", f"{place}, question"),
         "expected": tuple(expected),
         "stale": tuple(given.get("stale", ())),
     }

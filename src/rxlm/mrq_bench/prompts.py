@@ -6,6 +6,8 @@ from typing import Literal, Protocol, Self
 
 from transformers import PreTrainedTokenizerBase
 
+from rxlm.data.chat_rendering import render_chat
+
 PastTurns = Sequence[tuple[str, str]]
 """Queries with their answers, oldest first."""
 
@@ -58,7 +60,7 @@ class ChatTemplate:
         for said, answer in history:
             messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
         messages.append({"role": "user", "content": query})
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = render_chat(self.tokenizer, messages, opens_answer=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def answer(self, text: str) -> list[int]:

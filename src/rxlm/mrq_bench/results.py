@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rxlm import __version__
+from rxlm.file_errors import read_json_object
 from rxlm.files import write_text
 from rxlm.mrq_bench.arms import ARM_NAMES
 from rxlm.mrq_bench.benchmark_data import BenchmarkData
@@ -79,7 +80,7 @@ def measure(
 def read_results(folder: Path) -> BenchmarkResults:
     """Read the results of a run; ValueError where they are of another format."""
     path = folder / RESULTS_FILE
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = read_json_object(path)
     if results.get("format") != FORMAT:
         raise ValueError(f"{path} is in format {results.get('format')!r}; this version of rxlm reads {FORMAT}.")
     return results

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rxlm.config import differences
 from rxlm.data.scoring import SCORER_VERSION
+from rxlm.file_errors import read_json_object
 from rxlm.files import write_text
 from rxlm.mrq_bench.answers import Answer, AnswerLog, Place
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, DialogueSet
@@ -120,7 +121,7 @@ def _keep_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     path = folder / RUN_FILE
     folder.mkdir(parents=True, exist_ok=True)
     if path.is_file():
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_json_object(path)
         if saved != identity:
             found = "; ".join(differences(saved, identity))
             raise ValueError(f"{folder} holds a run of another configuration ({found}); name another folder.")

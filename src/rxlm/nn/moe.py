@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rxlm.config import Config, config, require, require_bool, require_choice, require_int
+from rxlm.config import Config, config, require, require_at_most, require_bool, require_choice, require_int
 from rxlm.nn.feed_forward import ACTIVATIONS, activate
+from rxlm.nn.sizes import MOST_EXPERTS
 from rxlm.shapes import Float, Int
 
 ExpertBias = Literal["none", "local", "global"]
@@ -145,6 +146,7 @@ class ExpertsConfig(Config):
     def __post_init__(self) -> None:
         require_int(self, "num_experts", "experts_per_token", "ff_dim", "shared_ff_dim")
         require_int(self, "num_shared_experts", minimum=0)
+        require_at_most(self, MOST_EXPERTS, "num_experts", "num_shared_experts")
         require_bool(self, "gated", "weighted_shared")
         require_choice(self, "activation", tuple(ACTIVATIONS))
         require_choice(self, "bias", EXPERT_BIASES)

@@ -9,6 +9,7 @@ Shapes: D model dimension, H heads, d head dimension.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module, util
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,14 +19,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from rxlm.nn.gguf_reading import GGUFReading
+from rxlm.nn.model_files import UnsupportedModelError, check_folder, check_gguf, check_hub
 from rxlm.nn.weights import TELL_ALL, check_loaded
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_TYPES = ("default", "linear", "llama3")
-
-
-class UnsupportedModelError(ValueError):
-    """A model whose layers are none of those that can be taken over; the message says what is supported."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,6 @@ class Address(NamedTuple):
     place: str
     options: dict[str, Any]
 
-    @property
-    def name(self) -> str:
-        """The folder, id or file, for people."""
-        return str(Path(self.place, self.options["gguf_file"])) if self.options else self.place
-
     @classmethod
     def of(cls, model: str | Path) -> "Address":
         """Take a folder, an id on the hub, or a GGUF file, which `transformers` reads with the package gguf."""
@@ -113,6 +106,54 @@ class Address(NamedTuple):
                 raise FileNotFoundError(f"There is no GGUF file {path}.")
             return cls(str(path.parent), {"gguf_file": path.name})
         return cls(str(path) if path.is_dir() else str(model), {})
+
+    @property
+    def name(self) -> str:
+        """The folder, hub id or file."""
+        return "/".join([self.place, *self.options.values()])
+
+    def load(self, loader: Any, **options: Any) -> Any:
+        """Load with a class of `transformers`; `UnsupportedModelError` for whatever it cannot read.
+
+        Code that comes with a model is never run, and nobody is asked whether it should be.
+        """
+        self._check()
+        try:
+            return loader.from_pretrained(self.place, **self.options, **options, trust_remote_code=False)
+        except Exception as error:  # damaged files raise whatever their bytes lead to
+            raise UnsupportedModelError(
+                f"{self.name} cannot be read by transformers ({type(error).__name__}: {error})."
+            ) from error
+
+    def load_model(self, loader: Any, **options: Any) -> Any:
+        """Load a model; `WeightsError` where not all of its weights are there, and numbers.
+
+        Its configuration may name a kernel of the hub: that is code of others, and is refused.
+        """
+        config = self.load(AutoConfig)
+        kernel = str(getattr(config, "_attn_implementation", None))
+        if "/" in kernel:
+            raise UnsupportedModelError(f"{self.name} asks for the attention {kernel!r}, code that is not run.")
+        model, info = self.load(loader, **options, **TELL_ALL)
+        check_loaded(model, info, self.name)
+        return model
+
+    def _check(self) -> None:
+        """Refuse sizes that the files do not have, before anything is built."""
+        place = Path(self.place)
+        if not self.options and place.is_dir():
+            check_folder(place)
+        elif not self.options:
+            check_hub(self.place)
+        elif util.find_spec("gguf") is not None:
+            path = place / self.options["gguf_file"]
+            try:
+                reader = import_module("gguf").GGUFReader(str(path))
+            except Exception as error:  # damaged files raise whatever their bytes lead to
+                raise UnsupportedModelError(
+                    f"{path} cannot be read as a GGUF file ({type(error).__name__}: {error})."
+                ) from error
+            check_gguf(reader, str(path))
 
 
 class Pretrained:
@@ -134,9 +175,7 @@ class Pretrained:
     @cached_property
     def model(self) -> Any:
         """The model itself, in the type of its weights; `WeightsError` where not all of them are there, and numbers."""
-        model, info = self._load(AutoModelForCausalLM, dtype="auto", **TELL_ALL)
-        check_loaded(model, info, self.address.name)
-        return model
+        return self._load(AutoModelForCausalLM, dtype="auto")
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -152,16 +191,15 @@ class Pretrained:
         return tuple(frequencies.tolist())
 
     def _load(self, loader: Any, **options: Any) -> Any:
-        place, found = self.address
-        try:
-            with self._gguf.shared():
-                return loader.from_pretrained(place, **found, **options)
-        except Exception as error:  # damaged GGUF files raise whatever their bytes lead to
-            raise UnsupportedModelError(
-                f"{self.address.name} cannot be read by transformers "
-                f"({type(error).__name__}: {error}). Supported are folders, hub ids and GGUF files of the model types "
-                f"{', '.join(MODEL_TYPES)}."
-            ) from error
+        with self._gguf.shared():
+            try:
+                load = self.address.load_model if loader is AutoModelForCausalLM else self.address.load
+                return load(loader, **options)
+            except UnsupportedModelError as error:
+                raise UnsupportedModelError(
+                    f"{error} Supported are folders, hub ids and GGUF files of the model types "
+                    f"{', '.join(MODEL_TYPES)}."
+                ) from error
 
 
 def layer_weights(weights: Mapping[str, Tensor], number: int, shape: LlamaShape) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rxlm.config import ConfigError
+from rxlm.file_errors import read_json_object
 from rxlm.files import LockedError, locked, remove, write_text
 from rxlm.recipes.earlier_versions import stage_folder, translate_recipe
 from rxlm.recipes.recipe import Recipe
@@ -80,7 +81,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def _kept_recipe(path: Path, kind: type[Recipe]) -> dict[str, Any]:
     """Return the recipe of a folder as this version would have written it."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json_object(path, ConfigError)
     try:
         return _plain(kind.from_dict(values))
     except ConfigError:  # of another kind, or of a version that knew other fields

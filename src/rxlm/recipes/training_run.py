@@ -5,7 +5,6 @@ The folder holds `recipe.json`, `tokenizer/`, and for each stage its figures, it
 `results.json`. Started again, a run goes on from where it was.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.tokenizer import load_tokenizer_from_file, save_tokenizer
 from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.file_errors import read_json_object
 from rxlm.folders import is_saved
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.recipe import Recipe
@@ -162,11 +162,11 @@ class TrainingRun(ABC, Generic[R, M]):
         path = self.folder / RESULTS_FILE
         folders = [stage_path(self.folder, stage.folder) for stage in self.recipe.stages]
         stages = [folder.name for folder in folders if (folder / "model").is_dir()]
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        values = read_json_object(path) if path.is_file() else {}
         if values.get("stages") != stages:
             values = {**asdict(self.measure(model)), "stages": stages}
             write_json(path, values)
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json_object(path)
         return RunResults(
             tuple(
                 ResultTable(table["title"], tuple(table["header"]), tuple(map(tuple, table["rows"])), table["note"])

@@ -4,14 +4,11 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
+from rxlm.data.chat_rendering import ChatTemplateError, render_chat
 from rxlm.data.templates import interaction_ids
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 
 _QUERY, _ANSWER = "What is told", "What is answered"  # looked for in what the template writes
-
-
-class ChatTemplateError(ValueError):
-    """A tokenizer whose chat template gives turns no form; the message says what is missing."""
 
 
 class _Written(NamedTuple):
@@ -97,19 +94,12 @@ def answer_end(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
 def _written(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written:
     head = [] if system is None else [{"role": "system", "content": system}]
     ask, reply = {"role": "user", "content": _QUERY}, {"role": "assistant", "content": _ANSWER}
-    try:
-        asked = _render(tokenizer, [*head, ask, reply, ask], opens_answer=True)
-        told = _render(tokenizer, [*head, ask, reply])
-    except Exception as error:  # templates are programs and may raise anything
-        raise ChatTemplateError(f"The chat template cannot write a conversation: {error}") from error
+    asked = render_chat(tokenizer, [*head, ask, reply, ask], opens_answer=True)
+    told = render_chat(tokenizer, [*head, ask, reply])
     if asked.count(_QUERY) != 2 or asked.count(_ANSWER) != 1 or told.count(_ANSWER) != 1:
         raise ChatTemplateError("The chat template does not write each message once and unchanged.")
     before_first, rest, before_answer = asked.split(_QUERY)
     return _Written(before_first, rest.split(_ANSWER)[1], before_answer, told.split(_ANSWER)[1])
-
-
-def _render(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], *, opens_answer: bool = False) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens_answer))
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
@@ -150,7 +140,7 @@ def _check_conversation(
     """Raise where the turns of a conversation, put together, are not what the template writes of it."""
     head = [] if system is None else [{"role": "system", "content": system}]
     ask, reply = {"role": "user", "content": _QUERY}, {"role": "assistant", "content": _ANSWER}
-    whole = _ids(tokenizer, _render(tokenizer, [*head, ask, reply, ask, reply]))
+    whole = _ids(tokenizer, render_chat(tokenizer, [*head, ask, reply, ask, reply]))
     turn = [*interaction_ids(tokenizer, form, _QUERY, _ANSWER), *answer_end(tokenizer)[1:]]
     if list(whole) != [*(form.conversation_prefix or ()), *turn, *turn]:
         raise ChatTemplateError(

@@ -1,6 +1,5 @@
 """The files of a checkpoint, in a folder or on the Hugging Face hub."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rxlm.file_errors import read_json_object
 from rxlm.folders import check_saved
 
 CONFIG_FILE = "config.json"
@@ -57,14 +57,7 @@ class CheckpointFiles:
 
     def config(self) -> dict[str, Any]:
         """Return the parsed `config.json`."""
-        path = self.path(CONFIG_FILE)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not JSON: {error}.") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{path} holds a {type(values).__name__} and not a configuration.")
-        return values
+        return read_json_object(self.path(CONFIG_FILE), CheckpointError)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the tensors of `model.safetensors`, in storage of their own.

@@ -20,6 +20,7 @@ from rxlm.nn.feed_forward import FeedForwardConfig
 from rxlm.nn.heads import HeadCounts
 from rxlm.nn.moe import ExpertsConfig
 from rxlm.nn.norm import NORMS, NormKind
+from rxlm.nn.sizes import WIDEST_HEAD, require_sizes
 from rxlm.rxt import published
 from rxlm.rxt.flat_fields import nested_fields
 
@@ -88,6 +89,7 @@ class ComponentConfig(Config):
 
     def __post_init__(self) -> None:
         require_int(self, "num_layers", "vocab_size", "dim", "max_seq_len")
+        require_sizes(self)
         require_config(self, "retention_gate", RetentionGateConfig, None)
         require_config(self, "attention", AttentionConfig)
         require_config(self, "memory_reader", AttentionConfig, None)
@@ -151,6 +153,7 @@ class ComponentConfig(Config):
     def _check_heads(self) -> None:
         width, given = self.width_of_head, self.rope_frequencies
         require(width % 2 == 0, f"head_dim (dim / num_heads) must be even for rotary embedding, got {width}.")
+        require(width <= WIDEST_HEAD, f"head_dim (dim / num_heads) must be at most {WIDEST_HEAD:,}, got {width}.")
         require(
             given is None or len(given) == width // 2,
             f"{type(self).__name__}.rope_frequencies must hold head_dim / 2 = {width // 2} numbers, "

@@ -98,6 +98,8 @@ class DecodingState:
         self._unread: Tensor | None = None
         """Tokens that were chosen and that the decoder has not read, (R,)."""
         self._noise: Tensor | None = None
+        self._broken = self._per_row(False)
+        """Rows whose logits were no numbers."""
         self._seen: Tensor | None = None
 
     @property
@@ -204,6 +206,7 @@ class DecodingState:
             wider = torch.full((self.num_rows, len(settings.stop_tokens)), NO_TOKEN, device=self.device)
             wider[:, : self._stops.shape[1]] = self._stops
             self._stops = wider
+        self._broken[row] = False
         self._stops[row] = NO_TOKEN
         self._stops[row, : len(settings.stop_tokens)] = torch.tensor(settings.stop_tokens, device=self.device)
         if settings.first_tokens is not None:
@@ -251,6 +254,9 @@ class DecodingState:
                 logits[row] = _only(logits[row], tokens)
             self._openings.clear()
         active = self.active
+        self._broken = self._broken | (active & ~logits.amax(-1).isfinite())
+        if self.device.type == "cpu":
+            self.check_numbers()
         tokens = torch.where(active, self._choose(logits), self.pad_token_id)
         column = Column(tokens, active, self._log_probs(logits, tokens) if self.with_log_probs else None)
         self.ids.scatter_(1, self.lengths[:, None], tokens[:, None])
@@ -261,6 +267,15 @@ class DecodingState:
         self.steps_left -= 1
         self._unread = tokens
         return column
+
+    def check_numbers(self, rows: Sequence[int] | None = None) -> None:
+        """Raise ValueError where the logits of a row, or one of `rows`, were no numbers; on a GPU this waits for it."""
+        rows = [row for row, broken in enumerate(self._broken.tolist()) if broken and (rows is None or row in rows)]
+        if rows:
+            raise ValueError(
+                f"The logits of row {', '.join(map(str, rows))} are not numbers (NaN or infinity): the weights or the "
+                "memory hold such values, or float16 has overflowed, where float32 or bfloat16 would not."
+            )
 
     def _read_chosen(self) -> None:
         """Let the decoder read the tokens that were chosen last."""
@@ -320,8 +335,10 @@ def run(state: DecodingState) -> Iterator[Column]:
     while state.steps_left > 0:
         yield state.step()
         steps += 1
-        if (state.device.type == "cpu" or steps % STEPS_BETWEEN_CHECKS == 0) and not state.active.any():
-            return
+        if state.device.type == "cpu" or steps % STEPS_BETWEEN_CHECKS == 0:
+            state.check_numbers()
+            if not state.active.any():
+                return
 
 
 def generate(

@@ -1,7 +1,8 @@
 """Saving to a folder, loading from a folder or the Hugging Face hub: one way for models and their components."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rxlm.config import Config
+from rxlm.config import Config, ConfigError
 from rxlm.folders import reading, saving
 from rxlm.nn.weights import listed, misfits, not_finite
 from rxlm.rxt import earlier_versions
@@ -119,11 +120,9 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
     @classmethod
     def _from_state(cls, values: Mapping[str, Any], weights: dict[str, Tensor], source: str) -> Self:
         """Build the module around `weights`, which it keeps without a copy."""
-        try:
-            with torch.device("meta"):
-                module = cls.from_config_dict(values)
-        except (KeyError, TypeError) as error:  # a part of it is missing, or there is one that has no place
-            raise CheckpointError(f"The {CONFIG_FILE} of {source} is damaged or incomplete: {error}.") from error
+        check_layers(values, weights, source)
+        with reading_config(source), torch.device("meta"):
+            module = cls.from_config_dict(values)
         ties = module.stored_ties()
         weights = weights | {name: weights[stored] for name, stored in ties.items() if stored in weights}
         check_weights(module, weights, source)
@@ -154,6 +153,31 @@ def split_header(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any]
         )
     header = {name: values[name] for name in ("format_version", "architecture")}
     return header, {name: value for name, value in values.items() if name not in header}
+
+
+@contextmanager
+def reading_config(source: str) -> Iterator[None]:
+    """Name the checkpoint in what goes wrong with its configuration: a `ConfigError`, or a `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except ConfigError as error:
+        raise ConfigError(f"The {CONFIG_FILE} of {source} cannot be used: {error}") from error
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        # A part of it is missing, or is of another kind than whatever reads it takes for granted.
+        raise CheckpointError(
+            f"The {CONFIG_FILE} of {source} is damaged or incomplete: {type(error).__name__}: {error}."
+        ) from error
+
+
+def check_layers(values: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise `CheckpointError` where a configuration names more layers than there are tensors, before they are built."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            check_layers(value, weights, source)
+        elif name == "num_layers" and isinstance(value, int) and value > len(weights):
+            raise CheckpointError(f"The {CONFIG_FILE} of {source} has {name}={value}, and {len(weights)} tensors.")
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

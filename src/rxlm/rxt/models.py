@@ -28,6 +28,7 @@ from rxlm.rxt.core import RxTModel
 from rxlm.rxt.current_memory import CurrentMemory
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.encoder import RxTEncoder
+from rxlm.rxt.hub import check_layers, reading_config
 from rxlm.rxt.memory_attention import RxTMemoryAttention
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.text import TextCodec
@@ -326,16 +327,19 @@ class RxTAlpha(RxTModel):
 
     @classmethod
     def _from_published(cls, config: Mapping[str, Any], files: CheckpointFiles) -> Self:
-        beta = published.is_beta(config)
+        with reading_config(files.name):
+            beta = published.is_beta(config)
         if issubclass(cls, RxTBeta) and not beta:
             raise CheckpointError(f"{files.name} holds a RxTAlpha, not a RxTBeta: it has no thinking token.")
         kind = RxTBeta if beta and not issubclass(cls, RxTBeta) else cls
         tensors = files.weights()
-        values = published.model_config(config, tensors)
-        with torch.device("meta"):
-            shape = kind.from_config_dict(values)
-        expected = [name for name in shape.state_dict() if name not in shape.stored_ties()]
-        weights = published_weights.translate_weights(expected, tensors, values)
+        with reading_config(files.name):
+            values = published.model_config(config, tensors)
+            check_layers(values, tensors, files.name)
+            with torch.device("meta"):
+                shape = kind.from_config_dict(values)
+            expected = [name for name in shape.state_dict() if name not in shape.stored_ties()]
+            weights = published_weights.translate_weights(expected, tensors, values)
         return kind._from_state(values, weights, files.name)  # type: ignore[return-value]
 
 

@@ -9,13 +9,17 @@ from torch import Tensor
 from rxlm.config import Config, config, require, require_int, require_number
 from rxlm.shapes import Bool, Float, Int
 
+SMALLEST = 1e-6
+"""Of temperatures and probabilities: float32 has no room for logits that are divided by much less."""
+STRONGEST_PENALTY = 1000
+
 
 @config
 class SamplingConfig(Config):
     """How the next token is chosen from the logits.
 
     Fields:
-        temperature: divides the logits; 0 takes the likeliest token.
+        temperature: divides the logits, by 1e-6 at least; 0 takes the likeliest token.
         top_k: keep the k likeliest tokens. top_p: keep the fewest of the likeliest tokens that together reach this
             probability (Holtzman et al., 2019). min_p: keep tokens of at least this share of the likeliest one's
             probability (Nguyen et al., 2024). None keeps all; together they apply in this order.
@@ -34,12 +38,22 @@ class SamplingConfig(Config):
         require_number(self, "temperature", "top_p", "min_p", "repetition_penalty")
         require(self.temperature >= 0, f"temperature must not be negative, got {self.temperature}.")
         require(
+            self.temperature == 0 or SMALLEST <= self.temperature <= 1 / SMALLEST,
+            f"temperature must be 0, or between {SMALLEST} and {1 / SMALLEST:,.0f}, got {self.temperature}.",
+        )
+        require(
             self.repetition_penalty > 0,
             f"repetition_penalty must be positive, got {self.repetition_penalty}.",
+        )
+        require(
+            1 / STRONGEST_PENALTY <= self.repetition_penalty <= STRONGEST_PENALTY,
+            f"repetition_penalty must be between {1 / STRONGEST_PENALTY} and {STRONGEST_PENALTY}, got "
+            f"{self.repetition_penalty}.",
         )
         for name in ("top_p", "min_p"):
             value = getattr(self, name)
             require(value is None or 0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
+            require(value is None or value >= SMALLEST, f"{name} must be at least {SMALLEST}, got {value}.")
 
 
 GREEDY = SamplingConfig(temperature=0.0)

@@ -142,6 +142,11 @@ class TurnEngine:
         if query.max_answer_tokens is not None and query.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens must be at least 1, or None, got {query.max_answer_tokens}.")
         form, appended = len(self.tokens.before_query), query.opening.appended
+        if form + len(appended) >= self.limit:
+            raise ValueError(
+                f"max_seq_len must be at least {form + len(appended) + 1}, got {self.limit}: the form of a turn takes "
+                f"{form + len(appended)} tokens, and an answer needs one."
+            )
         room = 1
         if fit == "cut":
             room = max(1, min(query.max_answer_tokens or self.limit, self.limit // 2))
@@ -208,6 +213,7 @@ class TurnEngine:
         """Let turns leave, ended or not; their answers are complete then."""
         if any(self.turns.get(turn.row) is not turn for turn in turns) or len(set(map(id, turns))) < len(turns):
             raise ValueError("Only turns that have begun can leave, each of them once.")
+        self.state.check_numbers([turn.row for turn in turns])
         ids, lengths = self.state.ids.tolist(), self.state.lengths.tolist()
         for turn in turns:
             turn.answer = ids[turn.row][len(turn.prompt) : lengths[turn.row]]

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from rxlm.nn.device import device_of
+
 
 def compute_device(name: str = "auto") -> torch.device:
     """Return the device that this process computes on.
@@ -23,18 +25,11 @@ def compute_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"There is no device {name!r}; known are auto, cpu, cuda, cuda:N and mps.") from None
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("PyTorch finds no mps here; device must be auto or cpu.")
+    device = device_of(name)
     if device.type != "cuda":
         return device
     gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     number = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
-    if gpus == 0:
-        raise ValueError(f"PyTorch finds no CUDA GPU here, and device is {name!r}; it must be auto or cpu.")
     if number >= gpus or processes > gpus or (processes > 1 and device.index is not None):
         raise ValueError(
             f"Device {name!r} with {processes} processes on {gpus} GPU(s): name a GPU that is there, or take "

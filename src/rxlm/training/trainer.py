@@ -49,7 +49,7 @@ class Batches(Protocol):
         """Go on after the states of another number of processes, as far as that can be done."""
 
 
-class NotFiniteError(RuntimeError):
+class NotFiniteError(FloatingPointError):
     """A loss or gradient that is not a number: nothing was learnt from it, and the last checkpoint is whole."""
 
 

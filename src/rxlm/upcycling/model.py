@@ -58,6 +58,12 @@ def upcycle(
         f"max_seq_len must be between 1 and half of the language model's {positions} positions, got {longest}.",
     )
     form, end = conversation_form(pretrained.tokenizer, system), answer_end(pretrained.tokenizer)
+    shortest = len(form.before_query) + len(form.before_answer) + 2
+    require(
+        longest >= shortest,
+        f"max_seq_len must be at least {shortest}, got {longest}: the chat template's form of a turn takes "
+        f"{shortest - 2} tokens, and a query and an answer need one each.",
+    )
     unread = 1 + len(end)  # tokens of the turn before that are read with a turn
     memory = RetainedMemoryConfig(
         num_layers=shape.num_layers,

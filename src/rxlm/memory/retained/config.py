@@ -14,6 +14,7 @@ from rxlm.config import config, require, require_int, require_share
 from rxlm.memory.protocol import FinishedTurn, MemoryConfig, MemoryWriter
 from rxlm.memory.retained.state import RetainedState
 from rxlm.nn.past import NO_TOKEN
+from rxlm.nn.sizes import require_sizes
 from rxlm.seeds import Seed
 
 WITHOUT_LIMIT = 2**31
@@ -54,6 +55,7 @@ class RetainedMemoryConfig(MemoryConfig):
     def __post_init__(self) -> None:
         require_int(self, "num_layers", "dim", "max_seq_len", "num_kv_heads", "head_dim", "num_tokens")
         require_int(self, "num_sinks", minimum=0)
+        require_sizes(self)
         require_share(self, "newest_share")
         require(
             self.num_tokens >= 2 * self.num_sinks,

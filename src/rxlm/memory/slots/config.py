@@ -25,10 +25,13 @@ from rxlm.memory.slots.gate import (
 from rxlm.memory.slots.norm import MEMORY_NORMS, MemoryNormKind
 from rxlm.nn.attention import AttentionConfig
 from rxlm.nn.heads import HeadCounts
+from rxlm.nn.sizes import require_sizes
 
 MemoryAttentionVariant = Literal["simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer"]
 VARIANTS: tuple[MemoryAttentionVariant, ...] = get_args(MemoryAttentionVariant)
 InitialMemory = Literal["normal", "zeros", "learned"]
+MOST_NUMBERS = 1 << 32
+"""Of one conversation's memory."""
 
 
 @config
@@ -88,6 +91,13 @@ class MemoryAttentionConfig(MemoryConfig):
 
     def __post_init__(self) -> None:
         require_int(self, "num_layers", "dim", "num_slots", "max_seq_len")
+        require_sizes(self)
+        numbers = self.num_layers * self.num_slots * self.dim
+        require(
+            numbers <= MOST_NUMBERS,
+            f"A memory of num_layers={self.num_layers}, num_slots={self.num_slots} and dim={self.dim} has {numbers:,} "
+            f"numbers; at most {MOST_NUMBERS:,} are possible.",
+        )
         require_config(self, "attention", AttentionConfig)
         require_config(self, "consolidation", AttentionConfig, None)
         require_choice(self, "variant", VARIANTS)

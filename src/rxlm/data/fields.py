@@ -1,0 +1,82 @@
+"""Fields of records, each read with a check: what does not fit is an error with its place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rxlm.file_errors import parse_json
+
+
+class RecordError(ValueError):
+    """Data that cannot be used; the message names its place (file and line or row, or number) and its field."""
+
+
+def object_at(value: Any, place: str) -> Mapping[str, Any]:
+    """Return an object with named fields."""
+    if not isinstance(value, Mapping):
+        raise RecordError(f"{place}: expected an object with named fields, found {value!r:.80}")
+    return value
+
+
+def text_in(record: Mapping[str, Any], name: str, place: str) -> str:
+    """Return the text in a field; it is not blank."""
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        found = "is missing" if name not in record else f"is {value!r:.80}"
+        raise RecordError(f"{place}: field {name!r} {found}; expected a text that is not empty")
+    return unicode_text(value, name, place)
+
+
+def list_in(record: Mapping[str, Any], name: str, place: str) -> list[Any]:
+    """Return the list in a field."""
+    value = record.get(name)
+    if not isinstance(value, list):
+        raise RecordError(f"{place}: field {name!r} is {value!r:.80}; expected a list")
+    return value
+
+
+def texts_in(record: Mapping[str, Any], name: str, place: str) -> list[str]:
+    """Return the list of texts in a field; they may be blank."""
+    found = list_in(record, name, place)
+    for number, text in enumerate(found):
+        if not isinstance(text, str):
+            raise RecordError(f"{place}: field '{name}[{number}]' is {text!r:.80}; expected a text")
+        unicode_text(text, f"{name}[{number}]", place)
+    return found
+
+
+def name_in(record: Mapping[str, Any], name: str, otherwise: str, place: str) -> str:
+    """Return the text or number in a field as a text; `otherwise` where the field is missing or null."""
+    value = record.get(name)
+    if value is None:
+        return otherwise
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise RecordError(f"{place}: field {name!r} is {value!r:.80}; expected a text or a whole number")
+    return unicode_text(str(value), name, place)
+
+
+def json_list_in(record: Mapping[str, Any], name: str, place: str) -> list[Any]:
+    """Return the list in a field that may hold its JSON text instead, or a record of lists."""
+    value = record.get(name)
+    if isinstance(value, str):
+        try:
+            value = parse_json(value)
+        except ValueError as error:
+            raise RecordError(
+                f"{place}: field {name!r} is neither a list nor the JSON text of one ({error})"
+            ) from error
+    if isinstance(value, Mapping) and all(isinstance(column, list) for column in value.values()):
+        # `datasets` may turn a list of records into a record of lists, as long as each other.
+        value = [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=False)]
+    return list_in({name: value}, name, place)
+
+
+def unicode_text(text: str, name: str, place: str) -> str:
+    """Return a text that Unicode has: JSON can write half of a character, which no tokenizer takes."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RecordError(
+                f"{place}: field {name!r} is no Unicode text: {text[error.start]!a} at character {error.start + 1}"
+            ) from None
+    return text

@@ -1,0 +1,21 @@
+"""Devices by their names."""
+
+import torch
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device that this machine has: cpu, cuda, cuda:1, mps; ValueError where there is no such one."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"There is no device {name!r}; known are cpu, cuda, cuda:N and mps.") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"Device {name!r} is not one to compute on; known are cpu, cuda, cuda:N and mps.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"PyTorch finds no mps here, and device is {name!r}; it must be cpu.")
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and gpus == 0:
+        raise ValueError(f"PyTorch finds no CUDA GPU here, and device is {name!r}; it must be cpu.")
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ValueError(f"There is no device {name!r}: this machine has {gpus} GPU(s), cuda:0 to cuda:{gpus - 1}.")
+    return device
