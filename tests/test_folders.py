@@ -194,7 +194,7 @@ def test_a_file_that_fails_halfway_or_is_killed_leaves_the_old_one(tmp_path, mon
 
 
 def test_who_reads_finds_one_save_though_another_is_made_meanwhile(tmp_path):
-    save(tmp_path, {name: "0" for name in "abcd"})
+    save(tmp_path, dict.fromkeys("abcd", "0"))
     ended, mixed = threading.Event(), []
 
     def read() -> None:

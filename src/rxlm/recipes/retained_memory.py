@@ -70,24 +70,20 @@ def _stage(stage: StageConfig, num_tokens: int) -> StageConfig | None:
         return stage
     if not isinstance(stage, MemoryAwareStage):
         return None
-    phases = [_whole(phase) for phase in stage.phases]
-    loop = {field.name: getattr(stage, field.name) for field in fields(TrainingConfig)}
-    return RetentionStage(
-        **{
-            **loop,
-            **steps_of(*phases),
-            "folder": stage.folder,
-            "optimizer": stage.optimizer.replace(memory_scale=GATES_RATE),
-            "settings": RetentionConfig(
-                sizes=(num_tokens,),
-                cooling_steps=max(1, int(COOLING * stage.steps)),
-                from_scratch=True,
-                wording_weight=1.0,
-                wording_share=1.0,
-                keep=0.0,
-            ),
-        }
-    )
+    fields_of_stage: dict[str, Any] = {
+        **{field.name: getattr(stage, field.name) for field in fields(TrainingConfig)},
+        **steps_of(*map(_whole, stage.phases)),
+        "optimizer": stage.optimizer.replace(memory_scale=GATES_RATE),
+        "settings": RetentionConfig(
+            sizes=(num_tokens,),
+            cooling_steps=max(1, int(COOLING * stage.steps)),
+            from_scratch=True,
+            wording_weight=1.0,
+            wording_share=1.0,
+            keep=0.0,
+        ),
+    }
+    return RetentionStage(folder=stage.folder, **fields_of_stage)
 
 
 def _whole(phase: DialoguePhase) -> DialoguePhase:
