@@ -39,6 +39,7 @@ STRETCHED = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN = {"rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 
 
 def chat_tokenizer(vocab_size: int = 1500) -> PreTrainedTokenizerFast:
@@ -55,6 +56,12 @@ KINDS: dict[str, Any] = {
     "llama": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, **BASE)),
     "llama 3, tied, biased": lambda size: LlamaForCausalLM(
         LlamaConfig(vocab_size=size, **BASE, attention_bias=True, rope_parameters=STRETCHED, tie_word_embeddings=True)
+    ),
+    "llama, yarn, biased": lambda size: LlamaForCausalLM(
+        LlamaConfig(vocab_size=size, **BASE, attention_bias=True, rope_parameters=YARN)
+    ),
+    "qwen3, yarn": lambda size: Qwen3ForCausalLM(
+        Qwen3Config(vocab_size=size, **{**BASE, "head_dim": 16}, rope_parameters=YARN)
     ),
     "qwen2": lambda size: Qwen2ForCausalLM(Qwen2Config(vocab_size=size, **BASE)),
     "qwen3": lambda size: Qwen3ForCausalLM(Qwen3Config(vocab_size=size, **{**BASE, "head_dim": 16})),

@@ -18,7 +18,8 @@ from rxlm.llm.config import DecoderLMConfig
 from rxlm.llm.modeling import DecoderLMForCausalLM
 from rxlm.llm.portable import carry_code
 from rxlm.nn.heads import HeadCounts, head_counts
-from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
+from rxlm.nn.llama_shape import LlamaShape
+from rxlm.nn.pretrained import Pretrained, layer_weights
 
 Method = Literal["keep", "pool"]
 

@@ -7,7 +7,6 @@ Shapes: D model dimension, H heads, d head dimension.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module, util
 from pathlib import Path
@@ -19,76 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from rxlm.nn.gguf_reading import GGUFReading
+from rxlm.nn.llama_shape import MODEL_TYPES, LlamaShape
 from rxlm.nn.model_files import UnsupportedModelError, check_folder, check_gguf, check_hub
 from rxlm.nn.weights import TELL_ALL, check_loaded
-
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-ROPE_TYPES = ("default", "linear", "llama3")
-
-
-@dataclass(frozen=True)
-class LlamaShape:
-    """What a Llama-style model looks like.
-
-    Fields:
-        dim, ff_dim, num_layers, vocab_size, max_positions: D, of the feed-forward, layers, V, and longest text.
-        num_heads, num_kv_heads, head_dim: of attention.
-        qk_norm, qkv_bias, out_bias: whether its attention has them. norm_eps: of all norms.
-        activation, tied_head, sliding_window, rope: of the feed-forward; whether the head has the embedding's weights;
-            in tokens; parameters of the rotary embedding as in `transformers`.
-    """
-
-    dim: int
-    ff_dim: int
-    num_layers: int
-    vocab_size: int
-    max_positions: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    qk_norm: bool
-    qkv_bias: bool
-    out_bias: bool
-    norm_eps: float
-    activation: str
-    tied_head: bool
-    sliding_window: int | None
-    rope: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "LlamaShape":
-        """Read the values of a configuration of `transformers`; UnsupportedModelError where its layers are others."""
-        kind = config.get("model_type")
-        if kind not in MODEL_TYPES:
-            raise UnsupportedModelError(f"A model of type {kind!r} is not supported; {', '.join(MODEL_TYPES)} are.")
-        for name in ("mlp_bias", "use_sliding_window", "pretraining_tp"):
-            if config.get(name) not in (None, False, 1):
-                raise UnsupportedModelError(f"A {kind} model with {name}={config[name]!r} is not supported.")
-        rope = dict(config.get("rope_parameters") or {"rope_type": "default", "rope_theta": 10000.0})
-        if rope.get("rope_type", "default") not in ROPE_TYPES:
-            raise UnsupportedModelError(
-                f"Rotary embedding of the type {rope['rope_type']!r} is not supported; {', '.join(ROPE_TYPES)} are."
-            )
-        heads = config["num_attention_heads"]
-        biased = bool(config.get("attention_bias", False))
-        return cls(
-            dim=config["hidden_size"],
-            ff_dim=config["intermediate_size"],
-            num_layers=config["num_hidden_layers"],
-            vocab_size=config["vocab_size"],
-            max_positions=config["max_position_embeddings"],
-            num_heads=heads,
-            num_kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            qk_norm=kind == "qwen3",
-            qkv_bias=biased or kind == "qwen2",
-            out_bias=biased,
-            norm_eps=config["rms_norm_eps"],
-            activation=config["hidden_act"],
-            tied_head=bool(config.get("tie_word_embeddings", False)),
-            sliding_window=config.get("sliding_window") if kind == "mistral" else None,
-            rope=rope,
-        )
 
 
 class Address(NamedTuple):
@@ -101,7 +33,7 @@ class Address(NamedTuple):
     def of(cls, model: str | Path) -> "Address":
         """Take a folder, an id on the hub, or a GGUF file, which `transformers` reads with the package gguf."""
         path = Path(model).expanduser()
-        if path.suffix == ".gguf":
+        if path.suffix.lower() == ".gguf":
             if not path.is_file():
                 raise FileNotFoundError(f"There is no GGUF file {path}.")
             return cls(str(path.parent), {"gguf_file": path.name})
@@ -170,7 +102,7 @@ class Pretrained:
         self._gguf = GGUFReading()
         self.config = cast(PreTrainedConfig, self._load(AutoConfig))
         self.values: dict[str, Any] = self.config.to_dict()
-        self.shape = LlamaShape.of(self.values)
+        self.shape = LlamaShape.of(self.values, type(self.config)().to_dict(), self.address.name)
 
     @cached_property
     def model(self) -> Any:
@@ -184,11 +116,19 @@ class Pretrained:
 
     def rope_frequencies(self) -> tuple[float, ...] | None:
         """Angle of each pair of a head from one position to the next, where it is not the plain one of `rope_theta`."""
+        return self._stretched and self._stretched[0]
+
+    def rope_scale(self) -> float:
+        """By what a rotation multiplies queries and keys: 1 but for YaRN (Peng et al., 2023)."""
+        return self._stretched[1] if self._stretched else 1.0
+
+    @cached_property
+    def _stretched(self) -> tuple[tuple[float, ...], float] | None:
         kind = self.shape.rope.get("rope_type", "default")
         if kind == "default":
             return None
-        frequencies, _ = ROPE_INIT_FUNCTIONS[kind](self.config, torch.device("cpu"))
-        return tuple(frequencies.tolist())
+        frequencies, scale = ROPE_INIT_FUNCTIONS[kind](self.config, torch.device("cpu"))
+        return tuple(frequencies.tolist()), float(scale)
 
     def _load(self, loader: Any, **options: Any) -> Any:
         with self._gguf.shared():
@@ -202,30 +142,47 @@ class Pretrained:
                 ) from error
 
 
-def layer_weights(weights: Mapping[str, Tensor], number: int, shape: LlamaShape) -> dict[str, Tensor]:
-    """Return the weights of a `TransformerLayer` that computes what layer `number` of the model does."""
+def layer_weights(
+    weights: Mapping[str, Tensor], number: int, shape: LlamaShape, scale: float = 1.0
+) -> dict[str, Tensor]:
+    """Return the weights of a `TransformerLayer` that computes what layer `number` of the model does.
+
+    `scale`: see `Pretrained.rope_scale`; what makes queries and keys takes it up. `UnsupportedModelError` for weights
+    that such a layer has no place for.
+    """
     prefix = f"model.layers.{number}."
     source = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     result = {
-        "attention_norm.weight": source["input_layernorm.weight"],
-        "feed_forward_norm.weight": source["post_attention_layernorm.weight"],
-        "feed_forward.in_proj.weight": torch.cat((source["mlp.up_proj.weight"], source["mlp.gate_proj.weight"])),
-        "feed_forward.out_proj.weight": source["mlp.down_proj.weight"],
-        "attention.out_proj.weight": source["self_attn.o_proj.weight"],
-        "attention.v_proj.weight": source["self_attn.v_proj.weight"],
-        "attention.q_proj.weight": neighbouring_pairs(source["self_attn.q_proj.weight"], shape.head_dim),
-        "attention.k_proj.weight": neighbouring_pairs(source["self_attn.k_proj.weight"], shape.head_dim),
+        "attention_norm.weight": source.pop("input_layernorm.weight"),
+        "feed_forward_norm.weight": source.pop("post_attention_layernorm.weight"),
+        "feed_forward.in_proj.weight": torch.cat(
+            (source.pop("mlp.up_proj.weight"), source.pop("mlp.gate_proj.weight"))
+        ),
+        "feed_forward.out_proj.weight": source.pop("mlp.down_proj.weight"),
+        "attention.out_proj.weight": source.pop("self_attn.o_proj.weight"),
+        "attention.v_proj.weight": source.pop("self_attn.v_proj.weight"),
+        "attention.q_proj.weight": neighbouring_pairs(source.pop("self_attn.q_proj.weight"), shape.head_dim),
+        "attention.k_proj.weight": neighbouring_pairs(source.pop("self_attn.k_proj.weight"), shape.head_dim),
     }
     if shape.qkv_bias:
-        result["attention.v_proj.bias"] = source["self_attn.v_proj.bias"]
-        result["attention.q_proj.bias"] = neighbouring_pairs(source["self_attn.q_proj.bias"], shape.head_dim)
-        result["attention.k_proj.bias"] = neighbouring_pairs(source["self_attn.k_proj.bias"], shape.head_dim)
+        result["attention.v_proj.bias"] = source.pop("self_attn.v_proj.bias")
+        result["attention.q_proj.bias"] = neighbouring_pairs(source.pop("self_attn.q_proj.bias"), shape.head_dim)
+        result["attention.k_proj.bias"] = neighbouring_pairs(source.pop("self_attn.k_proj.bias"), shape.head_dim)
     if shape.out_bias:
-        result["attention.out_proj.bias"] = source["self_attn.o_proj.bias"]
+        result["attention.out_proj.bias"] = source.pop("self_attn.o_proj.bias")
     if shape.qk_norm:
-        result["attention.q_norm.weight"] = neighbouring_pairs(source["self_attn.q_norm.weight"], shape.head_dim)
-        result["attention.k_norm.weight"] = neighbouring_pairs(source["self_attn.k_norm.weight"], shape.head_dim)
-    return result
+        result["attention.q_norm.weight"] = neighbouring_pairs(source.pop("self_attn.q_norm.weight"), shape.head_dim)
+        result["attention.k_norm.weight"] = neighbouring_pairs(source.pop("self_attn.k_norm.weight"), shape.head_dim)
+    if source:
+        raise UnsupportedModelError(f"Layer {number} has weights that are not supported: {', '.join(sorted(source))}.")
+    return {name: value * scale if name in _scaled(shape) else value for name, value in result.items()}
+
+
+def _scaled(shape: LlamaShape) -> tuple[str, ...]:
+    """Return what makes queries and keys of the size they have: norms, where there are any."""
+    if shape.qk_norm:
+        return "attention.q_norm.weight", "attention.k_norm.weight"
+    return tuple(f"attention.{part}_proj.{kind}" for part in "qk" for kind in ("weight", "bias"))
 
 
 def neighbouring_pairs(values: Tensor, head_dim: int) -> Tensor:

@@ -12,7 +12,7 @@ from rxlm.upcycling.model import upcycle
 
 def kind_of(name: str | Path) -> Literal["rxt", "transformers"]:
     """Tell a checkpoint's kind: those of `transformers` say in their configuration of which `model_type` they are."""
-    if str(name).endswith(".gguf"):
+    if str(name).lower().endswith(".gguf"):
         return "transformers"
     return "transformers" if "model_type" in CheckpointFiles(name).config() else "rxt"
 

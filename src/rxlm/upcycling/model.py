@@ -17,7 +17,7 @@ from rxlm.memory.retained.config import RetainedMemory, RetainedMemoryConfig
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.nn.attention import AttentionConfig
 from rxlm.nn.feed_forward import FeedForwardConfig
-from rxlm.nn.pretrained import LlamaShape, Pretrained, layer_weights
+from rxlm.nn.pretrained import Pretrained, layer_weights
 from rxlm.rxt.chat_template import answer_end, conversation_form
 from rxlm.rxt.config import DecoderConfig
 from rxlm.rxt.models import RxTAlpha
@@ -76,7 +76,7 @@ def upcycle(
     )
     decoder = decoder_config(pretrained, longest + unread, positions, gates)
     made = RxTAlpha(decoder, None, memory, form, sampling=default_sampling(pretrained.model.generation_config))
-    take_weights(made, pretrained.model.state_dict(), shape)
+    take_weights(made, pretrained)
     made.set_tokenizer(pretrained.tokenizer)
     return made.eval()
 
@@ -146,16 +146,16 @@ def decoder_config(
 
 
 @torch.no_grad()
-def take_weights(model: RxTAlpha, weights: dict[str, Tensor], shape: LlamaShape) -> None:
+def take_weights(model: RxTAlpha, pretrained: Pretrained) -> None:
     """Put the language model's weights into the decoder, in their own floating-point type."""
-    decoder = model.decoder
+    decoder, shape, weights = model.decoder, pretrained.shape, pretrained.model.state_dict()
     found: dict[str, Tensor] = {
         "embedding.weight": weights["model.embed_tokens.weight"],
         "final_norm.weight": weights["model.norm.weight"],
         "head.weight": weights["lm_head.weight"],
     }
     for number in range(shape.num_layers):
-        layer = layer_weights(weights, number, shape)
+        layer = layer_weights(weights, number, shape, pretrained.rope_scale())
         found |= {f"layers.{number}.{name}": value for name, value in layer.items()}
     missing, unknown = decoder.load_state_dict(found, strict=False)
     left = [name for name in missing if ".retention_gate." not in name]
