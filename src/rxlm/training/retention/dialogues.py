@@ -30,6 +30,8 @@ class Dialogues:
             (B, T).
         kept: True at the tokens whose distributions keep to the language model's, (B, T).
         num_tokens: S of this step.
+        first_turn: the first turn that is learnt from; those before it are kept as a memory.
+        goes_on: whether the next batch has further turns.
     """
 
     ids: Tensor
@@ -38,6 +40,29 @@ class Dialogues:
     words: Tensor
     kept: Tensor
     num_tokens: int
+    first_turn: int = 0
+    goes_on: bool = False
+
+    @property
+    def window(self) -> Self:
+        """The same without what is read before the first turn that is learnt from, whose number is 0 then."""
+        if not self.first_turn:
+            return self
+        numbers = self.in_window(self.turns + 1)  # 0: padding
+        turns = torch.where(numbers > 0, numbers - 1 - self.first_turn, -1)
+        own = {name: self.in_window(getattr(self, name)) for name in ("ids", *MARKS)}
+        return replace(self, turns=turns, **own)
+
+    def in_window(self, values: Tensor) -> Tensor:
+        """Return what values (B, T, ...) are at the tokens of the window, and 0 in the padding at its end."""
+        if not self.first_turn:
+            return values
+        begin = ((self.turns >= 0) & (self.turns < self.first_turn)).sum(1, keepdim=True)
+        real = (self.turns >= 0).sum(1, keepdim=True)
+        places = begin + torch.arange(int((real - begin).max()), device=begin.device)
+        axes = (*places.shape, *[1] * (values.dim() - 2))
+        found = values.take_along_dim(places.clamp(max=values.shape[1] - 1).view(axes), 1)
+        return found.masked_fill((places >= real).view(axes), 0)
 
     def to(self, device: torch.device | str) -> Self:
         """Return the dialogues on a device."""
@@ -52,12 +77,14 @@ class DialogueForm:
     Fields:
         prefix: ids that conversations begin with. answer_end: ids that close an answer.
         pad_token_id: of padding.
+        longest: tokens that the language model can read at once.
         settings: see `RetentionConfig`.
     """
 
     prefix: Sequence[int]
     answer_end: Sequence[int]
     pad_token_id: int
+    longest: int
     settings: RetentionConfig
 
     def dialogues(self, batch: DialogueBatch, rng: random.Random) -> Dialogues:
@@ -67,7 +94,14 @@ class DialogueForm:
         turns = padded([row["turns"] for row in rows], 0)[0].masked_fill(~mask, -1)
         marks = {name: padded([row[name] for row in rows], 0)[0].bool() for name in MARKS}
         marks["kept"] = _some(marks["kept"], self.settings.keep_tokens, rng)
-        return Dialogues(ids, turns, num_tokens=rng.choice(self.settings.sizes), **marks)
+        return Dialogues(
+            ids,
+            turns,
+            num_tokens=rng.choice(self.settings.sizes),
+            first_turn=batch.first_turn,
+            goes_on=batch.goes_on,
+            **marks,
+        )
 
     def _row(self, batch: DialogueBatch, row: int, rng: random.Random) -> dict[str, list[int]]:
         """Return a dialogue's ids, the turns that read them, and marks, as lists of one length."""
@@ -80,18 +114,21 @@ class DialogueForm:
             values = [False] * len(ids) if turn.value_mask is None else turn.value_mask[row][real].tolist()
             asks = said.question is not None
             for place, token in enumerate(ids):
-                is_value = said.is_reference and asks and answer[place] and values[place]
-                predicted = said.is_reference and answer[place] and not is_value
+                is_new = number >= batch.first_turn
+                is_reference = is_new and said.is_reference and answer[place]
+                is_value = is_reference and asks and values[place]
+                predicted = is_reference and not is_value
                 found["ids"].append(token)
                 found["turns"].append(number + (place == len(ids) - 1))  # an answer's end is read with the next turn
                 found["values"].append(is_value)
                 found["words"].append(predicted and (asks or rng.random() < self.settings.wording_share))
-                found["kept"].append(not said.is_reference and number > 0)
+                found["kept"].append(is_new and not said.is_reference and number > 0)
             found["ids"] += suffix
             found["turns"] += [number + 1] * len(suffix)
             for name in MARKS:
                 found[name] += [False] * len(suffix)
-        return found
+        # What came before is read for the language model's sake, which reads no more than it can.
+        return {name: each[-self.longest :] for name, each in found.items()} if batch.first_turn else found
 
 
 def _some(marked: Tensor, count: int, rng: random.Random) -> Tensor:
