@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.templates import interaction_ids
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 
-_QUERY, _ANSWER = "What is told", "What is answered"  # looked for in what the template writes
+_QUERY, _ANSWER = "What is told", "What is answered"  # looked for in what the template writes, see `_absent`
 
 
 class ChatTemplateError(ValueError):
@@ -96,16 +96,25 @@ def answer_end(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
 
 def _written(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written:
     head = [] if system is None else [{"role": "system", "content": system}]
-    ask, reply = {"role": "user", "content": _QUERY}, {"role": "assistant", "content": _ANSWER}
+    others = f"{system or ''} {tokenizer.chat_template}"
+    query, answer = _absent(_QUERY, others), _absent(_ANSWER, others)
+    ask, reply = {"role": "user", "content": query}, {"role": "assistant", "content": answer}
     try:
         asked = _render(tokenizer, [*head, ask, reply, ask], opens_answer=True)
         told = _render(tokenizer, [*head, ask, reply])
     except Exception as error:  # templates are programs and may raise anything
         raise ChatTemplateError(f"The chat template cannot write a conversation: {error}") from error
-    if asked.count(_QUERY) != 2 or asked.count(_ANSWER) != 1 or told.count(_ANSWER) != 1:
+    if asked.count(query) != 2 or asked.count(answer) != 1 or told.count(answer) != 1:
         raise ChatTemplateError("The chat template does not write each message once and unchanged.")
-    before_first, rest, before_answer = asked.split(_QUERY)
-    return _Written(before_first, rest.split(_ANSWER)[1], before_answer, told.split(_ANSWER)[1])
+    before_first, rest, before_answer = asked.split(query)
+    return _Written(before_first, rest.split(answer)[1], before_answer, told.split(answer)[1])
+
+
+def _absent(text: str, others: str) -> str:
+    """Return a text that does not stand in others: the one given, or a longer one."""
+    while text in others:
+        text += " now"
+    return text
 
 
 def _render(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], *, opens_answer: bool = False) -> str:

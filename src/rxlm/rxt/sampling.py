@@ -42,6 +42,8 @@ class SamplingConfig(Config):
             require(value is None or 0 < value <= 1, f"{name} must be above 0 and at most 1, got {value}.")
 
 
+DEFAULT_SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95)
+"""Of a chat with a model that says nothing of its own."""
 GREEDY = SamplingConfig(temperature=0.0)
 """Takes the likeliest token."""
 

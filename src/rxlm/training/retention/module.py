@@ -128,13 +128,13 @@ class Retention(TrainModule):
 
         Arguments as fields of `Dialogues`; `temperature` as in `ParallelTurns`.
         """
-        cache = ParallelTurns(turns, temperature=temperature, **self._kept_of(num_tokens))
+        cache = ParallelTurns(
+            turns, num_tokens=num_tokens, first=self.first, newest=self._newest(num_tokens), temperature=temperature
+        )
         return self.model.decoder.hidden_states(ids, None, cache=cache)
 
-    def _kept_of(self, num_tokens: int) -> dict[str, int]:
-        """Return what S tokens are kept by."""
-        newest = int(num_tokens * self.writer.config.newest_share)
-        return {"num_tokens": num_tokens, "first": self.first, "newest": newest}
+    def _newest(self, num_tokens: int) -> int:
+        return int(num_tokens * self.writer.config.newest_share)
 
     def _read(self, window: Dialogues) -> Tensor:
         """Return what the head reads of a window; while there are further turns, keep what they need, detached."""
@@ -146,11 +146,13 @@ class Retention(TrainModule):
         most = None if positions is None else max(0, positions - width)
         cache = ParallelTurns(
             window.turns,
+            num_tokens=window.num_tokens,
+            first=self.first,
+            newest=self._newest(window.num_tokens),
             temperature=self.temperature,
             past=None if before is None else before.past.rotated(decoder.rope, most),
             past_scores=None if before is None else before.scores,
             keeps=window.goes_on,
-            **self._kept_of(window.num_tokens),
         )
         hidden = decoder.hidden_states(window.ids, None, cache=cache)
         if self.training:
@@ -161,9 +163,8 @@ class Retention(TrainModule):
     def _kept_after(self, before: RetainedState | None, window: Dialogues, cache: ParallelTurns) -> RetainedState:
         """Return what the largest of the sizes keeps after a window; what ends an answer is read with the next."""
         if before is None:
-            kept = self._kept_of(max(self.settings.sizes))
-            empty = self.writer.first_memory(len(window.ids)).to(window.ids.device)
-            limits = {"limit": kept["num_tokens"], "newest": kept["newest"], "first": kept["first"]}
+            empty, most = self.writer.first_memory(len(window.ids)).to(window.ids.device), max(self.settings.sizes)
+            limits = {"limit": most, "newest": self._newest(most), "first": self.first}
             before = replace(empty, **{name: torch.full_like(empty.limit, each) for name, each in limits.items()})
         written = (window.turns >= 0) & (window.turns < window.turns.max())  # without what ends the last answers
         return before.with_tokens(cache.computed(window.ids, written, self.model.decoder.rope), before.unread)
