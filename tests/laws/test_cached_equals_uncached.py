@@ -99,7 +99,7 @@ def test_logits_of_a_ragged_cached_batch_equal_those_of_one_pass(name, rows, ste
     for step in range(steps):
         column = torch.tensor([[row[step]] for row in following])
         logits = model.decoder.head(model.decoder.hidden_states(column, reading, cache=cache))
-        cache.advance(1)
+        cache.advance_prompt([1] * len(cache.filled))
         for row in range(len(rows)):
             pieces[row].append(logits[row])
     for row, ids in enumerate(rows):
@@ -125,7 +125,7 @@ def test_reading_in_chunks_through_the_cache_equals_one_pass(name, cuts, lengths
         pieces = []
         for chunk in rest.split(cuts, dim=1):
             pieces.append(model.decoder.hidden_states(chunk, memory, cache=cache))
-            cache.advance(chunk.shape[1])
+            cache.advance_prompt([chunk.shape[1]] * len(cache.filled))
         for row, ids in enumerate(rows):
             whole = model.decoder.hidden_states(torch.tensor([ids + rest[row].tolist()]), memory.select(row))
             assert_close(torch.cat(pieces, dim=1)[row], whole[0, len(ids) :])

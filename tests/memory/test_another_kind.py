@@ -81,19 +81,6 @@ class NewestTokens(MemoryState):
         return [f"the newest {int(self.count[0])} tokens of {self.kept.shape[1]}"]
 
 
-class Nothing:
-    """Measures nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def figures(self) -> dict[str, float]:
-        return {}
-
-
 class NewestTokensWriter(MemoryWriter):
     """Embeds the tokens of a turn, and keeps the newest."""
 
@@ -116,9 +103,6 @@ class NewestTokensWriter(MemoryWriter):
             rows.append(torch.cat((memory.kept[row], new))[-self.config.num_places :])
         real = turn.ids.shape[1] if turn.mask is None else turn.mask.sum(1)
         return NewestTokens(torch.stack(rows), (memory.count + real).clamp(max=self.config.num_places))
-
-    def watch(self) -> Nothing:
-        return Nothing()
 
     @property
     def num_places(self) -> int:

@@ -160,7 +160,7 @@ def test_heads_that_keep_other_tokens_than_their_neighbours_after_forgetting_are
     pieces = []
     for token in ids.unbind(1):
         pieces.append(model.decoder.hidden_states(token[:, None], None, cache=cache))
-        cache.advance(1)
+        cache.advance_prompt([1] * len(cache.filled))
     torch.testing.assert_close(torch.cat(pieces, 1), model.decoder.hidden_states(ids, memory))
 
 

@@ -43,7 +43,7 @@ def test_a_row_gets_back_its_own_tokens_in_order(lengths, cuts):
         if number == 0:
             cache.advance_prompt(lengths)
         else:
-            cache.advance(width)
+            cache.advance_prompt([width] * len(cache.filled))
     assert cache.positions.tolist() == [len(row) for row in expected]
     assert cache.extent == max(len(row) for row in expected)
 
@@ -85,7 +85,7 @@ def test_finished_rows_of_a_ragged_batch_stand_still():
 def test_a_full_cache_says_so():
     cache = new_cache(capacity=4)
     cache.append(0, *some_tokens(3))
-    cache.advance(3)
+    cache.advance_prompt([3] * len(cache.filled))
     with pytest.raises(ValueError, match="holds 4 tokens a row; 3 are taken and 2 more were given"):
         cache.new_positions(2)
 
@@ -107,6 +107,6 @@ def test_storage_is_given_once():
     storage = (cache.keys.data_ptr(), cache.values.data_ptr())
     for _ in range(cache.capacity):
         keys = cache.append(0, *some_tokens(1)).keys
-        cache.advance(1)
+        cache.advance_prompt([1] * len(cache.filled))
         assert keys.data_ptr() == storage[0]
     assert (cache.keys.data_ptr(), cache.values.data_ptr()) == storage

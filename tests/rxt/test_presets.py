@@ -117,7 +117,7 @@ def test_the_operations_of_a_turn_are_those_that_pytorch_counts(name, position, 
     with sdpa_kernel(SDPBackend.MATH):
         if position:
             model.decoder.hidden_states(some_ids(1, position), reading, cache=cache)
-            cache.advance(position)
+            cache.advance_prompt([position] * len(cache.filled))
         with FlopCounterMode(display=False) as step:
             model.decoder.head(model.decoder.hidden_states(some_ids(1, 1), reading, cache=cache))
         with FlopCounterMode(display=False) as update:

@@ -10,11 +10,15 @@ from rxlm.data.batches import DialogueBatch
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue
+from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.data.windows import WindowedDialogues
 from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
 from rxlm.rxt.models import RxTAlpha
+from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
+from rxlm.training.trainer import Trainer
 from rxlm.upcycling.model import upcycle
 
 SIZE = 40
@@ -59,3 +63,22 @@ def batch_of(model: RxTAlpha, dialogues: list[Dialogue]) -> DialogueBatch:
 
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def trainer(
+    model: RxTAlpha, settings: RetentionConfig, run: Path, steps: int, window_turns: int | None = None
+) -> Trainer:
+    """Return a run of some steps on dialogues of four turns, with a checkpoint after each step."""
+    config = TrainingConfig(
+        steps=steps,
+        batch_size=2,
+        precision="float32",
+        log_every=1,
+        checkpoint_every=1,
+        optimizer=OptimizerConfig(learning_rate=0.01, schedule="constant", warmup_steps=1),
+    )
+    tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=64)
+    dialogues = FactGenerator(FactsConfig(variety="full", num_turns=4)).dialogues(20)
+    batches = ShuffledBatches(dialogues, tokenizer.dialogue_batch, batch_size=2)
+    windows = batches if window_turns is None else WindowedDialogues(batches, window_turns)
+    return Trainer("retention", Retention(model, settings), windows, config, run)

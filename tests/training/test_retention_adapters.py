@@ -6,41 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from retention_models import SIZE, facts, gated, generator, language_model, learns
+from retention_models import SIZE, facts, gated, generator, language_model, learns, trainer
 from rxlm.config import ConfigError
-from rxlm.data.fact_config import FactsConfig
-from rxlm.data.facts import FactGenerator
-from rxlm.data.samplers import ShuffledBatches
-from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import GREEDY
-from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.retention.adapters import add_adapters
 from rxlm.training.retention.config import RetentionConfig
-from rxlm.training.retention.module import Retention
-from rxlm.training.trainer import Trainer
 
 RANK = 2
+LORA = RetentionConfig(sizes=(SIZE, SIZE + 8), lora_rank=RANK, learned_share=0.5)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return language_model(tmp_path_factory.mktemp("models") / "llama")
-
-
-def trainer(model: RxTAlpha, run: Path, steps: int) -> Trainer:
-    """Return a run of some steps, with a checkpoint after each."""
-    config = TrainingConfig(
-        steps=4, batch_size=2, precision="float32", log_every=1, checkpoint_every=1, optimizer=OptimizerConfig(
-            learning_rate=0.01, schedule="constant", warmup_steps=1
-        ),
-    )  # fmt: skip
-    module = Retention(model, RetentionConfig(sizes=(SIZE, SIZE + 8), lora_rank=RANK, learned_share=0.5))
-    tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=64)
-    dialogues = FactGenerator(FactsConfig(variety="full", num_turns=4)).dialogues(20)
-    batches = ShuffledBatches(dialogues, tokenizer.dialogue_batch, batch_size=2)
-    return Trainer("retention", module, batches, config.replace(steps=steps), run)
 
 
 def test_adapters_and_gates_learn_and_nothing_else(folder: Path) -> None:
@@ -82,7 +62,7 @@ def test_merged_adapters_give_what_they_gave_before_and_leave_an_ordinary_model(
     """Read at once, and answered token by token; saved, the model loads like any other."""
     model = gated(folder).double()
     names = list(model.state_dict())
-    run = trainer(model, tmp_path / "run", steps=2)
+    run = trainer(model, LORA, tmp_path / "run", steps=2)
     run.run()
     assert any("lora_" in name for name in model.state_dict())
     model.eval()
@@ -106,11 +86,11 @@ def test_merged_adapters_give_what_they_gave_before_and_leave_an_ordinary_model(
 
 def test_a_run_that_resumes_equals_the_straight_one(folder: Path, tmp_path: Path) -> None:
     """Law 8; whatever else was drawn, adapters begin alike."""
-    straight = trainer(gated(folder), tmp_path / "straight", steps=4)
+    straight = trainer(gated(folder), LORA, tmp_path / "straight", steps=4)
     straight.run()
-    trainer(gated(folder), tmp_path / "resumed", steps=2).run()
+    trainer(gated(folder), LORA, tmp_path / "resumed", steps=2).run()
     torch.manual_seed(99)
-    resumed = trainer(gated(folder), tmp_path / "resumed", steps=4)
+    resumed = trainer(gated(folder), LORA, tmp_path / "resumed", steps=4)
     resumed.run()
     weights, others = straight.module.state_dict(), resumed.module.state_dict()
     assert weights.keys() == others.keys()

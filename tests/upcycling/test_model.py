@@ -207,6 +207,15 @@ def test_templates_that_write_earlier_turns_otherwise_are_refused() -> None:
     assert conversation_form(tokenizer).conversation_prefix
 
 
+def test_a_system_prompt_may_hold_any_text() -> None:
+    """Also the texts by which the form of turns is found in what the template writes."""
+    tokenizer = chat_tokenizer()
+    form = conversation_form(tokenizer, "What is told? What is answered? What is told now!")
+    assert form.replace(conversation_prefix=None) == conversation_form(tokenizer).replace(conversation_prefix=None)
+    said = tokenizer.decode(form.conversation_prefix)
+    assert said == "<s>system\nWhat is told? What is answered? What is told now!<e>\n"
+
+
 def test_a_template_that_leaves_out_system_prompts_is_refused_with_one() -> None:
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = (

@@ -14,10 +14,9 @@ from rich.markup import escape
 from rxlm.cli.errors import printable, sentence_of
 from rxlm.nn.device import device_of
 from rxlm.rxt.conversation import Conversation
-from rxlm.rxt.sampling import SamplingConfig
+from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 from rxlm.upcycling.loading import open_model
 
-DEFAULT_SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95)
 HELP = """\
 /retry         give another answer to the last message
 /undo [N]      take back the last turn, or the last N

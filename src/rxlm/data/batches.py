@@ -87,9 +87,18 @@ class DialogueBatch(TurnsBatch):
 
     Fields:
         dialogues: the dialogues themselves, one per row; evaluation needs their questions.
+        first_turn: turns before this one were in earlier batches; they are here for what comes after them to be read.
+        goes_on: whether the next batch has further turns of the same dialogues.
     """
 
     dialogues: tuple[Dialogue, ...]
+    first_turn: int = 0
+    goes_on: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens that are not padding, of the turns that earlier batches did not have."""
+        return sum(turn.num_tokens for turn in self.turns[self.first_turn :])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Shapes: L memory layers, B conversations, T tokens, D model dimension.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
@@ -289,6 +289,14 @@ class Watch(Protocol):
         """Return figures for the log, means over turns and conversations, by name."""
 
 
+class NoFigures:
+    """Has measured nothing."""
+
+    def figures(self) -> dict[str, float]:
+        """Return no figures."""
+        return {}
+
+
 class MemoryWriter(nn.Module, ABC):
     """The network that makes the first memory of a conversation, and writes finished turns to it."""
 
@@ -334,9 +342,9 @@ class MemoryWriter(nn.Module, ABC):
         """Return the memory that keeps the newest tokens from here on, whatever was learnt; likewise."""
         raise NotImplementedError
 
-    @abstractmethod
     def watch(self) -> AbstractContextManager[Watch]:
-        """Return what measures the updates that this network makes while it is entered."""
+        """Return what measures the updates that this network makes while it is entered; here, nothing does."""
+        return nullcontext(NoFigures())
 
     @property
     @abstractmethod

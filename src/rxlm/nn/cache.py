@@ -161,7 +161,7 @@ class KeyValueCache:
     def append(self, layer: int, keys: Float[Tensor, "B H T d"], values: Float[Tensor, "B H T d"]) -> KeyValues:
         """Store the new tokens' keys and values (B, H, T, d) and return all of that layer's, (B, H, n, d).
 
-        Every layer appends once; then `advance` moves the rows on.
+        Every layer appends once; then `advance_prompt` or `advance_active` moves the rows on.
         """
         end = self._end(keys.shape[2])
         for store, new in ((self.keys, keys), (self.values, values)):
@@ -227,11 +227,6 @@ class KeyValueCache:
             tokens,
             torch.ones_like(tokens, dtype=torch.bool),
         )
-
-    def advance(self, num_tokens: int) -> None:
-        """Move every row on by `num_tokens`."""
-        self.positions += num_tokens
-        self._fill([count + num_tokens for count in self.filled], aligned=self.aligned)
 
     def advance_prompt(self, lengths: Sequence[int]) -> None:
         """Move row b on by `lengths[b]`: the tokens just appended were padded at the end to one length."""

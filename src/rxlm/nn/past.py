@@ -4,7 +4,7 @@ Shapes: L layers, B rows, H key/value heads, P places for earlier tokens, T toke
 that are still to be read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rxlm.nn.key_values import KeyValues
 from rxlm.nn.rope import RotaryEmbedding, rotate
 
 NO_TOKEN = -1
@@ -144,6 +145,31 @@ class ComputedTurn(NamedTuple):
 
         scores = None if parts[0].scores is None else joined("scores", 0, 1)
         return cls(joined("keys", 1, 1), joined("values", 1, 1), scores, joined("ids", 0, 0), joined("mask", 0, 0))
+
+
+def computed_turn(
+    seen: Mapping[int, KeyValues],
+    scores: Mapping[int, Tensor],
+    ids: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    rope: RotaryEmbedding,
+) -> ComputedTurn:
+    """Put together what was computed of tokens `ids` (B, T) that were read at once, rotated to `positions` (B, T).
+
+    Args:
+        seen: by layer, keys and values (B, H, T, d). scores: by layer, of those that have gates, (B, H, T).
+        mask: the tokens that are none but padding, (B, T).
+    """
+    keys, values = (torch.stack([getattr(seen[layer], name) for layer in sorted(seen)]) for name in ("keys", "values"))
+    gated = torch.stack([scores[layer] for layer in sorted(scores)]) if scores else None
+    return ComputedTurn(
+        turned_back(keys, positions, rope),
+        values,
+        None if gated is None else of_all_layers(gated, len(keys)),
+        ids,
+        mask,
+    )
 
 
 def of_all_layers(scores: Tensor, num_layers: int) -> Tensor:

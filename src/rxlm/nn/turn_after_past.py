@@ -9,7 +9,7 @@ from torch import Tensor
 from rxlm.nn.attention import segment_mask
 from rxlm.nn.cache import Layout
 from rxlm.nn.key_values import KeyValues
-from rxlm.nn.past import ComputedTurn, Past, of_all_layers, turned_back
+from rxlm.nn.past import ComputedTurn, Past, computed_turn
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 
 
@@ -60,9 +60,4 @@ class TurnAfterPast:
 
     def computed(self, ids: Tensor, rope: RotaryEmbedding) -> ComputedTurn:
         """Return what was computed of the turn's tokens `ids` (B, T)."""
-        seen = [self._seen[layer] for layer in range(len(self._seen))]
-        keys, values = torch.stack([each.keys for each in seen]), torch.stack([each.values for each in seen])
-        scores = None
-        if self._scores:
-            scores = of_all_layers(torch.stack([self._scores[gate] for gate in range(len(self._scores))]), len(seen))
-        return ComputedTurn(turned_back(keys, self.positions, rope), values, scores, ids, self.mask)
+        return computed_turn(self._seen, self._scores, ids, self.mask, self.positions, rope)

@@ -12,6 +12,8 @@ class DialoguePhase(Config):
         num_turns: turns of a batch; longer dialogues are cut, but in streams.
         streams: whether rows go on, batch after batch, with the memory that they have.
         reset_probability: of each row of streams, at each batch.
+        window_turns: in retention, turns that are learnt from at once, a batch each; those before them are kept as in a
+            conversation, and no gradient reaches them. None: all turns of a dialogue.
         batch_size: rows of a batch, where it is not that of the stage.
     """
 
@@ -19,8 +21,9 @@ class DialoguePhase(Config):
     num_turns: int
     streams: bool = False
     reset_probability: float = 0.1
+    window_turns: int | None = None
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        require_int(self, "steps", "batch_size")
+        require_int(self, "steps", "window_turns", "batch_size")
         require_int(self, "num_turns", minimum=2)

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 from rxlm.config import config, require, require_bool, require_choice, require_int
+from rxlm.data.windows import WindowedDialogues
 from rxlm.metrics.composite import WEIGHTS
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
@@ -91,12 +92,18 @@ class PhasedStage(StageConfig):
     """A stage on dialogues, phase by phase; its number of steps is that of its phases."""
 
     phases: tuple[DialoguePhase, ...]
+    takes_windows: ClassVar[bool] = False
+    """Whether phases may have `window_turns`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         steps = sum(phase.steps for phase in self.phases)
         require(
             steps == self.steps, f"{self.id}.steps is {self.steps}, and phases have {steps} steps in all: change both."
+        )
+        require(
+            self.takes_windows or all(phase.window_turns is None for phase in self.phases),
+            f"{self.id}.phases must not have window_turns: only retention reads dialogues in windows.",
         )
 
     def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
@@ -166,11 +173,21 @@ class RetentionStage(PhasedStage):
 
     kind: str = "retention"
     folder: str = "4-retention"
+    takes_windows: ClassVar[bool] = True
     settings: RetentionConfig = RetentionConfig()
 
     def module(self, model: Any) -> Retention:
         """Return retention training."""
         return Retention(model, self.settings)
+
+    def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
+        """Return dialogues, or windows of them, phase by phase."""
+
+        def open_phase(make: BatchMaker, phase: DialoguePhase) -> Batches:
+            found = corpus.dialogues(make, phase)
+            return found if phase.window_turns is None else WindowedDialogues(found, phase.window_turns)
+
+        return make.phased(self.phases, open_phase)
 
 
 @config

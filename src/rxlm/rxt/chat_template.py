@@ -8,7 +8,7 @@ from rxlm.data.chat_rendering import ChatTemplateError, render_chat
 from rxlm.data.templates import interaction_ids
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 
-_QUERY, _ANSWER = "What is told", "What is answered"  # looked for in what the template writes
+_QUERY, _ANSWER = "What is told", "What is answered"  # looked for in what the template writes, see `_absent`
 
 
 class _Written(NamedTuple):
@@ -93,13 +93,22 @@ def answer_end(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
 
 def _written(tokenizer: PreTrainedTokenizerFast, system: str | None) -> _Written:
     head = [] if system is None else [{"role": "system", "content": system}]
-    ask, reply = {"role": "user", "content": _QUERY}, {"role": "assistant", "content": _ANSWER}
+    others = f"{system or ''} {tokenizer.chat_template}"
+    query, answer = _absent(_QUERY, others), _absent(_ANSWER, others)
+    ask, reply = {"role": "user", "content": query}, {"role": "assistant", "content": answer}
     asked = render_chat(tokenizer, [*head, ask, reply, ask], opens_answer=True)
     told = render_chat(tokenizer, [*head, ask, reply])
-    if asked.count(_QUERY) != 2 or asked.count(_ANSWER) != 1 or told.count(_ANSWER) != 1:
+    if asked.count(query) != 2 or asked.count(answer) != 1 or told.count(answer) != 1:
         raise ChatTemplateError("The chat template does not write each message once and unchanged.")
-    before_first, rest, before_answer = asked.split(_QUERY)
-    return _Written(before_first, rest.split(_ANSWER)[1], before_answer, told.split(_ANSWER)[1])
+    before_first, rest, before_answer = asked.split(query)
+    return _Written(before_first, rest.split(answer)[1], before_answer, told.split(answer)[1])
+
+
+def _absent(text: str, others: str) -> str:
+    """Return a text that does not stand in others: the one given, or a longer one."""
+    while text in others:
+        text += " now"
+    return text
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:

@@ -56,6 +56,8 @@ class SamplingConfig(Config):
             require(value is None or value >= SMALLEST, f"{name} must be at least {SMALLEST}, got {value}.")
 
 
+DEFAULT_SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95)
+"""Of a chat with a model that says nothing of its own."""
 GREEDY = SamplingConfig(temperature=0.0)
 """Takes the likeliest token."""
 

@@ -21,10 +21,10 @@ from rxlm.nn.pretrained import Pretrained, layer_weights
 from rxlm.rxt.chat_template import answer_end, conversation_form
 from rxlm.rxt.config import DecoderConfig
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.sampling import SamplingConfig
+from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 
-SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95, repetition_penalty=1.1)
-"""Where a language model's own configuration says nothing."""
+REPETITION_PENALTY = 1.1
+"""Of conversations, where a language model's own configuration has no higher one."""
 LONGEST_TURN = 2048
 """Tokens of the longest turn, unless a model's positions or the caller say less."""
 
@@ -113,7 +113,7 @@ def default_sampling(generation: GenerationConfig) -> SamplingConfig:
     own = {name: getattr(generation, name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
     given = {name: value for name, value in own.items() if value} if generation.do_sample else {}
     penalty = getattr(generation, "repetition_penalty", None) or 1.0
-    return SAMPLING.replace(**given, repetition_penalty=max(penalty, SAMPLING.repetition_penalty))
+    return DEFAULT_SAMPLING.replace(**given, repetition_penalty=max(penalty, REPETITION_PENALTY))
 
 
 def decoder_config(

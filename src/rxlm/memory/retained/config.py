@@ -4,8 +4,7 @@ Shapes: L layers, B conversations, H key/value heads, T tokens, d head dimension
 """
 
 from dataclasses import replace
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -168,10 +167,6 @@ class RetainedMemory(MemoryWriter):
         unread = torch.cat((token.masked_fill(token == end[0], NO_TOKEN), end.expand(len(token), -1)), 1)
         return torch.where(mask.any(1, keepdim=True), unread, memory.unread)
 
-    def watch(self) -> "RetainedWatch":
-        """Return what measures nothing: retention has figures of its own in training."""
-        return RetainedWatch()
-
     @property
     def num_places(self) -> int:
         """Tokens that a layer attends to of the memory."""
@@ -185,19 +180,3 @@ class RetainedMemory(MemoryWriter):
     def flops(self, num_tokens: int) -> int:
         """Return 0: what is kept was computed while the turn was answered."""
         return 0
-
-
-class RetainedWatch:
-    """Measures nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
-
-    def figures(self) -> dict[str, float]:
-        """Return no figures."""
-        return {}

@@ -134,7 +134,12 @@ class RetainedState(MemoryState):
 
     def read(self) -> MemoryReading:
         """Return what is kept, as what stands before a turn in self-attention."""
-        return MemoryReading(past=Past(self.keys, self.values, self.positions, self.ids, self.length, self.unread))
+        return MemoryReading(past=self.past)
+
+    @property
+    def past(self) -> Past:
+        """What is kept, before rotation."""
+        return Past(self.keys, self.values, self.positions, self.ids, self.length, self.unread)
 
     # --- keeping -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ class RetentionConfig(Config):
         wording_share: share of such tokens, and of other reference answers, that are predicted.
         keep: weight of keeping to the language model's own distributions. keep_tokens: tokens of a microbatch at which
             they are compared.
+        longest_dialogue: tokens of a dialogue, or of a window of it, from which on further turns are left out: the
+            memory that a step takes grows with its square.
         history_weight: the most that such a token, or another word of a reference answer, weighs by what the history is
             worth to the language model: min(history_weight, exp(loss without history - loss with it)), as in LongCE
             (arXiv 2410.23771), which has 5. Sums are divided by numbers of tokens all the same. None: each weighs 1.
@@ -37,10 +39,11 @@ class RetentionConfig(Config):
     wording_share: float = 0.1
     keep: float = 1.0
     keep_tokens: int = 512
+    longest_dialogue: int = 1024
     history_weight: float | None = None
 
     def __post_init__(self) -> None:
-        require_int(self, "cooling_steps", "keep_tokens", "lora_alpha")
+        require_int(self, "cooling_steps", "keep_tokens", "lora_alpha", "longest_dialogue")
         require_int(self, "lora_rank", minimum=0)
         require_bool(self, "from_scratch")
         require_number(self, "first_temperature", "last_temperature", "wording_weight", "keep", "history_weight")

@@ -31,6 +31,8 @@ class Dialogues:
             (B, T).
         kept: True at the tokens whose distributions keep to the language model's, (B, T).
         num_tokens: S of this step.
+        first_turn: the first turn that is learnt from; those before it are kept as a memory.
+        goes_on: whether the next batch has further turns.
     """
 
     ids: Tensor
@@ -39,6 +41,29 @@ class Dialogues:
     words: Tensor
     kept: Tensor
     num_tokens: int
+    first_turn: int = 0
+    goes_on: bool = False
+
+    @property
+    def window(self) -> Self:
+        """The same without what is read before the first turn that is learnt from, whose number is 0 then."""
+        if not self.first_turn:
+            return self
+        numbers = self.in_window(self.turns + 1)  # 0: padding
+        turns = torch.where(numbers > 0, numbers - 1 - self.first_turn, -1)
+        own = {name: self.in_window(getattr(self, name)) for name in ("ids", *MARKS)}
+        return replace(self, turns=turns, **own)
+
+    def in_window(self, values: Tensor) -> Tensor:
+        """Return what values (B, T, ...) are at the tokens of the window, and 0 in the padding at its end."""
+        if not self.first_turn:
+            return values
+        begin = ((self.turns >= 0) & (self.turns < self.first_turn)).sum(1, keepdim=True)
+        real = (self.turns >= 0).sum(1, keepdim=True)
+        places = begin + torch.arange(int((real - begin).max()), device=begin.device)
+        axes = (*places.shape, *[1] * (values.dim() - 2))
+        found = values.take_along_dim(places.clamp(max=values.shape[1] - 1).view(axes), 1)
+        return found.masked_fill((places >= real).view(axes), 0)
 
     def to(self, device: torch.device | str) -> Self:
         """Return the dialogues on a device."""
@@ -53,7 +78,7 @@ class DialogueForm:
     Fields:
         prefix: ids that conversations begin with. answer_end: ids that close an answer.
         pad_token_id: of padding.
-        longest: tokens of the longest dialogue; the last turns of a longer one are left out.
+        longest: tokens that the language model can read at once; the last turns of a longer dialogue are left out.
         settings: see `RetentionConfig`.
     """
 
@@ -65,40 +90,54 @@ class DialogueForm:
 
     def dialogues(self, batch: DialogueBatch | StreamBatch, rng: random.Random) -> Dialogues:
         """Put the turns of each dialogue together, and draw what of them is predicted, and S."""
-        rows = [self._row(turns, row, rng) for row, turns in _conversations(batch)]
+        first_turn, goes_on = (batch.first_turn, batch.goes_on) if isinstance(batch, DialogueBatch) else (0, False)
+        rows = [self._row(turns, row, first_turn, rng) for row, turns in _conversations(batch)]
         ids, mask = padded([row["ids"] for row in rows], self.pad_token_id)
         turns = padded([row["turns"] for row in rows], 0)[0].masked_fill(~mask, -1)
         marks = {name: padded([row[name] for row in rows], 0)[0].bool() for name in MARKS}
         marks["kept"] = _some(marks["kept"], self.settings.keep_tokens, rng)
-        return Dialogues(ids, turns, num_tokens=rng.choice(self.settings.sizes), **marks)
+        return Dialogues(
+            ids,
+            turns,
+            num_tokens=rng.choice(self.settings.sizes),
+            first_turn=first_turn,
+            goes_on=goes_on,
+            **marks,
+        )
 
     def _row(
-        self, conversation: Sequence[tuple[TurnBatch, Interaction]], row: int, rng: random.Random
+        self, conversation: Sequence[tuple[TurnBatch, Interaction]], row: int, first_turn: int, rng: random.Random
     ) -> dict[str, list[int]]:
         """Return a dialogue's ids, the turns that read them, and marks, as lists of one length."""
         suffix = self.answer_end[1:]
         found: dict[str, list[int]] = {"ids": list(self.prefix), "turns": [0] * len(self.prefix)}
         found |= {name: [0] * len(self.prefix) for name in MARKS}
+        learnt = 0
         for number, (turn, said) in enumerate(conversation):
+            is_new = number >= first_turn
             real = turn.mask[row]
             ids, answer = turn.ids[row][real].tolist(), turn.answer_mask[row][real].tolist()
             values = [False] * len(ids) if turn.value_mask is None else turn.value_mask[row][real].tolist()
-            if len(found["ids"]) + len(ids) + len(suffix) > self.longest:
+            learnt += is_new * (len(ids) + len(suffix))
+            too_long = learnt > self.settings.longest_dialogue or len(found["ids"]) + learnt > self.longest
+            if too_long and is_new and number > first_turn:
                 break
             asks = said.question is not None
             for place, token in enumerate(ids):
-                is_value = said.is_reference and asks and answer[place] and values[place]
-                predicted = said.is_reference and answer[place] and not is_value
+                is_reference = is_new and said.is_reference and answer[place]
+                is_value = is_reference and asks and values[place]
+                predicted = is_reference and not is_value
                 found["ids"].append(token)
                 found["turns"].append(number + (place == len(ids) - 1))  # an answer's end is read with the next turn
                 found["values"].append(is_value)
                 found["words"].append(predicted and (asks or rng.random() < self.settings.wording_share))
-                found["kept"].append(not said.is_reference and number > 0)
+                found["kept"].append(is_new and not said.is_reference and number > 0)
             found["ids"] += suffix
             found["turns"] += [number + 1] * len(suffix)
             for name in MARKS:
                 found[name] += [False] * len(suffix)
-        return found
+        # What came before is read for the language model's sake, which reads no more than it can.
+        return {name: each[-self.longest :] for name, each in found.items()} if first_turn else found
 
 
 def _conversations(

@@ -10,6 +10,7 @@ Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocab
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from rxlm.config import require
 from rxlm.data.batches import DialogueBatch, StreamBatch
 from rxlm.memory.retained.config import RetainedMemory
 from rxlm.memory.retained.parallel import ParallelTurns
+from rxlm.memory.retained.state import RetainedState
 from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
@@ -54,6 +56,8 @@ class Retention(TrainModule):
         )
         self.first = max(len(self.form.prefix), writer.config.num_sinks)
         self.temperature: float | None = settings.first_temperature
+        self.carried: RetainedState | None = None
+        """What the dialogues of the last batch keep for the window that follows."""
         least = 2 * self.first
         require(
             min(settings.sizes) >= least,
@@ -100,9 +104,12 @@ class Retention(TrainModule):
 
     def forward(self, batch: Dialogues, totals: Mapping[str, float]) -> Losses:
         """Return cross-entropy of reference answers, and the divergence from the language model elsewhere."""
-        hidden = self.states(batch.ids, batch.turns, batch.num_tokens, self.temperature)
         with_history = self._with_history(batch)
         weights = self._history_weights(batch, with_history)
+        with_history = batch.in_window(with_history)
+        weights = None if weights is None else batch.in_window(weights)
+        batch = batch.window
+        hidden = self._read(batch)
         figures: dict[str, Tensor] = {}
         total = hidden.sum() * 0.0
         if totals["answer"]:
@@ -124,13 +131,54 @@ class Retention(TrainModule):
         Arguments as fields of `Dialogues`; `temperature` as in `ParallelTurns`.
         """
         cache = ParallelTurns(
-            turns,
-            num_tokens=num_tokens,
-            first=self.first,
-            newest=int(num_tokens * self.writer.config.newest_share),
-            temperature=temperature,
+            turns, num_tokens=num_tokens, first=self.first, newest=self._newest(num_tokens), temperature=temperature
         )
         return self.model.decoder.hidden_states(ids, None, cache=cache)
+
+    def _newest(self, num_tokens: int) -> int:
+        return int(num_tokens * self.writer.config.newest_share)
+
+    def _read(self, window: Dialogues) -> Tensor:
+        """Return what the head reads of a window; while there are further turns, keep what they need, detached."""
+        decoder, before, width = self.model.decoder, None, window.ids.shape[1]
+        if window.first_turn:
+            before = self.carried
+            assert before is not None, "the windows before this one were read"
+        positions = decoder.config.max_positions
+        most = None if positions is None else max(0, positions - width)
+        cache = ParallelTurns(
+            window.turns,
+            num_tokens=window.num_tokens,
+            first=self.first,
+            newest=self._newest(window.num_tokens),
+            temperature=self.temperature,
+            past=None if before is None else before.past.rotated(decoder.rope, most),
+            past_scores=None if before is None else before.scores,
+            keeps=window.goes_on,
+        )
+        hidden = decoder.hidden_states(window.ids, None, cache=cache)
+        if self.training:
+            self.carried = self._kept_after(before, window, cache) if window.goes_on else None
+        return hidden
+
+    @torch.no_grad()
+    def _kept_after(self, before: RetainedState | None, window: Dialogues, cache: ParallelTurns) -> RetainedState:
+        """Return what the largest of the sizes keeps after a window; what ends an answer is read with the next."""
+        if before is None:
+            empty, most = self.writer.first_memory(len(window.ids)).to(window.ids.device), max(self.settings.sizes)
+            limits = {"limit": most, "newest": self._newest(most), "first": self.first}
+            before = replace(empty, **{name: torch.full_like(empty.limit, each) for name, each in limits.items()})
+        written = (window.turns >= 0) & (window.turns < window.turns.max())  # without what ends the last answers
+        return before.with_tokens(cache.computed(window.ids, written, self.model.decoder.rope), before.unread)
+
+    def carried_state(self) -> dict[str, Any]:
+        """Return what the next window needs of those before it."""
+        return {} if self.carried is None else {"memory": self.carried.state_dict()}
+
+    def load_carried_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from that."""
+        memory = state.get("memory")
+        self.carried = None if memory is None else RetainedState.from_tensors(memory["tensors"]).to(self.device)
 
     def _with_history(self, batch: Dialogues) -> Tensor:
         """Return what the language model's head reads of the dialogues in which it is asked, (B, T, D); 0 in others."""
