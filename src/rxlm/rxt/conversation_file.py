@@ -148,7 +148,8 @@ def _memories(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, MemoryState
 
 
 def _turn(number: int, saved: Mapping[str, Any]) -> Turn:
-    turn = Turn(**{**saved, "ids": tuple(saved["ids"])})
+    values: dict[str, Any] = {**saved, "ids": tuple(saved["ids"])}
+    turn = Turn(**values)
     _require(type(turn.query) is str and type(turn.answer) is str, f"query or answer of turn {number} are no text")
     _require(_is_text_or_none(turn.thought), f"the thought of turn {number} is {turn.thought!r:.80}")
     _require(bool(turn.ids) and all(map(_is_count, turn.ids)), f"the ids of turn {number} are no tokens")
