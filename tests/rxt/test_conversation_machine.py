@@ -196,12 +196,13 @@ class Machine(RuleBasedStateMachine):
                 errors[number] = error
 
         threads = [threading.Thread(target=attempt, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        self.gate.set()
-        for thread in threads:
-            thread.join(60)
-            assert not thread.is_alive()
+        with quick_changes_of_threads():
+            for thread in threads:
+                thread.start()
+            self.gate.set()
+            for thread in threads:
+                thread.join(60)
+                assert not thread.is_alive()
         assert all(error is None or isinstance(error, ConversationError) for error in errors)
         if set(names) == {"say"}:
             if self.busy_timeout:
@@ -288,6 +289,17 @@ def interrupt_at(line: int) -> Iterator[Callable[[], bool]]:
         assert left <= 0
     finally:
         sys.settrace(before)
+
+
+@contextmanager
+def quick_changes_of_threads() -> Iterator[None]:
+    """Let another thread go on after every few instructions, so that what is checked is seldom what is changed."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @contextmanager

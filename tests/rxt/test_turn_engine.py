@@ -186,3 +186,23 @@ def test_a_copy_of_a_model_goes_on_from_a_memory_of_its_own():
     assert list(twin.interact(**asked, temperature=0)) == list(model.interact(**asked, temperature=0))
     twin.reset_stm_state()
     assert not torch.equal(model.export_stm_state(), memory)
+
+
+def test_turns_leave_together_or_none_does(monkeypatch):
+    model = tiny_text_model()
+    engine = TurnEngine(model, 2, tokenizer=model.tokenizer, streams=True)
+    ids = model.tokenize_query("You")["input_ids"][0].tolist()
+    turns = [engine.prepare(Query(ids, model.opening(None), GREEDY)) for _ in range(2)]
+    engine.begin(turns, model.init_memory(2))
+    list(engine.run())
+
+    def failing():
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(turns[1].writer, "flush", failing)
+        with pytest.raises(MemoryError):
+            engine.leave(turns)
+    assert list(engine.turns.values()) == turns
+    engine.leave(turns)
+    assert not engine.turns

@@ -58,7 +58,7 @@ def chat(
         model: folder or hub id of the model, with its tokenizer; or a Llama- or Qwen-style chat model, GGUF files too,
             which then keeps the newest tokens of the conversation (see `rxlm upcycle`).
         system: a system prompt, read into the memory before the first turn.
-        load: go on with a conversation that /save wrote.
+        load: go on with a conversation that /save wrote, and with as many tokens as it kept.
         memory_tokens: tokens that a memory of tokens keeps of the conversation; as many as the model says if not given.
         temperature: how freely the answer is sampled; 0 takes the likeliest token. What is not given of this and the
             next four is what the model says, or else temperature 0.7 and top_p 0.95.
@@ -83,7 +83,7 @@ def chat(
     sampling = (network.sampling or DEFAULT_SAMPLING).replace(**given)
     network.length_limit(max_seq_len)
     network.opening(thinking)
-    conversation = Conversation(network, system=system, sampling=sampling, seed=seed)
+    conversation = Conversation(network, system=system, sampling=sampling, seed=seed, memory_tokens=memory_tokens)
     terminal = ChatTerminal(conversation, max_seq_len=max_seq_len, thinking=thinking)
     if load is not None:
         terminal.load(str(load))
@@ -130,6 +130,7 @@ class ChatTerminal:
         for line in self._lines():
             if line.strip() in ("/quit", "/exit"):
                 break
+            turns = self.conversation.turns
             try:
                 self.take(line)
             except Exception as error:
@@ -138,7 +139,8 @@ class ChatTerminal:
                 # A full disk or a missing file must not end a conversation that is only here.
                 self.console.print(f"[red]{escape(sentence_of(error))}[/red]")
             except KeyboardInterrupt:
-                self.say("\nStopped; the turn is dropped.")
+                remains = self.conversation.turns == turns
+                self.say("\nStopped; the turn is dropped." if remains else "\nStopped; the turn is complete and stays.")
         self.conversation.wait()
 
     def take(self, line: str) -> None:

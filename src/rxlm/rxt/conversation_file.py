@@ -4,6 +4,7 @@ All of it is read and checked before anything is made of it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ CONVERSATION_VERSION = 2
 
 @dataclass(frozen=True)
 class SavedConversation:
-    """All that a conversation is, and the file that it was read from.
+    """All that a conversation is.
 
     `memories` maps a number of turns to the memory after them: the first, the last and the one before it.
     """
@@ -133,9 +134,10 @@ def _memories(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, MemoryState
     """Return memories by their number of turns, from tensors `memory.COUNT.NAME`."""
     parts: dict[int, dict[str, Tensor]] = {}
     for place, tensor in tensors.items():
-        start, count, *name = place.split(".", 2)
-        _require(start == "memory" and count.isdecimal(), f"the tensor {place!r} belongs to no memory")
-        parts.setdefault(int(count), {})[name[0] if name else "memory"] = tensor
+        found = re.fullmatch(r"memory\.(\d{1,9})(?:\.(\w+))?", place)
+        if found is None:
+            raise ValueError(f"the tensor {place!r} belongs to no memory")
+        parts.setdefault(int(found[1]), {})[found[2] or "memory"] = tensor
     memories = {}
     for count, own in parts.items():
         try:
@@ -146,7 +148,8 @@ def _memories(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, MemoryState
 
 
 def _turn(number: int, saved: Mapping[str, Any]) -> Turn:
-    turn = Turn(**{**saved, "ids": tuple(saved["ids"])})
+    values: dict[str, Any] = {**saved, "ids": tuple(saved["ids"])}
+    turn = Turn(**values)
     _require(type(turn.query) is str and type(turn.answer) is str, f"query or answer of turn {number} are no text")
     _require(_is_text_or_none(turn.thought), f"the thought of turn {number} is {turn.thought!r:.80}")
     _require(bool(turn.ids) and all(map(_is_count, turn.ids)), f"the ids of turn {number} are no tokens")

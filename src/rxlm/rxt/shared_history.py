@@ -7,6 +7,7 @@ that is being written; or the history before a finished turn, with the update of
 import os
 import time
 from collections.abc import Callable, Generator
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import NamedTuple
 
 from rxlm.rxt.background import Cell, Job
@@ -31,7 +32,8 @@ class Answering(NamedTuple):
     def goes_on(self) -> bool:
         """Whether the generator may still record a turn."""
         pieces = self.pieces()
-        return pieces is not None and pieces.gi_frame is not None and self.process == os.getpid()
+        goes_on = pieces is not None and getgeneratorstate(pieces) != GEN_CLOSED
+        return goes_on and self.process == os.getpid()
 
 
 class Remembering(NamedTuple):

@@ -142,8 +142,10 @@ def test_a_failing_reward_stops_the_play_by_its_name() -> None:
     rewards = Rewards(
         [Reward("fine", lambda turn: [1.0] * len(turn)), Reward("broken", lambda turn: [math.nan] * len(turn))]
     )
+    network = talker().train()
     with pytest.raises(RewardError, match="broken"):
-        player(talker(), settings(), rewards).play(BOOK[:2], seed=0)
+        player(network, settings(), rewards).play(BOOK[:2], seed=0)
+    assert network.training  # not left in evaluation mode
 
 
 def test_the_memory_of_the_model_is_left_alone() -> None:
