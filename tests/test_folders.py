@@ -122,7 +122,9 @@ def test_what_is_changed_after_a_save_is_named(tmp_path):
     check_saved(tmp_path)  # as a folder of another program
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {"a": 1}}', '{"files": {"../a": {"bytes": 1, "crc32": ""}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"files": {"a": 1}}', '{"files": {"../a": {"bytes": 1, "crc32": ""}}}']
+)
 def test_a_damaged_marker_is_named(text, tmp_path):
     (tmp_path / MARKER).write_text(text)
     with pytest.raises(ValueError, match=r"checksums\.json (is damaged|names)"):
@@ -192,7 +194,7 @@ def test_a_file_that_fails_halfway_or_is_killed_leaves_the_old_one(tmp_path, mon
 
 
 def test_who_reads_finds_one_save_though_another_is_made_meanwhile(tmp_path):
-    save(tmp_path, {name: "0" for name in "abcd"})
+    save(tmp_path, dict.fromkeys("abcd", "0"))
     ended, mixed = threading.Event(), []
 
     def read() -> None:

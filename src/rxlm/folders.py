@@ -132,7 +132,9 @@ def _commit(made: Path, folder: Path) -> None:
         _finish(folder)  # of another process
         links = [name for name in _saved(made) if (folder / name).is_symlink()]
         if links:
-            raise OSError(f"{folder / links[0]} is a symbolic link, which a save does not replace: name another folder.")
+            raise OSError(
+                f"{folder / links[0]} is a symbolic link, which a save does not replace: name another folder."
+            )
         os.replace(made, folder / COMMITTED)
         sync(folder)
         _finish(folder)

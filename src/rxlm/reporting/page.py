@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from rxlm.files import write_text
 
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

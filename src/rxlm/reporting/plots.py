@@ -21,7 +21,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from rxlm.files import write_atomically
 
-
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
 """Colours of Okabe and Ito, without their yellow, which is too light on white."""
 GREY = "#6b6b6b"

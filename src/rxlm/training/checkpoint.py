@@ -166,9 +166,7 @@ class Checkpoints:
         return "; ".join(found)
 
     def _load_state(self, step: int, name: str) -> dict[str, Any]:
-        return _read(
-            self.path(step) / name, lambda path: torch.load(path, map_location="cpu", weights_only=True)
-        )
+        return _read(self.path(step) / name, lambda path: torch.load(path, map_location="cpu", weights_only=True))
 
 
 def _read(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
