@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test check docs format bench clean
+.PHONY: help quickstart test torture check docs format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart   install, train a small model and see what it remembers (ten minutes on two cores)"
 	@echo "make test         run the tests"
+	@echo "make torture      kill what saves 500 times (KILLS=100 for fewer), and count what is lost"
 	@echo "make check        lint, types, import rule, links of README and docs"
 	@echo "make docs         build the documentation site: site/index.html"
 	@echo "make format       format the code"
@@ -27,6 +28,11 @@ quickstart: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
+
+# What takes too long for the suite: kills of all that saves. The long form of the conversations' state machine goes here.
+KILLS ?= 500
+torture: $(INSTALLED)
+	PYTHONPATH=tests:tests/training:tests/recipes $(BIN)/python dev/torture.py --kills $(KILLS)
 
 check: $(INSTALLED) docs
 	$(BIN)/ruff check .

@@ -56,7 +56,8 @@ class DecoderLMPreTrainedModel(PreTrainedModel):
         wants_info, ignores_sizes = (options.pop(name, False) for name in TELL_ALL)
         name = str(pretrained_model_name_or_path)
         with reading(name):
-            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **options, **TELL_ALL)
+            load = cast(Any, super().from_pretrained)
+            model, info = load(pretrained_model_name_or_path, *args, **options, **TELL_ALL)
             if Path(name).is_dir():
                 check_saved(name)
         found = {**info, "mismatched_keys": ()} if ignores_sizes else info

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TELL_ALL: Mapping[str, bool] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+TELL_ALL: Mapping[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Options of `from_pretrained` of `transformers` with which it leaves it to `check_loaded` to say what is wrong."""
 
 
