@@ -1,5 +1,6 @@
 """Ways to damage a file: its bytes, or the values of the JSON in it."""
 
+import copy
 import json
 import random
 from typing import Any
@@ -36,17 +37,21 @@ def damaged_values(values: Any, rng: random.Random) -> Any:
     for _ in range(rng.randint(1, 3)):
         places = list(_places(values))
         if not places:
-            return rng.choice(ODD)
+            return copy.deepcopy(rng.choice(ODD))
         parent, key = rng.choice(places)
         kind = rng.random()
         if kind < 0.7:
-            parent[key] = rng.choice(ODD)
+            parent[key] = copy.deepcopy(rng.choice(ODD))
         elif kind < 0.8:
             del parent[key]
         elif kind < 0.9 and isinstance(parent, dict):
             parent[f"{key}_"] = parent.pop(key)
         else:
-            parent[key] = rng.choice(([parent[key]], {key: parent[key]}, [parent[key]] * 3)) if key != "" else None
+            parent[key] = (
+                rng.choice(([parent[key]], {key: parent[key]}, [copy.deepcopy(parent[key]) for _ in range(3)]))
+                if key != ""
+                else None
+            )
     return values
 
 
