@@ -38,7 +38,7 @@ def write_gguf(folder: Path, path: Path) -> None:
     writer.add_vocab_size(config["vocab_size"])
     tokens = {**tokenizer["model"]["vocab"], **{each["content"]: each["id"] for each in tokenizer["added_tokens"]}}
     names = sorted(tokens, key=lambda name: tokens[name])
-    names += ["<unk>", "</s>"]
+    names += ["<unk>", "<|endoftext|>"]  # which transformers adds where they are missing
     names += [f"<unused{number}>" for number in range(config["vocab_size"] - len(names))]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(names)
