@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test torture check docs format bench clean
+.PHONY: help quickstart test torture fuzz check docs format bench clean
+FILES ?= 10000
+SEED ?= 0
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart   install, train a small model and see what it remembers (ten minutes on two cores)"
 	@echo "make test         run the tests"
 	@echo "make torture      kill what saves 500 times (KILLS=100 for fewer), and count what is lost"
+	@echo "make fuzz         read 10,000 damaged files (FILES=1000 for fewer, SEED=1 for others)"
 	@echo "make check        lint, types, import rule, links of README and docs"
 	@echo "make docs         build the documentation site: site/index.html"
 	@echo "make format       format the code"
@@ -33,6 +36,10 @@ test: $(INSTALLED)
 KILLS ?= 500
 torture: $(INSTALLED)
 	PYTHONPATH=tests:tests/training:tests/recipes $(BIN)/python dev/torture.py --kills $(KILLS)
+
+# Damaged files of every kind: each must be accepted, or be an error that names it. Counts by kind are printed.
+fuzz: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m fuzzing.run --files $(FILES) --seed $(SEED)
 
 check: $(INSTALLED) docs
 	$(BIN)/ruff check .

@@ -64,7 +64,7 @@ def cached_turn(model: torch.nn.Module, ids: torch.Tensor, new: int) -> int:
 def main(settings: Settings) -> None:
     """Count, and print a table."""
     reactive = RxTAlpha.from_pretrained(settings.reactive).eval()
-    stateless = AutoModelForCausalLM.from_pretrained(settings.stateless).eval()
+    stateless = AutoModelForCausalLM.from_pretrained(settings.stateless, trust_remote_code=False).eval()
     tokens = settings.turn_tokens
     ids = torch.full((1, tokens * max(settings.turns)), 20)
     one = reactive_turn(reactive, ids[:, :tokens])

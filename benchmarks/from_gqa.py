@@ -52,7 +52,7 @@ class Settings:
 def sequences(settings: Settings) -> torch.Tensor:
     """Return sequences of the books in random order, (N, T); the first ones are held out."""
     place, options = Address.of(settings.model)
-    tokenizer: Any = AutoTokenizer.from_pretrained(place, **options)
+    tokenizer: Any = AutoTokenizer.from_pretrained(place, **options, trust_remote_code=False)
     wanted = settings.held_out + settings.steps * settings.batch_size
     ids: list[int] = []
     for text in read_gutenberg(settings.books).values():

@@ -63,7 +63,9 @@ class Config:
             for part, field in there:
                 changes.setdefault(part, {})[field] = values[name]
         for part, fields in changes.items():
-            result[part] = result.get(part, _default(cls, part)).replace(**fields)
+            base = result.get(part, _default(cls, part))
+            require(isinstance(base, Config), f"{cls.__name__}.{part} must be a configuration, got {base!r:.80}.")
+            result[part] = base.replace(**fields)
         return result
 
 

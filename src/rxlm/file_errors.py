@@ -18,6 +18,19 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def placed(place: str | Path) -> Iterator[None]:
+    """Put a file or folder in front of a ValueError that does not name it."""
+    try:
+        yield
+    except UnicodeError:
+        raise  # is not made of a message
+    except ValueError as error:
+        if str(place) in str(error):
+            raise
+        raise type(error)(f"{place}: {error}") from error
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return what JSON text says; ValueError where it is none, or is nested too deeply to be read."""
     try:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from rxlm.cli import main
+from rxlm.cli.chat import ChatTerminal
+from rxlm.rxt.conversation import Conversation
 from text_models import tiny_text_model
 
 
@@ -155,3 +157,18 @@ class Terminal:
         status = self.process.wait(timeout=60)
         os.close(self.fd)
         return status
+
+
+def test_a_file_that_is_refused_does_not_end_a_conversation_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = ChatTerminal(Conversation(tiny_text_model(), seed=1))
+    terminal.interactive = True
+    lines = iter(["Hello", "/save /proc/nowhere/chat.safetensors", "/load /nothere", "/undo", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    terminal.run()
+    output = capsys.readouterr().out
+
+    assert "/proc/nowhere: No such file or directory" in output
+    assert "There is no saved conversation /nothere" in output
+    assert "0 turns remain" in output

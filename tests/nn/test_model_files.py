@@ -1,6 +1,7 @@
 """Language models that ask for much, or bring code, are refused before anything is built, run or asked."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -125,3 +126,14 @@ def test_code_of_a_model_is_never_run_and_never_offered(
     assert "custom code" in capsys.readouterr().err
     assert not (tmp_path / "marker").exists()
     assert asked == []
+
+
+def test_every_load_says_that_code_of_others_is_not_run() -> None:
+    loads = [
+        (file, load)
+        for folder in ("src", "benchmarks")
+        for file in (Path(__file__).parents[2] / folder).rglob("*.py")
+        for load in re.findall(r"(?:Auto\w+|loader)\.from_pretrained\([^\n]*", file.read_text(encoding="utf-8"))
+    ]
+    assert len(loads) >= 5
+    assert [load for load in loads if "trust_remote_code=False" not in load[1]] == []

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rxlm.config import ConfigError
+from rxlm.config import ConfigError, require
 from rxlm.file_errors import read_json_object
 from rxlm.files import LockedError, locked, remove, write_text
 from rxlm.recipes.earlier_versions import stage_folder, translate_recipe
@@ -83,9 +83,15 @@ def _kept_recipe(path: Path, kind: type[Recipe]) -> dict[str, Any]:
     """Return the recipe of a folder as this version would have written it."""
     values = read_json_object(path, ConfigError)
     try:
-        return _plain(kind.from_dict(values))
-    except ConfigError:  # of another kind, or of a version that knew other fields
-        return dict(translate_recipe(values))
+        try:
+            kept = _plain(kind.from_dict(values))
+        except ConfigError:  # of another kind, or of a version that knew other fields
+            kept = dict(translate_recipe(values))
+        for stage in kept.get("stages", {}).values():
+            require(isinstance(stage["folder"], str), f"a stage's folder is {stage['folder']!r:.80}.")
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise ConfigError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    return kept
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class StageConfig(TrainingConfig, ABC):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a stage of the kind that the values name."""
-        kind = KINDS.get(values.get("kind", ""))
+        kind = KINDS.get(str(values.get("kind", "")))
         require(kind is not None, f"kind of a stage must be one of {', '.join(KINDS)}, got {values.get('kind')!r}.")
         return super().from_dict(values) if cls is kind else cast(Self, cast(Any, kind).from_dict(values))
 

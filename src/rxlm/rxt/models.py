@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.config import ConfigError
 from rxlm.data.padding import padded
 from rxlm.data.tokenizer import load_tokenizer_from_hf_hub
+from rxlm.file_errors import placed
 from rxlm.folders import reading
 from rxlm.memory import MemoryConfig, MemoryState
 from rxlm.memory.slots.config import MemoryAttentionVariant
@@ -308,12 +309,13 @@ class RxTAlpha(RxTModel):
         `tokenizer` is attached to the model; without one, the checkpoint's own is, where it has one. Further
         arguments as in `HubModule.from_pretrained`. A Beta checkpoint gives a `RxTBeta`, which is a `RxTAlpha` too.
         """
-        with reading(os.path.expanduser(pretrained_model_name_or_path)):  # both of one save
+        place = os.path.expanduser(pretrained_model_name_or_path)
+        with placed(pretrained_model_name_or_path), reading(place):  # both of one save
             model = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
             if tokenizer is None:
                 tokenizer = _tokenizer_beside(pretrained_model_name_or_path, kwargs)
-        if tokenizer is not None:
-            model.set_tokenizer(tokenizer)
+            if tokenizer is not None:
+                model.set_tokenizer(tokenizer)
         return model
 
     @classmethod

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from rxlm.config import require
+from rxlm.file_errors import placed
 from rxlm.memory.retained.config import RetainedMemory, RetainedMemoryConfig
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.nn.attention import AttentionConfig
@@ -49,7 +50,17 @@ def upcycle(
     Raises `UnsupportedModelError` for a model of another kind, and `ChatTemplateError` where its tokenizer gives turns
     no form.
     """
-    pretrained = Pretrained(model)
+    with placed(model):
+        return _upcycled(Pretrained(model), memory_tokens, max_seq_len, system, gates)
+
+
+def _upcycled(
+    pretrained: Pretrained,
+    memory_tokens: int,
+    max_seq_len: int | None,
+    system: str | None,
+    gates: RetentionGateConfig | None,
+) -> RxTAlpha:
     shape = pretrained.shape
     positions = min(shape.max_positions, shape.sliding_window or shape.max_positions)
     longest = min(LONGEST_TURN, max(1, positions // 4)) if max_seq_len is None else max_seq_len
