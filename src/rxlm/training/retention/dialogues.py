@@ -118,9 +118,10 @@ class DialogueForm:
             real = turn.mask[row]
             ids, answer = turn.ids[row][real].tolist(), turn.answer_mask[row][real].tolist()
             values = [False] * len(ids) if turn.value_mask is None else turn.value_mask[row][real].tolist()
-            learnt += is_new * (len(ids) + len(suffix))
-            too_long = learnt > self.settings.longest_dialogue or len(found["ids"]) + learnt > self.longest
-            if too_long and is_new and number > first_turn:
+            count = len(ids) + len(suffix)
+            learnt += is_new * count
+            too_long = learnt > self.settings.longest_dialogue or len(found["ids"]) + count > self.longest
+            if too_long and number > first_turn:
                 break
             asks = said.question is not None
             for place, token in enumerate(ids):
