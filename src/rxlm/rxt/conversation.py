@@ -17,11 +17,12 @@ from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.templates import interaction_ids, query_ids
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.past import ComputedTurn
+from rxlm.rxt.alpha import ThinkingMode
 from rxlm.rxt.chat_template import conversation_prefix
 from rxlm.rxt.conversation_file import ConversationError, SavedConversation
 from rxlm.rxt.current_memory import KeptReading
 from rxlm.rxt.fingerprint import fingerprint
-from rxlm.rxt.models import RxTAlpha, ThinkingMode
+from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.text import check_tokenizer
 from rxlm.rxt.turn_engine import Fit, Query, RunningTurn, TurnEngine, write_turns
