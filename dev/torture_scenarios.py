@@ -94,8 +94,11 @@ class Saves(Scenario):
 
     def work(self, path: Path, rank: int) -> None:
         path.mkdir(exist_ok=True)
+        parent = os.getppid()
         for save in itertools.cycle(self.saves):
             save(path / "saved")
+            if os.getppid() != parent:  # which was killed itself
+                return
 
     def check(self, path: Path, has_ended: bool) -> None:
         self._check_failed()
