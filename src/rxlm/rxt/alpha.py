@@ -1,5 +1,6 @@
 """`RxTAlpha`: a Reactive Transformer with text in and out, a current memory, saving and loading."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, SupportsIndex
@@ -10,6 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.padding import padded
 from rxlm.data.tokenizer import load_tokenizer_from_hf_hub
+from rxlm.file_errors import placed
+from rxlm.folders import reading
 from rxlm.memory import MemoryConfig, MemoryState
 from rxlm.memory.slots.config import MemoryAttentionVariant
 from rxlm.rxt import published, published_weights
@@ -17,6 +20,7 @@ from rxlm.rxt.checkpoint_files import CheckpointError, CheckpointFiles
 from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTAlphaTokenizerConfig
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.current_memory import CurrentMemory
+from rxlm.rxt.hub import check_layers, reading_config
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.text import TextCodec
 from rxlm.rxt.turn_engine import Opening
@@ -170,8 +174,7 @@ class RxTAlpha(RxTModel):
             raise ValueError(f"Batch mode needs a batch_size of at least 1, got {batch_size}.")
         if not use_batch_mode and batch_size not in (None, 1):
             raise ValueError(f"Without batch mode there is one conversation, got batch_size={batch_size}.")
-        self.current.batch_size = batch_size if use_batch_mode else None
-        self.current.reset()
+        self.current.set_batch_size(batch_size if use_batch_mode else None)
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
@@ -287,11 +290,13 @@ class RxTAlpha(RxTModel):
         `tokenizer` is attached to the model; without one, the checkpoint's own is, where it has one. Further
         arguments as in `HubModule.from_pretrained`. A Beta checkpoint gives a `RxTBeta`, which is a `RxTAlpha` too.
         """
-        model = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if tokenizer is None:
-            tokenizer = _tokenizer_beside(pretrained_model_name_or_path, kwargs)
-        if tokenizer is not None:
-            model.set_tokenizer(tokenizer)
+        place = os.path.expanduser(pretrained_model_name_or_path)
+        with placed(pretrained_model_name_or_path), reading(place):  # both of one save
+            model = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            if tokenizer is None:
+                tokenizer = _tokenizer_beside(pretrained_model_name_or_path, kwargs)
+            if tokenizer is not None:
+                model.set_tokenizer(tokenizer)
         return model
 
     @classmethod
@@ -305,16 +310,19 @@ class RxTAlpha(RxTModel):
 
     @classmethod
     def _from_published(cls, config: Mapping[str, Any], files: CheckpointFiles) -> Self:
-        thinks = published.is_beta(config)
+        with reading_config(files.name):
+            thinks = published.is_beta(config)
         if cls.thinks and not thinks:
             raise CheckpointError(f"{files.name} holds a RxTAlpha, not a {cls.__name__}: it has no thinking token.")
         kind = next(kind for kind in (cls, *RxTAlpha.__subclasses__()) if kind.thinks == thinks)
         tensors = files.weights()
-        values = published.model_config(config, tensors)
-        with torch.device("meta"):
-            shape = kind.from_config_dict(values)
-        expected = [name for name in shape.state_dict() if name not in shape.stored_ties()]
-        weights = published_weights.translate_weights(expected, tensors, values)
+        with reading_config(files.name):
+            values = published.model_config(config, tensors)
+            check_layers(values, tensors, files.name)
+            with torch.device("meta"):
+                shape = kind.from_config_dict(values)
+            expected = [name for name in shape.state_dict() if name not in shape.stored_ties()]
+            weights = published_weights.translate_weights(expected, tensors, values)
         return kind._from_state(values, weights, files.name)  # type: ignore[return-value]
 
 

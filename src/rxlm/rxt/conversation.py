@@ -15,26 +15,16 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.stream_decoder import StreamDecoder
-<<<<<<< HEAD
 from rxlm.data.templates import query_ids
 from rxlm.memory import MemoryState
-from rxlm.rxt.background import Job
-=======
-from rxlm.data.templates import interaction_ids, query_ids
-from rxlm.memory import MemoryReading, MemoryState
-from rxlm.nn.past import ComputedTurn
 from rxlm.rxt.alpha import ThinkingMode
->>>>>>> h-lora
+from rxlm.rxt.background import Job
 from rxlm.rxt.chat_template import conversation_prefix
 from rxlm.rxt.conversation_file import SavedConversation
 from rxlm.rxt.current_memory import KeptReading
 from rxlm.rxt.fingerprint import fingerprint
-<<<<<<< HEAD
 from rxlm.rxt.history import ConversationError, History, Turn
-from rxlm.rxt.models import RxTAlpha, ThinkingMode
-=======
 from rxlm.rxt.models import RxTAlpha
->>>>>>> h-lora
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.shared_history import Pieces, SharedHistory
 from rxlm.rxt.text import check_tokenizer
