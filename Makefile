@@ -32,10 +32,12 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
-# What takes too long for the suite: kills of all that saves. The long form of the conversations' state machine goes here.
+# What takes too long for the suite: kills of all that saves, then conversations under threads and interrupts.
 KILLS ?= 500
+STEPS ?= 10000
 torture: $(INSTALLED)
 	PYTHONPATH=tests:tests/training:tests/recipes $(BIN)/python dev/torture.py --kills $(KILLS)
+	TORTURE_STEPS=$(STEPS) $(BIN)/python -m pytest -n auto tests/rxt/test_conversation_machine.py
 
 # Damaged files of every kind: each must be accepted, or be an error that names it. Counts by kind are printed.
 fuzz: $(INSTALLED)

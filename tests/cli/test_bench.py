@@ -79,7 +79,7 @@ def test_the_page_holds_everything_in_itself(run: Path) -> None:
 
     assert page.count("data:image/png;base64,") == len(list(run.glob("*.png")))
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
-    for text in ("little-rxt", "memory gain", "never told", "little-rxt", "words and marks"):
+    for text in ("little-rxt", "memory gain", "never told", "little-rxt", "words of rxlm.data.words"):
         assert text in page
 
 

@@ -79,9 +79,9 @@ def memory_configs(draw: st.DrawFn) -> MemoryAttentionConfig:
 
 sampling_configs = st.builds(
     SamplingConfig,
-    temperature=st.floats(0, 5),
+    temperature=st.just(0.0) | st.floats(1e-6, 5),
     top_k=st.none() | st.integers(1, 100),
-    top_p=st.none() | st.floats(0, 1, exclude_min=True),
+    top_p=st.none() | st.floats(1e-6, 1),
     repetition_penalty=st.floats(0.1, 3),
 )
 token_configs = st.permutations(range(12)).map(

@@ -12,6 +12,7 @@ from torch import nn
 
 from helpers import ARCHITECTURES, shared_model
 from rxlm.config import ConfigError
+from rxlm.folders import MARKER
 from rxlm.memory.slots.config import MemoryAttentionConfig
 from rxlm.nn.attention import AttentionConfig
 from rxlm.nn.feed_forward import FeedForwardConfig
@@ -146,6 +147,7 @@ def test_a_fingerprint_of_format_1_is_that_of_the_same_model_and_of_no_other():
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_model_that_an_earlier_version_upcycled_is_refused_with_what_to_do(changes, version, tmp_path):
     shared_model("mha-simple-content").save_pretrained(tmp_path)
+    (tmp_path / MARKER).unlink()
     path = tmp_path / "config.json"
     values = json.loads(path.read_text()) | {"format_version": version}
     saved = {
@@ -168,6 +170,7 @@ def test_a_model_that_an_earlier_version_upcycled_is_refused_with_what_to_do(cha
 
 def into_format_1(folder: Path) -> None:
     """Rewrite a saved module as format 1 had it."""
+    (folder / MARKER).unlink()  # it had no sums
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 1}))
     weights = load_file(folder / "model.safetensors")

@@ -12,7 +12,6 @@ from rxlm.cli import main
 from rxlm.config import ConfigError
 from rxlm.rxt.accounting import parameter_table, update_flops
 from rxlm.rxt.models import RxTAlpha
-from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining, MemoryAttentionTrainingConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.mrl.config import MRLConfig
@@ -64,7 +63,6 @@ def test_its_parameters_are_those_of_the_decoder(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     "stage",
     [
-        lambda model: JointLanguageModelling(model, JointConfig()),
         lambda model: MemoryAttentionPretraining(model, MemoryAttentionTrainingConfig()),
         lambda model: MemoryAware(model, MemoryAwareConfig()),
         lambda model: MemoryReinforcement(model, MRLConfig()),
