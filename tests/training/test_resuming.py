@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from resumed_runs import train
+from rxlm.folders import MARKER
 from rxlm.training.checkpoint import OWN, STATE
 
 HERE = Path(__file__).parent
@@ -87,6 +88,7 @@ def test_a_checkpoint_in_one_file_goes_on_exactly_in_one_process_and_says_what_t
         own, shared = folder / OWN.format(0), folder / STATE
         torch.save(torch.load(shared) | torch.load(own), shared)
         own.unlink()
+        (folder / MARKER).unlink()
     shutil.copytree(tmp_path / "one", tmp_path / "two")
 
     train("streams", tmp_path / "one" / "streams", None)
