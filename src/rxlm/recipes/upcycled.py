@@ -120,15 +120,15 @@ def upcycled() -> UpcycledRecipe:
     """For a chat model of some hundred million parameters; two cores take two hours, under torchrun."""
     stage = RetentionStage(
         **steps_of(
-            DialoguePhase(steps=30, num_turns=5, batch_size=6),
-            DialoguePhase(steps=60, num_turns=9, batch_size=4),
-            DialoguePhase(steps=30, num_turns=20, batch_size=2),
+            DialoguePhase(steps=40, num_turns=5, batch_size=4),
+            DialoguePhase(steps=70, num_turns=9, batch_size=4),
+            DialoguePhase(steps=30, num_turns=16, batch_size=2),
         ),
         batch_size=4,
-        accumulation=2,
+        accumulation=1,
         optimizer=OptimizerConfig(
             learning_rate=1.5e-4,
-            memory_scale=25.0,
+            memory_scale=40.0,
             betas=(0.9, 0.98),
             weight_decay=0.0,
             schedule="wsd",
@@ -139,6 +139,6 @@ def upcycled() -> UpcycledRecipe:
         log_every=1,
         checkpoint_every=10,
         keep_last=1,
-        settings=RetentionConfig(cooling_steps=90),
+        settings=RetentionConfig(sizes=(48, 64, 128), cooling_steps=70, learned_share=0.67, longest_dialogue=640),
     )
     return UpcycledRecipe(name="upcycled", stages=(stage,))
