@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,20 @@ def test_texts_are_tokenized() -> None:
 def test_bad_calls_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BleuReward()(**arguments)
+
+
+def test_chat_messages_may_have_no_content_or_parts() -> None:
+    reward = BleuReward(tokenize=lambda text: [ord(letter) for letter in text])
+    parts = [{"type": "text", "text": "a cat "}, {"type": "image"}, {"type": "text", "text": "sat"}]
+    said = [[{"role": "assistant", "content": content}] for content in (None, parts, "a cat sat")]
+    assert reward(completions=said, references=["a cat sat"] * 3) == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor, list, lambda ids: [np.int64(each) for each in ids]])
+def test_ids_may_be_arrays(make: Any) -> None:
+    ids = [5, 6, 7, 8, 9]
+    for references in (make(ids), [make(ids)], [make(ids), make(ids[::-1])]):
+        assert BleuReward()(completion_ids=[make(ids)], references=[references]) == [1.0]
 
 
 def test_bad_choices_are_refused_when_it_is_made() -> None:

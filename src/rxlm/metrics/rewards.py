@@ -75,13 +75,14 @@ class BleuReward:
         """Return the ids of each reference of a row."""
         if row is None or len(row) == 0:
             return []
+        row = _plain(row)
         is_single = isinstance(row, str) or isinstance(row[0], int)
         return [self._ids(one) for one in ([row] if is_single else row)]
 
     def _completion(self, completion: Any) -> Ids:
         if len(completion) and isinstance(completion[0], Mapping):
-            completion = "".join(message["content"] for message in completion)
-        ids = self._ids(completion)
+            completion = "".join(_text_of(message.get("content")) for message in completion)
+        ids = self._ids(_plain(completion))
         if self.eos_token_id is not None and self.eos_token_id in ids:
             ids = ids[: list(ids).index(self.eos_token_id)]
         return ids
@@ -92,3 +93,17 @@ class BleuReward:
         if self.tokenize is None:
             raise ValueError(f"BleuReward got the text {text[:40]!r} and has no tokenize to turn it into ids")
         return self.tokenize(text)
+
+
+def _plain(values: Any) -> Any:
+    """Return arrays and tensors, alone or in a list, as lists of plain numbers; the rest as it is."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    return [_plain(value) for value in values] if isinstance(values, (list, tuple)) else values
+
+
+def _text_of(content: str | Sequence[Mapping[str, Any]] | None) -> str:
+    """Return what a chat message says: nothing where its content is null, as beside a tool's call; else its texts."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part.get("text") or "" for part in content)

@@ -15,6 +15,8 @@ DataKind = Literal["facts", "babi", "sgd", "jsonl", "dialogues"]
 Report = Literal["retention", "capacity", "updates", "controls", "language", "cost", "worth"]
 ALL_REPORTS: tuple[Report, ...] = get_args(Report)
 USUAL_REPORTS = ALL_REPORTS[:-1]
+OF_ANSWERS: tuple[Report, ...] = ("retention", "capacity", "updates", "controls")
+"""Reports that are made of answers alone: whatever answers has them."""
 WITHOUT_ANSWERS: tuple[Report, ...] = ("cost", "worth")
 """Reports that need no answers of a dialogue led by the model."""
 

@@ -130,6 +130,21 @@ def by_dialogue(nats: Tensor, lengths: Sequence[int], queries: Queries) -> list[
     return [nats.new_zeros(0, device="cpu") if query is None else next(answers) for query in queries]
 
 
+def check_respondent(respondent: object, *, answers: bool, language: bool) -> None:
+    """Raise TypeError, which names what is missing, unless a respondent can do what is asked of it.
+
+    `answers`: it leads dialogues (`Respondent`). `language`: it is a `LanguageRespondent`, too.
+    """
+    needed = ["controls", "describe", "cuts", *(["reset", "respond"] if answers or language else [])]
+    needed += ["follow", "token_losses", "losses", "embed", "measure"] if language else []
+    missing = [name for name in needed if not hasattr(respondent, name)]
+    if missing:
+        raise TypeError(
+            f"{type(respondent).__name__} has no {', '.join(missing)}; see rxlm.mrq_bench.protocol: controls is a "
+            "tuple of those it can answer under, 'none' first."
+        )
+
+
 def check_control(control: Control, respondent: Respondent) -> None:
     """Raise ValueError unless the respondent can answer under this control."""
     if control not in respondent.controls:

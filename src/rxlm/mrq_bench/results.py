@@ -10,8 +10,8 @@ from rxlm.file_errors import read_json_object
 from rxlm.files import write_text
 from rxlm.mrq_bench.arms import ARM_NAMES
 from rxlm.mrq_bench.benchmark_data import BenchmarkData
-from rxlm.mrq_bench.config import ALL_REPORTS, BenchmarkConfig, Report
-from rxlm.mrq_bench.protocol import LanguageRespondent
+from rxlm.mrq_bench.config import ALL_REPORTS, OF_ANSWERS, BenchmarkConfig, Report
+from rxlm.mrq_bench.protocol import LanguageRespondent, check_respondent
 from rxlm.mrq_bench.reports.capacity import capacity
 from rxlm.mrq_bench.reports.controls import controls
 from rxlm.mrq_bench.reports.cost import cost
@@ -48,7 +48,10 @@ def measure(
         folder: of the run; one that holds the same run goes on with it, see `answer_all`, and keeps its other reports.
         embedder: name and model whose token embeddings the cosines are made of; the model itself if not given.
         progress: called with what is being done.
+
+    TypeError, before any work, for a respondent that lacks what the configuration asks for.
     """
+    check_respondent(respondent, answers=config.needs_answers, language=not set(config.reports) <= set(OF_ANSWERS))
     log = answer_all(respondent, data, config, folder, progress=progress)
     identity = run_identity(respondent, data, config)
     questions = sum(turn.question is not None for dialogue in data.dialogues for turn in dialogue.turns)
