@@ -60,10 +60,14 @@ def test_first_cut_is_logged(turn_tokenizer, caplog):
     assert "0 from the end of its answer" in message
 
 
-def test_thought_needs_a_thinking_token(tokenizer, tokens):
+def test_a_model_that_does_not_think_is_trained_as_it_is_asked(tokenizer, tokens, caplog):
     turn_tokenizer = TurnTokenizer(tokenizer, tokens.replace(think_token_id=None), max_tokens=48)
-    with pytest.raises(ValueError, match="has a thought, and the model has no thinking token"):
-        turn_tokenizer.encode(Interaction("Who?", "I.", "Hm."))
+    for _ in range(2):
+        assert turn_tokenizer.encode(Interaction("Who?", "I.", "Hm.")) == turn_tokenizer.encode(
+            Interaction("Who?", "I.")
+        )
+    assert turn_tokenizer.num_thoughts == 2
+    assert caplog.messages == ["Interactions have thoughts, and the model does not think: they are left out."]
 
 
 @given(rows=st.lists(interactions, min_size=1, max_size=5))

@@ -59,6 +59,8 @@ class TurnTokenizer:
         tokenizer: encodes the texts.
         tokens: ids of the special tokens: a model's `tokenizer_config`; without a model, `rxlm.rxt.text.token_ids_of`.
         max_tokens: length of the longest interaction, with special tokens.
+
+    `num_cut` counts interactions that were too long and were cut, `num_thoughts` thoughts that were left out.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: BatchTokens, *, max_tokens: int) -> None:
@@ -69,16 +71,17 @@ class TurnTokenizer:
                 "and a text"
             )
         self.tokenizer, self.tokens, self.max_tokens = tokenizer, tokens, max_tokens
-        self.num_cut = 0
+        self.num_cut = self.num_thoughts = 0
         self._encode = lru_cache(maxsize=1 << 16)(self._encode_text)  # generated texts repeat
 
     def encode(self, interaction: Interaction) -> TokenizedTurn:
         """Return the tokens of one interaction."""
         tokens = self.tokens
-        thinking = self._thinking(interaction)
+        thought = self._thought(interaction)
+        thinking = () if thought is None or tokens.think_token_id is None else (tokens.think_token_id,)
         fitted = fit_turn(
             self._encode(interaction.query),
-            () if interaction.thought is None else self._encode(interaction.thought),
+            () if thought is None else self._encode(thought),
             self._encode(interaction.answer),
             self.max_tokens - self._num_special - len(thinking),
         )
@@ -119,12 +122,14 @@ class TurnTokenizer:
                 *(self.max_tokens, sum(fitted.cut), *fitted.cut),
             )
 
-    def _thinking(self, interaction: Interaction) -> tuple[int, ...]:
-        if interaction.thought is None:
-            return ()
-        if self.tokens.think_token_id is None:
-            raise ValueError("An interaction has a thought, and the model has no thinking token.")
-        return (self.tokens.think_token_id,)
+    def _thought(self, interaction: Interaction) -> str | None:
+        """Return the thought before an answer; a model without a thinking token is not asked for one, and has none."""
+        if interaction.thought is None or self.tokens.think_token_id is not None:
+            return interaction.thought
+        self.num_thoughts += 1
+        if self.num_thoughts == 1:
+            _logger.warning("Interactions have thoughts, and the model does not think: they are left out.")
+        return None
 
     def _value_places(self, interaction: Interaction) -> tuple[int, ...]:
         """Return the positions in the answer of value tokens, and of the token after each."""

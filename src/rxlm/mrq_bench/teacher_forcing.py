@@ -62,7 +62,8 @@ def predict_answers(
         raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {control!r}.")
     if control == "shuffled" and len(dialogues) < 2:
         raise ValueError(f"control 'shuffled' needs at least two dialogues, got {len(dialogues)}.")
-    turn_tokenizer = TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=model.max_seq_len)
+    tokens = model.tokenizer_config if model.thinks else model.tokenizer_config.replace(think_token_id=None)
+    turn_tokenizer = TurnTokenizer(model.needed_tokenizer(), tokens, max_tokens=model.max_seq_len)
     ordered = sorted(dialogues, key=len)
     for batch in batches_of(len(ordered), batch_size):
         yield from _predict_batch(model, [ordered[number] for number in batch], turn_tokenizer, control)

@@ -66,7 +66,8 @@ class TrainingRun(ABC, Generic[R, M]):
                 remove_of_another_recipe(recipe, folder)
             self.tokenizer = self._tokenizer()
             self.tokens = self.token_ids()
-            self.turn_tokenizer = TurnTokenizer(self.tokenizer, self.tokens, max_tokens=recipe.max_tokens)
+            without_thoughts = self.tokens.replace(think_token_id=None)  # the models of recipes do not think
+            self.turn_tokenizer = TurnTokenizer(self.tokenizer, without_thoughts, max_tokens=recipe.max_tokens)
             self.keep_recipe()
 
     @abstractmethod
