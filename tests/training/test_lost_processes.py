@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from rxlm.training.heartbeat import Heartbeat
+
 HERE = Path(__file__).parent
 
 
-def lose(folder: Path, how: str, seconds: str = "0.5") -> tuple[list[str], int, int]:
+def lose(folder: Path, how: str) -> tuple[list[str], int, int]:
     """Lose the second of two processes; return the lines of ours, the exit status and the process's id."""
     started = time.monotonic()
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
          str(HERE / "lost_processes.py"), str(folder), how],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path),
-             "RXLM_HEARTBEAT_SECONDS": seconds},
+             "RXLM_HEARTBEAT_SECONDS": "0.5"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -51,10 +53,13 @@ def test_of_a_process_that_meets_bad_data_only_its_own_message_is_shown(tmp_path
     assert said == ["rxlm train: facts.jsonl, line 7: the answer is empty."]
 
 
+def test_a_process_that_holds_pythons_lock_for_longer_than_the_limit_is_not_lost(tmp_path: Path) -> None:
+    said, status, _ = lose(tmp_path, "busy")
+    assert (said, status) == ([], 0)
+
+
 @pytest.mark.parametrize("seconds", ["soon", "0", "nan", "inf"])
 def test_an_interval_that_is_no_positive_number_is_refused(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rxlm.training.heartbeat import Heartbeat
-
     monkeypatch.setenv("RXLM_HEARTBEAT_SECONDS", seconds)
     with pytest.raises(ValueError, match=f"RXLM_HEARTBEAT_SECONDS is '{seconds}'; a number of seconds above 0"):
         Heartbeat()

@@ -1,7 +1,7 @@
 """The processes of a run watch each other: one that is killed or stopped is named, and the run ends.
 
-Each process has a server that a thread of C++ answers, a `TCPStore`. So it answers through any computation, however long
-Python's lock is held, and no more when the process is stopped or gone. In a ring, each process asks the next one.
+Each process has a server, a `TCPStore`, whose thread is one of C++. So it answers through any computation, however long
+that holds Python's lock, and no more when the process is stopped or gone. In a ring, each process asks the next one.
 """
 
 import atexit
