@@ -5,13 +5,18 @@ of one process with all the rows.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from rxlm.nn.device import device_of
+from rxlm.training.heartbeat import Heartbeat
+
+_heartbeats: list[Heartbeat] = []
+"""That of this process, where it is one of several."""
 
 
 def compute_device(name: str = "auto") -> torch.device:
@@ -39,12 +44,17 @@ def compute_device(name: str = "auto") -> torch.device:
 
 
 def start(device: torch.device | None = None) -> None:
-    """Join the group that torchrun made, if there is one; each process computes on `device`, the CPU if not given."""
+    """Join the group that torchrun made, if there is one; each process computes on `device`, the CPU if not given.
+
+    Several processes watch each other from then on (see `training/heartbeat.py`).
+    """
     on_gpu = device is not None and device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if on_gpu else "gloo")
+        if world_size() > 1:
+            _heartbeats.append(Heartbeat())
 
 
 def rank() -> int:
@@ -60,7 +70,8 @@ def world_size() -> int:
 def wait() -> None:
     """Wait until all processes are here."""
     if dist.is_initialized():
-        dist.barrier()
+        with _with_others():
+            dist.barrier()
 
 
 def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
@@ -77,7 +88,8 @@ def sum_of_figures(figures: Sequence[tuple[str, float | Tensor]]) -> dict[str, f
         device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     found = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for _, value in figures])
     if world_size() > 1:
-        dist.all_reduce(found)
+        with _with_others():
+            dist.all_reduce(found)
     totals: dict[str, float] = {}
     for (name, _), value in zip(figures, found.tolist(), strict=True):
         totals[name] = totals.get(name, 0.0) + value
@@ -90,7 +102,19 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
+    with _with_others():
+        dist.all_reduce(flat)
     parts = flat.split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+@contextmanager
+def _with_others() -> Iterator[None]:
+    """Let the process that is lost be the cause where a message fails, and not the connection to it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _heartbeats:
+            raise
+        raise _heartbeats[-1].explain(error) from error
