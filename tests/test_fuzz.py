@@ -1,6 +1,11 @@
 """A bounded part of `make fuzz`: damaged files are accepted, or answered with an error that names them."""
 
+import pytest
+import torch
+
+from fuzzing.judge import WrongValueError, check_tensors, check_texts
 from fuzzing.run import BAD, OUTCOMES, fuzz, table
+from rxlm.data.records import Interaction
 
 CHEAP = ("jsonl", "json list", "sgd", "turns", "fairytaleqa", "qmsum", "picture", "gzip", "csv", "parquet", "babi")
 
@@ -18,6 +23,20 @@ def test_damaged_recipes_are_errors_with_their_place() -> None:
 
 def test_damaged_configurations_of_models_are_errors_with_their_place() -> None:
     assert fuzz(30, seed=7, kinds="model config")[1] == []
+
+
+def test_damaged_memories_and_conversations_are_errors_with_their_place() -> None:
+    for kind in ("memory", "conversation", "transcript"):
+        assert fuzz(25, seed=7, kinds=kind)[1] == []
+
+
+def test_the_fuzz_sees_what_is_no_value() -> None:
+    check_texts([Interaction("Who?", "7"), {"a": ("b", None, 3)}])
+    for wrong in ([Interaction("Who?", "None")], {"a": ["\ud800"]}):
+        with pytest.raises(WrongValueError):
+            check_texts(wrong)
+    with pytest.raises(WrongValueError):
+        check_tensors([torch.ones(2), torch.tensor([1.0, torch.nan])])
 
 
 def test_the_table_counts_every_answer() -> None:

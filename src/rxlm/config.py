@@ -38,7 +38,7 @@ class Config:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build the configuration, and those within it, from plain values; unknown names raise `ConfigError`."""
-        require(isinstance(values, Mapping), f"{cls.__name__} is made of a dict of its fields, got {values!r}.")
+        require(isinstance(values, Mapping), f"{cls.__name__} is made of a dict of its fields, got {values!r:.80}.")
         hints = _hints(cls)
         return cls(**{name: _nested(hints.get(name), value) for name, value in values.items()})
 
@@ -113,7 +113,7 @@ def require_int(config: Any, *names: str, minimum: int = 1, maximum: int | None 
             continue
         valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
         valid = valid and (maximum is None or value <= maximum)
-        require(valid, f"{_label(config, name)} must be a whole number {allowed}, got {value!r}.")
+        require(valid, f"{_label(config, name)} must be a whole number {allowed}, got {value!r:.80}.")
 
 
 def require_at_most(config: Any, maximum: int, *names: str) -> None:
@@ -130,7 +130,7 @@ def require_number(config: Any, *names: str) -> None:
         if value is None and _default_is_none(config, name):
             continue
         valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        require(valid, f"{_label(config, name)} must be a number, got {value!r}.")
+        require(valid, f"{_label(config, name)} must be a number, got {value!r:.80}.")
 
 
 def require_share(config: Any, *names: str) -> None:
@@ -138,21 +138,21 @@ def require_share(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         valid = isinstance(value, (int, float)) and 0 <= value <= 1
-        require(valid, f"{_label(config, name)} must be between 0 and 1, got {value!r}.")
+        require(valid, f"{_label(config, name)} must be between 0 and 1, got {value!r:.80}.")
 
 
 def require_choice(config: Any, name: str, allowed: tuple[Any, ...]) -> None:
     """Check that the named field is one of `allowed`."""
     value = getattr(config, name)
     choices = ", ".join(repr(choice) for choice in allowed)
-    require(value in allowed, f"{_label(config, name)} must be one of {choices}, got {value!r}.")
+    require(value in allowed, f"{_label(config, name)} must be one of {choices}, got {value!r:.80}.")
 
 
 def require_bool(config: Any, *names: str) -> None:
     """Check that the named fields are true or false, not merely truthy."""
     for name in names:
         value = getattr(config, name)
-        require(isinstance(value, bool), f"{_label(config, name)} must be true or false, got {value!r}.")
+        require(isinstance(value, bool), f"{_label(config, name)} must be true or false, got {value!r:.80}.")
 
 
 def require_config(config: Any, name: str, *kinds: type[Config] | None) -> None:
@@ -160,7 +160,7 @@ def require_config(config: Any, name: str, *kinds: type[Config] | None) -> None:
     value = getattr(config, name)
     allowed = " or ".join("None" if kind is None else kind.__name__ for kind in kinds)
     valid = any(value is None if kind is None else isinstance(value, kind) for kind in kinds)
-    require(valid, f"{_label(config, name)} must be {allowed}, got {value!r}.")
+    require(valid, f"{_label(config, name)} must be {allowed}, got {value!r:.80}.")
 
 
 def differences(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -70,6 +70,44 @@ def damaged_lines(lines: list[Any], rng: random.Random) -> bytes:
     return "\n".join(rest).encode(errors="surrogateescape")
 
 
+def damaged_tensors(data: bytes, rng: random.Random) -> bytes:
+    """Damage the header of a safetensors file, its values, or anything."""
+    header, values = _parts(data)
+    if rng.random() < 0.4:
+        return _joined(damaged_json(header.decode(), rng), values)
+    if rng.random() < 0.5:  # the last byte of a float32 has most of its exponent
+        place = rng.randrange(len(values))
+        piece = rng.choice((b"\xff\xff", b"\x7f\x80", rng.randbytes(4)))
+        return _joined(header, values[:place] + piece + values[place + len(piece) :])
+    return damaged_bytes(data, rng)
+
+
+def damaged_record(data: bytes, name: str, rng: random.Random) -> bytes:
+    """Damage the JSON text of this name in the metadata of a safetensors file."""
+    header, values = _parts(data)
+    parts = json.loads(header)
+    parts["__metadata__"][name] = damaged_json(parts["__metadata__"][name], rng).decode(errors="replace")
+    return _joined(json.dumps(parts).encode(), values)
+
+
+def without_digest(data: bytes) -> bytes:
+    """Return a safetensors file without the digest of what it holds, so that damage is not found by that."""
+    header, values = _parts(data)
+    parts = json.loads(header)
+    del parts["__metadata__"]["digest"]
+    return _joined(json.dumps(parts).encode(), values)
+
+
+def _parts(data: bytes) -> tuple[bytes, bytes]:
+    """Split a safetensors file into its header, JSON after its length, and values."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return data[8:end], data[end:]
+
+
+def _joined(header: bytes, values: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header + values
+
+
 def _places(values: Any) -> Any:
     parts = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for key, value in list(parts):

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from fuzzing.targets import NotNumbersError, Target, targets
+from fuzzing.judge import WrongValueError, check_texts
+from fuzzing.targets import Target, targets
 
 OUTCOMES = ("clear error", "accepted", "error without place", "raw", "hang", "partial state", "silently wrong")
 BAD = OUTCOMES[2:]
@@ -38,11 +39,11 @@ def outcome_of(target: Target, number: int, seed: str, base: Path) -> tuple[str,
     before = target.state()
     try:
         with _limit(SECONDS):
-            target.read(path)
+            check_texts(target.read(path))
         return "accepted", ""
     except HangError:
         return "hang", ""
-    except NotNumbersError as error:
+    except WrongValueError as error:
         return "silently wrong", str(error)
     except (ValueError, OSError) as error:  # what the command line says as a sentence
         text = f"{type(error).__name__}: {error}"

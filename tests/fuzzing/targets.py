@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
-import torch
 from pyarrow import parquet
 
-from fuzzing.damage import damaged_bytes, damaged_json, damaged_lines
+from fuzzing.damage import damaged_bytes, damaged_json, damaged_lines, damaged_record, damaged_tensors, without_digest
 from fuzzing.gguf_file import write_gguf
+from fuzzing.judge import check_tensors, check_texts
 from pretrained_models import save_language_model
 from rxlm.data.babi import read_babi
 from rxlm.data.dialogue_forms import open_dialogues
@@ -25,6 +25,7 @@ from rxlm.data.meetings import read_meetings
 from rxlm.data.sgd import read_sgd
 from rxlm.data.stories import fairytale_dialogue, read_fairytales, read_picture_books, read_tiny_stories
 from rxlm.data.turns import read_turns
+from rxlm.folders import MARKER
 from rxlm.memory import MemoryState
 from rxlm.mrq_bench.own_dialogues import read_own_dialogues
 from rxlm.recipes import RECIPES
@@ -60,7 +61,7 @@ DATA = (
     "fairytaleqa", "qmsum", "picture books", "json list", "gzip of damaged lines", "damaged gzip", "csv", "parquet",
     "babi", "stories", "recipe",
 )  # fmt: skip
-MODELS = ("model config", "model weights", "model tokenizer", "memory", "conversation")
+MODELS = ("model config", "model weights", "model tokenizer", "memory", "conversation", "transcript")
 LANGUAGE_MODELS = ("llama config", "llama weights", "llama template", "gguf")
 
 
@@ -150,15 +151,20 @@ def _of_models(base: Path) -> dict[str, Target]:
 
     def load_model(folder: Path) -> Any:
         loaded = RxTAlpha.from_pretrained(folder)
-        assert_finite(loaded.state_dict().values())
+        check_tensors(loaded.state_dict().values())
         list(Conversation(loaded, sampling=GREEDY).send("Hi.", max_seq_len=min(12, loaded.max_seq_len)))
 
     def load_memory(path: Path) -> Any:
-        assert_finite(MemoryState.load(path).tensors().values())
+        check_tensors(MemoryState.load(path).tensors().values())
 
     def load_conversation(path: Path) -> Any:
         chat.load(path)
-        assert_finite(chat.memory.tensors().values())
+        check_tensors(chat.memory.tensors().values())
+        check_texts([chat.turns, chat.system])
+        other = chat.fork()
+        list(other.retry(max_seq_len=24) if other.turns else other.send("Hi.", max_seq_len=24))
+        other.save(path)
+        other.load(path)
 
     def state() -> Any:
         return list(chat.turns), chat.system, [tensor.clone() for tensor in chat.memory.tensors().values()]
@@ -170,19 +176,28 @@ def _of_models(base: Path) -> dict[str, Target]:
         def make(folder: Path, rng: random.Random) -> Path:
             shutil.copytree(base / "model", folder, dirs_exist_ok=True)
             _write(folder / name, damage(whole[name], rng))
+            if rng.random() < 0.7:  # as another program wrote it: what is damaged is not found by its sum
+                (folder / MARKER).unlink()
             return folder
 
         return make
+
+    def of_tensors(data: bytes, rng: random.Random) -> bytes:
+        return damaged_tensors(data if rng.random() < 0.3 else without_digest(data), rng)
+
+    def of_record(data: bytes, rng: random.Random) -> bytes:
+        return damaged_record(without_digest(data), "conversation", rng)
 
     def of_json(data: bytes, rng: random.Random) -> bytes:
         return damaged_json(data.decode(), rng)
 
     return {
         "model config": Target(in_folder("config.json", of_json), load_model, 30),
-        "model weights": Target(in_folder("model.safetensors", _damaged_safetensors), load_model, 20),
+        "model weights": Target(in_folder("model.safetensors", damaged_tensors), load_model, 20),
         "model tokenizer": Target(in_folder("tokenizer.json", of_json), load_model, 5),
-        "memory": Target(one("memory.safetensors", _damaged_safetensors), load_memory, 20),
-        "conversation": Target(one("conversation.safetensors", _damaged_safetensors), load_conversation, 20, state),
+        "memory": Target(one("memory.safetensors", of_tensors), load_memory, 20),
+        "conversation": Target(one("conversation.safetensors", of_tensors), load_conversation, 20, state),
+        "transcript": Target(one("conversation.safetensors", of_record), load_conversation, 20, state),
     }
 
 
@@ -193,7 +208,7 @@ def _of_language_models(base: Path) -> dict[str, Target]:
         def make(folder: Path, rng: random.Random) -> Path:
             shutil.copytree(base / "llama", folder, dirs_exist_ok=True)
             data = (base / "llama" / name).read_bytes()
-            damage = _damaged_safetensors if name.endswith("safetensors") else None
+            damage = damaged_tensors if name.endswith("safetensors") else None
             _write(folder / name, damage(data, rng) if damage else damaged_json(data.decode(), rng))
             return folder
 
@@ -210,7 +225,7 @@ def _of_language_models(base: Path) -> dict[str, Target]:
         return _write(folder / "a.gguf", damaged_bytes(data[:start], rng) + data[start:])
 
     def read(path: Path) -> Any:
-        assert_finite(upcycle(path).state_dict().values())
+        check_tensors(upcycle(path).state_dict().values())
 
     return {
         "llama config": Target(in_folder("config.json"), read, 3),
@@ -220,32 +235,9 @@ def _of_language_models(base: Path) -> dict[str, Target]:
     }
 
 
-class NotNumbersError(Exception):
-    """NaN or infinity was taken for a weight or a memory."""
-
-
-def assert_finite(tensors: Any) -> None:
-    """Raise where a tensor holds what is no number."""
-    for tensor in tensors:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NotNumbersError("NaN or infinity was accepted")
-
-
 def _write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
-
-
-def _damaged_safetensors(data: bytes, rng: random.Random) -> bytes:
-    """Damage the header of a safetensors file, JSON after its length, or anything."""
-    size = int.from_bytes(data[:8], "little")
-    if rng.random() < 0.4:
-        header = damaged_json(data[8 : 8 + size].decode(), rng)
-        return len(header).to_bytes(8, "little") + header + data[8 + size :]
-    if rng.random() < 0.5:  # values: the last byte of a float32 has most of its exponent
-        place = rng.randrange(8 + size, len(data))
-        return data[:place] + rng.choice((b"\xff\xff", b"\x7f\x80", rng.randbytes(4))) + data[place + 2 :]
-    return damaged_bytes(data, rng)
 
 
 def _recipe(folder: Path, rng: random.Random) -> Path:

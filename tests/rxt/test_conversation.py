@@ -326,7 +326,7 @@ class TestFiles:
         stranger = Conversation(other(), seed=1)
         expected = Conversation(stranger.model, seed=1)
 
-        with pytest.raises(ConversationError, match=what):
+        with pytest.raises(ConversationError, match=rf"chat\.safetensors: This conversation .*{what}"):
             stranger.load(tmp_path / "chat.safetensors")
         assert talk(stranger, "Hello") == talk(expected, "Hello")
 

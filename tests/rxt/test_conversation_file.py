@@ -93,8 +93,9 @@ def test_a_fault_is_named_and_the_conversation_stays_as_it_was(
     list(other.send("You"))
     before = (other.turns, other.memory, other.system, other.seed)
 
-    with pytest.raises(ConversationError, match=message):
+    with pytest.raises(ConversationError, match=message) as raised:
         other.load(tmp_path / "chat")
+    assert str(tmp_path / "chat") in str(raised.value)
     assert (other.turns, other.memory, other.system, other.seed) == before
 
 

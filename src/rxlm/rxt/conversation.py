@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.templates import query_ids
+from rxlm.file_errors import placed
 from rxlm.memory import MemoryState
 from rxlm.rxt.alpha import ThinkingMode
 from rxlm.rxt.background import Job
@@ -218,9 +219,10 @@ class Conversation:
         where that was given. This conversation then stays as it is.
         """
         saved = SavedConversation.read(Path(path))
-        saved.check_belongs_to(fingerprint(self.model, self.tokenizer))
         first = self._history.present().memories[0]
-        saved.check_fits(first, self.model.decoder.config.vocab_size, self.model.max_seq_len, self.memory_tokens)
+        with placed(path):
+            saved.check_belongs_to(fingerprint(self.model, self.tokenizer))
+            saved.check_fits(first, self.model.decoder.config.vocab_size, self.model.max_seq_len, self.memory_tokens)
         memories = {n: state.to(self.model.device) for n, state in saved.memories.items()}
         last = KeptReading.of(self.model, memories[len(saved.turns)])
         loaded = History(saved.system, saved.seed, saved.draws, saved.turns, memories, last)

@@ -37,7 +37,7 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
     try:
         translated = translate_configurations(saved)
     except config.ConfigError as error:  # of a model that there can no longer be
-        return [str(error)]
+        return [str(error).rstrip(".")]
     return config.differences({**translated, "format_version": FORMAT_VERSION}, present)
 
 
