@@ -30,7 +30,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     target = Path(os.path.realpath(path))
     mode = target.stat().st_mode if target.exists() else None
     if mode is not None and not stat.S_ISREG(mode):
-        raise OSError(f"{path} is not a regular file, and cannot be replaced by one.")
+        kind = IsADirectoryError if stat.S_ISDIR(mode) else OSError
+        raise kind(f"{path} is not a regular file, and cannot be replaced by one.")
     with draft(target.parent, f".{os.fsdecode(os.fsencode(target.name)[:200])}.unfinished-") as folder:
         temporary = folder / target.name
         write(temporary)

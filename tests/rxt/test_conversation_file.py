@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from rxlm.memory import MemoryState, SlotState
-from rxlm.rxt.conversation import Conversation, ConversationError
+from rxlm.rxt.conversation import Conversation, ConversationError, Turn
+from rxlm.rxt.conversation_file import SavedConversation
 from text_models import tiny_retained_model, tiny_text_model
 
 MODELS = {"slots": tiny_text_model(), "retained": tiny_retained_model()}
@@ -40,13 +40,16 @@ def twice(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return torch.cat((tensor, tensor), axis)
 
 
-def rewrite(path: Path, change: Change) -> None:
-    """Change a saved conversation, and write it as a version without a digest would have."""
-    with safe_open(path, framework="pt") as file:
-        record = json.loads(file.metadata()["conversation"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def rewrite(path: Path, change: Change, version: int = 3) -> None:
+    """Change a saved conversation, and write it as a version without a digest would have, in one of the formats."""
+    tensors = load_file(path)
+    record = json.loads(tensors.pop("conversation").numpy().tobytes())
+    record["version"] = version
     change(record, tensors)
-    save_file({name: own.contiguous() for name, own in tensors.items()}, path, {"conversation": json.dumps(record)})
+    head = {"version": record.pop("version")} if version == 3 else record
+    if version == 3:
+        tensors["conversation"] = torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
+    save_file({name: own.contiguous() for name, own in tensors.items()}, path, {"conversation": json.dumps(head)})
 
 
 FAULTS: list[tuple[str, Change, str]] = [
@@ -76,7 +79,7 @@ FAULTS: list[tuple[str, Change, str]] = [
     ("slots", lambda record, _: record.update(draws=-1), "its number of draws is -1"),
     ("slots", lambda record, _: record.update(turns={"a": 1}), "damaged"),
     ("slots", lambda record, _: record.update(fingerprint=[]), "its fingerprint is"),
-    ("slots", lambda record, _: record.update(version=9), "it is in format 9, and rxlm reads 1 and 2"),
+    ("slots", lambda record, _: record.update(version=9), "it is in format 9, and rxlm reads 1 to 3"),
     ("slots", lambda record, _: record.pop("draws"), "draws"),
 ]  # fmt: skip
 
@@ -99,13 +102,28 @@ def test_a_fault_is_named_and_the_conversation_stays_as_it_was(
     assert (other.turns, other.memory, other.system, other.seed) == before
 
 
-def test_without_a_fault_such_a_file_is_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_without_a_fault_such_a_file_is_taken_in_earlier_formats_too(version: int, tmp_path: Path) -> None:
     chat = Conversation(MODELS["retained"], seed=1)
     list(chat.send("My dog is called Rex."))
+    before = (chat.turns, chat.seed, chat.memory.tensors())
     chat.save(tmp_path / "chat")
-    rewrite(tmp_path / "chat", lambda record, tensors: None)
+    rewrite(tmp_path / "chat", lambda record, tensors: None, version)
+    chat.reset()
     chat.load(tmp_path / "chat")
-    assert len(chat.turns) == 1
+
+    assert (chat.turns, chat.seed) == before[:2]
+    assert all(torch.equal(own, before[2][name]) for name, own in chat.memory.tensors().items())
+
+
+def test_a_conversation_of_a_hundred_thousand_turns_is_saved_and_read(tmp_path: Path) -> None:
+    turn = Turn("word " * 160, "Sch\u00f6n, half an emoji: \ud83d. " * 8, None, tuple(range(80)))
+    memory = SlotState(torch.zeros(2, 1, 4, 16))
+    saved = SavedConversation({}, None, 1, 0, (turn,) * 100_000, {0: memory, 99_999: memory, 100_000: memory})
+    saved.write(tmp_path / "chat")
+    assert (tmp_path / "chat").stat().st_size > 100_000_000
+
+    assert SavedConversation.read(tmp_path / "chat").turns == saved.turns
 
 
 def test_a_changed_byte_of_a_memory_is_seen(tmp_path: Path) -> None:

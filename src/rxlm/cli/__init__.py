@@ -1,6 +1,7 @@
 """The `rxlm` command: finds the subcommand, parses its options, and prints errors of the user as sentences."""
 
 import difflib
+import io
 import os
 import shutil
 import sys
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = DEBUG in words
     words = [word for word in words if word != DEBUG]
     name = _command_name(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what the terminal's encoding lacks must not end a command
     try:
         with _wide_enough():
             status = _status(name, words)

@@ -1,23 +1,24 @@
 """`rxlm chat`: a terminal for one conversation and its branches."""
 
-import contextlib
-import shlex
+import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
 
-from rxlm.cli.errors import printable, sentence_of
+from rxlm.cli.errors import sentence_of
+from rxlm.cli.screen import BLOCK, Screen
 from rxlm.nn.device import device_of
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 from rxlm.upcycling.loading import open_model
 
-HELP = """\
+HELP = f"""\
+A line is a message. Lines from {BLOCK} to {BLOCK} are one message; a message that begins with / is written with //.
+
 /retry         give another answer to the last message
 /undo [N]      take back the last turn, or the last N
 /fork          go on in a copy of the conversation; /back returns to the original
@@ -25,8 +26,10 @@ HELP = """\
 /reset         start again after the system prompt
 /save PATH     write the conversation (memory, transcript) to a file
 /load PATH     go on with a saved conversation
+/stop [TEXT]   end answers before this text, too; without a text: before none
 /memory        show what the memory takes, what the last turn changed, and which tokens it keeps
-/help, /quit"""
+/help          show this
+/quit          end, as Ctrl-D does; Ctrl-C stops an answer, and the chat goes on"""
 
 
 def chat(
@@ -42,6 +45,7 @@ def chat(
     min_p: float | None = None,
     repetition_penalty: float | None = None,
     max_seq_len: int | None = None,
+    stop: tuple[str, ...] = (),
     thinking: Literal["auto", "extended", "fast"] | None = None,
     seed: int | None = None,
     device: str = "cpu",
@@ -50,9 +54,10 @@ def chat(
 
     The answer is printed as it is generated; the memory is updated while you read.
 
-    Commands: /retry /undo /fork /back /reset /save /load /memory /help /quit.
+    Commands: /retry /undo /fork /back /reset /save /load /stop /memory /help /quit. Three quotes begin and
+    end a message of several lines; one that begins with / is written with //. Ctrl-C stops an answer.
 
-    With input from a pipe each line is a message or a command, and one that fails ends the chat with status 1.
+    What fails is told, and the chat goes on; with input from a pipe it ends, with a status that tells the kind of fault.
 
     Args:
         model: folder or hub id of the model, with its tokenizer; or a Llama- or Qwen-style chat model, GGUF files too,
@@ -68,6 +73,7 @@ def chat(
         repetition_penalty: above 1, tokens of this turn, and of what a memory of tokens keeps, are less likely to come
             again.
         max_seq_len: tokens of message and answer together; the model's limit if not given.
+        stop: texts that an answer ends before.
         thinking: for Beta models: think before the answer (extended), do not (fast), or as the model likes (auto).
         seed: makes the conversation repeatable.
         device: where to compute: cpu, cuda, cuda:1, ...
@@ -78,32 +84,36 @@ def chat(
     }  # fmt: skip
     given = {name: value for name, value in asked.items() if value is not None}
     SamplingConfig(**given)  # a mistake is told before the model is loaded
+    if "" in stop:
+        raise ValueError(f"stop must be texts, none of them empty, got {stop!r}.")
     place = device_of(device)
     network = open_model(model, memory_tokens=memory_tokens, device=place)
     sampling = (network.sampling or DEFAULT_SAMPLING).replace(**given)
     network.length_limit(max_seq_len)
     network.opening(thinking)
     conversation = Conversation(network, system=system, sampling=sampling, seed=seed, memory_tokens=memory_tokens)
-    terminal = ChatTerminal(conversation, max_seq_len=max_seq_len, thinking=thinking)
+    terminal = ChatTerminal(conversation, max_seq_len=max_seq_len, stop=stop, thinking=thinking)
     if load is not None:
-        terminal.load(str(load))
+        terminal.load(os.fspath(load))
     terminal.run()
 
 
 class ChatTerminal:
-    """Reads messages and commands, and writes answers, on a terminal or through pipes."""
+    """Answers messages and does commands, on a terminal or through pipes."""
 
     def __init__(
         self,
         conversation: Conversation,
         *,
         max_seq_len: int | None = None,
+        stop: tuple[str, ...] = (),
         thinking: Literal["auto", "extended", "fast"] | None = None,
     ) -> None:
         self.branches = [conversation]
-        self.options = {"max_seq_len": max_seq_len, "thinking_mode": thinking, "fit": "cut"}
-        self.interactive = sys.stdin.isatty()
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.options: dict[str, Any] = {
+            "max_seq_len": max_seq_len, "stop": stop, "thinking_mode": thinking, "fit": "cut",
+        }  # fmt: skip
+        self.screen = Screen()
         self.commands: dict[str, Callable[..., None]] = {
             "retry": self.retry,
             "undo": self.undo,
@@ -112,6 +122,7 @@ class ChatTerminal:
             "reset": self.reset,
             "save": self.save,
             "load": self.load,
+            "stop": self.stop,
             "memory": self.memory,
             "help": self.help,
         }
@@ -121,46 +132,75 @@ class ChatTerminal:
         """The present branch."""
         return self.branches[-1]
 
+    @property
+    def name(self) -> str:
+        """What the model is called here."""
+        return type(self.conversation.model).__name__
+
     def run(self) -> None:
         """Converse until the input ends or says /quit."""
-        if self.interactive:
-            _enable_line_editing()
-            name = type(self.conversation.model).__name__
-            self.say(f"{name}. /help lists the commands, /quit or Ctrl-D ends.")
-        for line in self._lines():
-            if line.strip() in ("/quit", "/exit"):
-                break
-            turns = self.conversation.turns
-            try:
-                self.take(line)
-            except Exception as error:
-                if not self.interactive or isinstance(error, BrokenPipeError):
-                    raise
-                # A full disk or a missing file must not end a conversation that is only here.
-                self.console.print(f"[red]{escape(sentence_of(error))}[/red]")
-            except KeyboardInterrupt:
-                remains = self.conversation.turns == turns
-                self.say("\nStopped; the turn is dropped." if remains else "\nStopped; the turn is complete and stays.")
+        if self.screen.interactive:
+            self.say(f"{self.name}. /help lists the commands, /quit or Ctrl-D ends.")
+        with self.screen.kept_open():
+            while self._goes_on():
+                pass
         self.conversation.wait()
+
+    def _goes_on(self) -> bool:
+        """Read a message or command and do it; False at the end. On a terminal no fault ends the conversation."""
+        asked, turns = False, self.conversation.turns
+        try:
+            with self.screen.stoppable():
+                line = self.screen.read()
+                if line is None or line.strip() in ("/quit", "/exit"):
+                    return False
+                asked = True
+                self.take(line)
+        except KeyboardInterrupt:
+            if not self.screen.interactive:
+                raise
+            if not asked:
+                self.say("\n/quit or Ctrl-D ends.")
+            elif self.conversation.turns == turns:
+                self.say("\nStopped; the conversation is as it was before.")
+            else:
+                self.say("\nStopped; the turn is complete and stays.")
+        except Exception as error:
+            if not self.screen.interactive or isinstance(error, BrokenPipeError):
+                raise
+            self.screen.show(f"{sentence_of(error)}\n", "red")
+        return True
 
     def take(self, line: str) -> None:
         """Answer one message, or do one command."""
         if not line.strip():
             return
-        if not line.startswith("/"):
-            self._stream(self.conversation.send(line, on_thought=self._think, **self.options))  # type: ignore[arg-type]
+        if line.startswith("/") and not line.startswith("//"):
+            self._command(*line[1:].split(maxsplit=1))
             return
-        name, *arguments = shlex.split(line[1:]) or [""]
+        message = line.removeprefix("/")
+        if any("\ud800" <= character <= "\udfff" for character in message):
+            raise ValueError(f"The message has bytes that are no text in {sys.stdin.encoding}.")
+        self._stream(self.conversation.send(message, on_thought=self._think, **self.options))
+
+    def _command(self, name: str = "", rest: str = "") -> None:
+        """Do a command with the rest of its line, quotes around that left out: a path is taken as it is."""
         if name not in self.commands:
-            raise ValueError(f"There is no command /{name}; /help lists them.")
+            raise ValueError(f"There is no command /{name}; /help lists them, and // begins a message with a slash.")
+        argument = rest.strip()
+        if len(argument) > 1 and argument[0] == argument[-1] and argument[0] in "'\"":
+            argument = argument[1:-1]
+        arguments = [argument] if argument else []
         try:
-            self.commands[name](*arguments)
+            inspect.signature(self.commands[name]).bind(*arguments)
         except TypeError:
-            raise ValueError(f"/{name} was given {len(arguments)} arguments; see /help.") from None
+            words = "needs an argument" if not arguments else f"takes no argument, got {argument!r}"
+            raise ValueError(f"/{name} {words}; see /help.") from None
+        self.commands[name](*arguments)
 
     def retry(self) -> None:
         """Give another answer to the last message."""
-        self._stream(self.conversation.retry(on_thought=self._think, **self.options))  # type: ignore[arg-type]
+        self._stream(self.conversation.retry(on_thought=self._think, **self.options))
 
     def undo(self, n: str = "1") -> None:
         """Take back the last n turns."""
@@ -188,13 +228,19 @@ class ChatTerminal:
 
     def save(self, path: str) -> None:
         """Write the conversation to a file."""
-        self.conversation.save(path)
+        self.conversation.save(os.path.expanduser(path))
         self.say(f"Saved {len(self.conversation.turns)} turns to {path}.")
 
     def load(self, path: str) -> None:
         """Go on with a saved conversation."""
-        self.conversation.load(path)
+        self.conversation.load(os.path.expanduser(path))
         self.say(f"Loaded {len(self.conversation.turns)} turns from {path}.")
+
+    def stop(self, text: str | None = None) -> None:
+        """End answers before one text more, or before none."""
+        self.options["stop"] = () if text is None else (*self.options["stop"], text)
+        texts = ", ".join(map(repr, self.options["stop"]))
+        self.say(f"Answers end before {texts}." if texts else "Answers end where the model ends them.")
 
     def memory(self) -> None:
         """Show size and latest change of the memory."""
@@ -206,8 +252,8 @@ class ChatTerminal:
             return
         self.say("what it keeps of the conversation: by all heads (bold), by most, by few (dim), by none (struck out)")
         for piece, share in pieces:
-            self.console.print(printable(piece), style=_style_of(share), end="", markup=False)
-        self.console.print()
+            self.screen.show(piece, _style_of(share))
+        self.screen.show("\n")
 
     def help(self) -> None:
         """List the commands."""
@@ -215,39 +261,23 @@ class ChatTerminal:
 
     def say(self, text: str) -> None:
         """Write a message of the program, in a style that the model's text does not have."""
-        self.console.print(f"[dim]{escape(text)}[/dim]")
-
-    def _lines(self) -> Iterator[str]:
-        while True:
-            try:
-                line = input("\nyou> ") if self.interactive else sys.stdin.readline()
-            except EOFError:
-                return
-            except KeyboardInterrupt:
-                self.say("\n/quit or Ctrl-D ends.")
-                continue
-            if not self.interactive:
-                if not line:
-                    return
-                line = line.rstrip("\n")
-                if line.strip():
-                    self.console.print(f"\nyou> {escape(line)}")
-            yield line
+        self.screen.show(f"{text}\n", "dim")
 
     def _stream(self, pieces: Iterator[str]) -> None:
-        if self.interactive:
-            self.console.print(f"[bold]{type(self.conversation.model).__name__}>[/bold] ", end="")
+        if self.screen.interactive:
+            self.screen.show(f"{self.name}>", "bold")
+            self.screen.show(" ")
         try:
             for piece in pieces:
-                self.console.print(escape(printable(piece)), end="")
+                self.screen.show(piece)
         finally:
             pieces.close()  # type: ignore[attr-defined]
-            self.console.print()
+            self.screen.show("\n")
         if cut := self.conversation.turns[-1].cut:
             self.say(f"The message was too long: its first {cut} tokens were cut.")
 
     def _think(self, piece: str) -> None:
-        self.console.print(f"[dim italic]{escape(printable(piece))}[/dim italic]", end="")
+        self.screen.show(piece, "dim italic")
 
 
 def _style_of(share: float) -> str:
@@ -255,10 +285,5 @@ def _style_of(share: float) -> str:
     if share == 1.0:
         return "bold"
     if share >= 0.5:
-        return "default"
+        return ""
     return "dim" if share else "dim strike"
-
-
-def _enable_line_editing() -> None:
-    with contextlib.suppress(ImportError):  # Windows has none
-        import readline  # noqa: F401  # importing it gives input() a history and editing keys

@@ -30,6 +30,8 @@ class Status(IntEnum):
 _INPUT = (ValueError, FloatingPointError, ImportError, SafetensorError, RecursionError)
 _PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _OF_TORCH = ("OutOfMemoryError", "AcceleratorError", "distributed.DistError")
+_STEERING = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "failed to allocate")
 
 
@@ -73,8 +75,17 @@ def tell(error: BaseException, command: str, *, debug: bool = False) -> Status:
 
 
 def printable(text: str) -> str:
-    """Replace control characters other than line ends and tabs: a model's text must not steer the terminal."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Replace what steers a terminal: control characters other than line ends and tabs, and changes of direction.
+
+    Halves of surrogate pairs go, too, which no encoding has. Marks that letters need stay: joiners of emoji, say.
+    """
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(character) else character for character in text)
+
+
+def _steers(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    return unicodedata.category(character) in _STEERING or unicodedata.bidirectional(character) in _DIRECTIONS
 
 
 def _text_of(error: BaseException) -> str:

@@ -17,14 +17,17 @@ _DIGEST = "digest"
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file with a digest of all that is in it; an old file stays whole until the new one is.
 
-    ValueError, before anything is written, for NaN or infinity.
+    ValueError, before anything is written, for NaN or infinity; OSError where the system refuses it.
     """
     # Storage of their own: states may share what a turn did not change, and safetensors refuses shared storage.
     own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     check_finite(own)
     sealed = {**metadata, _DIGEST: _digest(own, metadata)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: save_file(own, temporary, sealed))
+    try:
+        write_atomically(path, lambda temporary: save_file(own, temporary, sealed))
+    except SafetensorError as error:  # what the system refuses, as a full disk does; it names no file
+        raise OSError(f"{path}: {error}") from error
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,15 +1,16 @@
-"""The file of a saved conversation: memories as tensors, transcript and fingerprint beside them.
+"""The file of a saved conversation: memories as tensors, transcript and fingerprint as the bytes of JSON in another one.
 
-All of it is read and checked before anything is made of it.
+The metadata of a safetensors file, where formats 1 and 2 had that JSON, has room for 100 MB. All of it is read and checked before anything is made of it.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from rxlm.memory import MemoryState
@@ -17,7 +18,9 @@ from rxlm.memory.tensor_file import read_tensors, write_tensors
 from rxlm.rxt.fingerprint import differences
 from rxlm.rxt.history import ConversationError, Turn
 
-CONVERSATION_VERSION = 2
+CONVERSATION_VERSION = 3
+_RECORD = "conversation"
+"""Name of the tensor of format 3, and of the metadata of formats 1 and 2, that holds the record."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,11 @@ class SavedConversation:
         `ConversationError` for NaN or infinity in a memory.
         """
         record = {
-            "version": CONVERSATION_VERSION,
             "fingerprint": self.fingerprint,
             "system": self.system,
             "seed": self.seed,
             "draws": self.draws,
-            "turns": [asdict(turn) for turn in self.turns],
+            "turns": [vars(turn) for turn in self.turns],
             "kind": self.memories[0].kind,
         }
         tensors = {
@@ -53,8 +55,9 @@ class SavedConversation:
             for count, memory in self.memories.items()
             for name, tensor in memory.tensors().items()
         }
+        tensors[_RECORD] = torch.frombuffer(bytearray(json.dumps(record).encode()), dtype=torch.uint8)
         try:
-            write_tensors(path, tensors, {"conversation": json.dumps(record)})
+            write_tensors(path, tensors, {_RECORD: json.dumps({"version": CONVERSATION_VERSION})})
         except ValueError as error:
             raise ConversationError(f"The conversation is not saved to {path}: {error}.") from error
 
@@ -67,18 +70,15 @@ class SavedConversation:
             tensors, metadata = read_tensors(path)
         except ValueError as error:
             raise ConversationError(f"The saved conversation {path} is damaged: {error}.") from error
-        if "conversation" not in metadata:
+        if _RECORD not in metadata:
             raise ConversationError(f"{path} is a safetensors file, but not a saved conversation.")
         try:
-            return cls._of_record(json.loads(metadata["conversation"]), tensors)
+            return cls._of_record(_record(metadata, tensors), tensors)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ConversationError(f"The saved conversation {path} is damaged: {_said(error)}.") from error
 
     @classmethod
     def _of_record(cls, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        version = record.pop("version")
-        if version not in (1, CONVERSATION_VERSION):
-            raise ValueError(f"it is in format {version!r}, and rxlm reads 1 and {CONVERSATION_VERSION}")
         kind = record.pop("kind", "slots")  # format 1 knew slots alone, as `memory.COUNT`
         turns = tuple(_turn(number, turn) for number, turn in enumerate(record.pop("turns"), 1))
         saved = cls(**record, turns=turns, memories=_memories(kind, tensors))
@@ -128,6 +128,17 @@ class SavedConversation:
                 f"The saved conversation keeps {kept} tokens, and memory_tokens is {memory_tokens}: leave it out, or "
                 f"give {kept}."
             )
+
+
+def _record(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the record of a file, without its version, and take it out of the tensors."""
+    record = json.loads(metadata[_RECORD])
+    version = record.pop("version")
+    if version == CONVERSATION_VERSION:
+        return json.loads(tensors.pop(_RECORD).numpy().tobytes())
+    if version in (1, 2):
+        return record
+    raise ValueError(f"it is in format {version!r}, and rxlm reads 1 to {CONVERSATION_VERSION}")
 
 
 def _memories(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, MemoryState]:
