@@ -113,7 +113,7 @@ def test_of_a_chatgpt_export_the_branch_is_read_that_was_shown(tmp_path):
     (tmp_path / "conversations.json").write_text(json.dumps([export()], indent=1))
     (dialogue,) = open_dialogues(tmp_path)
     assert said(dialogue) == GREETING
-    assert dialogue.details == {"id": "x"}
+    assert dialogue.details["id"] == "x"
 
 
 @pytest.mark.parametrize("last", ["gone", None, ["root"]])

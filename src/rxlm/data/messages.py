@@ -5,6 +5,7 @@ Messages in a row on one side are joined by a blank line.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -40,10 +41,11 @@ class Exchange(NamedTuple):
 
 @dataclass
 class Exchanges:
-    """The exchanges of a conversation, and what was left out, each with its place."""
+    """The exchanges of a conversation; what was left out, each with its place; messages by the name of their role."""
 
     found: list[Exchange] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    roles: Counter[str] = field(default_factory=Counter)
 
 
 class _Message(NamedTuple):
@@ -52,6 +54,7 @@ class _Message(NamedTuple):
     thought: str | None
     is_reference: bool
     role: Role
+    role_name: str
     place: str
 
 
@@ -63,7 +66,7 @@ def exchanges_of(messages: Sequence[tuple[Any, str]], place: str) -> Exchanges:
     """
     read = [message for given, where in messages for message in _message_of(given, where)]
     runs = [(is_answer, list(run)) for is_answer, run in groupby(read, key=lambda message: message.is_answer)]
-    exchanges = Exchanges()
+    exchanges = Exchanges(roles=Counter(message.role_name for message in read))
     if runs and runs[0][0]:
         exchanges.left_out.append(f"{runs[0][1][0].place}: said by the assistant before any user")
         del runs[0]
@@ -102,7 +105,7 @@ def _message_of(given: Any, place: str) -> list[_Message]:
     text = "\n".join(filter(None, (text, *calls)))
     is_answer = role in ("assistant", "call")
     thought = thought_of(message, place) if is_answer else None
-    return [_Message(is_answer, text, thought, _is_learnt(message, place), role, place)] if text else []
+    return [_Message(is_answer, text, thought, _is_learnt(message, place), role, message[name], place)] if text else []
 
 
 def _text_of(message: Mapping[str, Any], place: str, *, may_be_blank: bool) -> str:

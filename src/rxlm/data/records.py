@@ -119,7 +119,8 @@ def dialogue_of(record: Mapping[str, Any], place: str) -> Dialogue:
 
     With "interactions", the record's own query and answer are the first turn, and the list has the following turns. In
     a format without lists (CSV), "interactions", "messages" and "conversations" may be JSON text. The `details` have
-    the record's "id", and under "left_out" the messages that are no part of any turn, if there are some.
+    the record's "id", the number of messages by the name of their "roles", and the messages that are no part of any
+    turn, "left_out", those of them that there are.
     """
     if _has_messages(record):
         messages, left_out = _messages_of(record, place)
@@ -128,7 +129,8 @@ def dialogue_of(record: Mapping[str, Any], place: str) -> Dialogue:
             [Interaction(**exchange._asdict()) for exchange in exchanges.found],
             record,
             place,
-            (*left_out, *exchanges.left_out),
+            roles=exchanges.roles,
+            left_out=(*left_out, *exchanges.left_out),
         )
     if record.get("interactions") is None:
         raise RecordError(
@@ -148,12 +150,13 @@ def conversation_of(record: Mapping[str, Any], place: str) -> Dialogue:
     return _dialogue([_pair_of(record, place, INTERACTION_SHAPES)], record, place)
 
 
-def _dialogue(
-    turns: Sequence[Interaction], record: Mapping[str, Any], place: str, left_out: Sequence[str] = ()
-) -> Dialogue:
+def _dialogue(turns: Sequence[Interaction], record: Mapping[str, Any], place: str, **details: Any) -> Dialogue:
     name = next((record[name] for name in ("id", "conversation_id") if record.get(name) is not None), None)
-    details = {} if name is None else {"id": name}
-    return Dialogue(tuple(turns), place, {**details, "left_out": tuple(left_out)} if left_out else details)
+    return Dialogue(
+        tuple(turns),
+        place,
+        {key: value for key, value in {"id": name, **details}.items() if value not in (None, (), {})},
+    )
 
 
 _INTERACTION = '{"query", "answer"}'
