@@ -164,6 +164,15 @@ def test_tables_and_saved_datasets_are_read(tmp_path):
     assert [said(dialogue) for dialogue in dialogues] == [CHAT_SAID] * 5
 
 
+def test_hub_dataset_may_stand_beside_files(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([CHAT]).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: rows)
+    found = read_conversations(["org/talk", lines(tmp_path / "a.jsonl", CHAT)]).dialogues
+    assert [said(dialogue) for dialogue in found] == [CHAT_SAID, CHAT_SAID]
+    assert found[0].source == "org/talk, row 1"
+
+
 def test_messages_may_be_json_in_a_cell(tmp_path):
     with open(tmp_path / "a.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["id", "messages"], ["1", RAW[len('{"messages": ') : -1]]])

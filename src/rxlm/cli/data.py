@@ -87,7 +87,7 @@ def _of_model(name: str) -> tuple[Length, int, Callable[[Interaction], str]]:
     def ids(turn: Interaction) -> tuple[int, ...]:
         return whole.encode(turn if tokens.think_token_id is not None else replace(turn, thought=None)).ids
 
-    return lambda turn: len(ids(turn)), model.max_seq_len, lambda turn: str(tokenizer.decode(ids(turn)))
+    return lambda turn: len(ids(turn)), model.max_seq_len, lambda turn: str(tokenizer.decode(list(ids(turn))))
 
 
 def _characters(turn: Interaction) -> int:
