@@ -13,10 +13,12 @@ from pyarrow import parquet
 from rxlm.data.babi import read_babi
 from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
 from rxlm.data.meetings import read_meetings
+from rxlm.data.opened_files import LONGEST_LINE
+from rxlm.data.record_files import read_records
 from rxlm.data.records import RecordError
 from rxlm.data.sgd import read_sgd
 from rxlm.data.stories import read_fairytales, read_picture_books, read_tiny_stories
-from rxlm.data.text_files import LONGEST_LINE, read_records, read_texts
+from rxlm.data.text_files import read_texts
 from rxlm.mrq_bench.own_dialogues import read_own_dialogues
 
 PAIRS = [{"query": f"Question {number}?", "answer": "Yes."} for number in range(50)]

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from rxlm.data.text_files import find_files, read_dataset, read_records, read_texts
+from rxlm.data.record_files import read_records
+from rxlm.data.text_files import find_files, read_dataset, read_texts
 from rxlm.data.tokenizer import train_tokenizer
 
 
@@ -49,7 +50,7 @@ def test_source_without_a_file_is_named_before_anything_is_read(folder, source):
 
 
 def test_file_of_another_kind_is_refused(folder):
-    with pytest.raises(ValueError, match=r"cover.png is of a kind .*\.txt, \.md, \.jsonl"):
+    with pytest.raises(ValueError, match=r"cover.png is of a kind .*\.txt, \.md, .*\.jsonl"):
         read_texts(folder / "cover.png")
 
 
@@ -95,7 +96,10 @@ def test_another_column_can_be_chosen(tmp_path):
         ("a.jsonl", '"x"', "line 1: expected a JSON object"),
         ("a.json", '[{"text": "x"}, {}]', "record 2: no column 'text'; the columns are: none"),
         ("a.json", '[{"text": "x"}', "is not valid JSON"),
-        ("a.json", '{\n"data": []\n}', "line 1: not a JSON object on one line"),
+        ("a.json", '{\n"data": []\n}', "line 1: no column 'text'; the columns are: 'data'"),
+        ("a.csv", "id,text\n1,x, y\n", "line 2: 3 cells, and the header has 2"),
+        ("a.csv", "text,text\nx,y\n", "line 1: the header has 'text' 2 times"),
+        ("a.csv", 'id,text\n1,x\n2,"y\n3,z\n', "line 3: not valid CSV"),
         ("a.csv", "id,story\n1,x\n", "line 2: no column 'text'; .*'id', 'story'"),
         ("a.csv", "id,text\n1,x\n2\n", "line 3: column 'text' holds None"),
     ],

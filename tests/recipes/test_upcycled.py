@@ -1,13 +1,18 @@
 """The recipe `upcycled` on a tiny language model."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from pretrained_models import save_language_model
+from rxlm.cli import main
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Interaction
 from rxlm.recipes.mixture import MixedDialogues, WithDistractors
+from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun, upcycled
 from rxlm.recipes.upcycled_mix import UpcycledMix
@@ -69,3 +74,66 @@ def test_turns_of_another_dialogue_stand_before_some_and_leave_answers_right() -
 def test_without_the_share_every_dialogue_is_its_own() -> None:
     mixed = MixedDialogues(WithDistractors(facts, 8, 0.0, seed=3), 8)
     assert all(mixed[number].turns == tuple(facts(number)) for number in range(20))
+
+
+def told(number: int) -> dict:
+    """Return a conversation that tells a name, and says it again four turns later."""
+    name = f"Quo{'abcdefghij'[number % 10]}{'klmnopqrst'[number // 10]}o"
+    said = [(f"My dog is {name}.", "Fine."), ("It rains.", "Yes."), ("I eat.", "Good."), ("My dog?", f"It is {name}.")]
+    messages = [
+        {"role": role, "content": text} for pair in said for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    messages[3]["weight"] = 0
+    return {"id": str(number), "messages": messages}
+
+
+def test_own_conversations_are_learnt_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_language_model("llama", tmp_path / "llama")
+    file = tmp_path / "chats.jsonl"
+    long = {"query": "Well, " * 99, "answer": "Yes."}
+    records = [*map(told, range(60)), told(3), long]
+    file.write_text("\n".join(map(json.dumps, records)) + "\n{broken\n")
+    words = [
+        "train", "upcycled", "--model", str(tmp_path / "llama"), "--output", str(tmp_path / "run"),
+        "--max-seq-len", "64", "--memory-tokens", "80", "--mix.open-values", "20", "--mix.test-dialogues", "[1, 1]",
+        "--mix.test-turns", "[4, 5]", "--mix.evaluation-dialogues", "1", "--retention.settings.sizes", "[80]",
+        "--retention.settings.cooling-steps", "1", "--retention.batch-size", "2", "--retention.accumulation", "1",
+        "--retention.phases", '[{"steps": 2, "num_turns": 4}]', "--retention.steps", "2",
+        "--conversations", str(file), str(tmp_path / "chats.jsonl"),
+    ]  # fmt: skip
+    assert main(words) == 1
+    assert f"{file}, line 63: not a JSON object" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists(), "refused before any work"
+    assert main([*words, "--bad-records", "skip"]) == 0
+    out = capsys.readouterr().out
+    assert "Your conversations: 62 with 245 turns" in out
+    assert f"1 records cannot be read and are skipped: {file}, line 63" in out
+    assert f"1 turns are longer than 64 tokens and are cut: {file}, line 62, turn 1" in out
+    assert f"1 conversations are the same as others and left out: {file}, line 61" in out
+    tables = json.loads((tmp_path / "run" / "results.json").read_text())["tables"]
+    rows = {row[0]: row[1:] for row in tables[0]["rows"]}
+    assert {"nothing", "the memory", "everything"} <= set(rows)
+    own = OwnConversations.open([str(file)], "skip")
+    assert rows["the memory"][2].endswith(f"({len(own.held_out)})"), "each conversation asks for its name"
+
+
+def test_of_few_conversations_one_is_held_out_where_that_is_possible(tmp_path: Path) -> None:
+    for count in range(1, 9):
+        (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(told(number)) for number in range(count)))
+        own = OwnConversations.open([str(tmp_path)], "stop")
+        assert len(own.training) + len(own.held_out) == count
+        assert bool(own.held_out) == (count > 1)
+
+
+def test_own_conversations_are_references_but_those_of_weight_0(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(told(number)) for number in range(60)))
+    own = OwnConversations.open([str(tmp_path)], "stop")
+    assert 1 <= len(own.held_out) <= 14
+    assert len(own.training) + len(own.held_out) == 60
+    for dialogue in own.pieces(4):
+        assert [turn.is_reference for turn in dialogue.turns] == [True, False, True, True]
+        question = dialogue.turns[3].question
+        assert question is not None
+        assert question.distance == 3
+    assert all(turn.question is None for dialogue in own.pieces(3) for turn in dialogue.turns), "told before the piece"
+    assert max(map(len, own.pieces(3))) == 3

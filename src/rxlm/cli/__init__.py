@@ -27,6 +27,7 @@ COMMANDS = {
     "info": Command("rxlm.cli.info", "info", "Show a model's parameters, memory and costs."),
     "train": Command("rxlm.cli.train", "train", "Train a model by a recipe."),
     "report": Command("rxlm.cli.report", "report", "Draw what a run logged, or compare several runs."),
+    "data check": Command("rxlm.cli.data", "check", "Show what is understood of conversations of yours."),
     "bench memory": Command("rxlm.cli.bench", "memory", "Measure what a model remembers of a conversation."),
     "bench compare": Command("rxlm.cli.bench", "compare", "Measure several models on the same dialogues."),
     "convert": Command("rxlm.cli.convert", "convert", "Rewrite a published checkpoint in rxlm's format."),

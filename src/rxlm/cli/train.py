@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from rxlm.cli.errors import printable
 from rxlm.cli.results import show
 from rxlm.cli.targets import require_folder
 from rxlm.config import ConfigError
@@ -16,6 +17,8 @@ from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
 
+LISTS = ("--conversations",)
+"""Fields of recipes that are lists, and options that take any number of values."""
 OPTIONS = ("--output", "--set", "--dry-run", "--device", "--help")
 
 
@@ -32,6 +35,8 @@ def train(
     """Train a model by a recipe, or go on with a run that was interrupted.
 
     Every field of the recipe is an option, too: --dialogues.optimizer.learning-rate 0.001, --data FOLDER.
+
+    Conversations of your own join what upcycled learns: --conversations chats.jsonl more/ --bad-records skip
 
     Under torchrun the rows of a batch are shared among the processes: torchrun --nproc-per-node 2 -m rxlm train tiny
 
@@ -58,6 +63,9 @@ def train(
     place = distributed.compute_device(device)
     distributed.start(place)
     run = open_run(chosen, folder, place)
+    if distributed.rank() == 0:
+        for note in run.corpus.notes(run.turn_tokenizer):
+            print(printable(note), flush=True)
     model = run.train(stage)
     if distributed.rank() != 0:
         return
@@ -94,6 +102,13 @@ def rewrite(words: Sequence[str]) -> list[str]:
                 changes.append(rest.pop(0))
         elif not word.startswith("--") or name in OPTIONS:
             kept.append(word)
+        elif name in LISTS:
+            values = [value] if separator else []
+            while rest and not rest[0].startswith("--"):
+                values.append(rest.pop(0))
+            if not values:
+                raise ConfigError(f"The option {word} needs a value.")
+            changes.append(f"{name[2:].replace('-', '_')}={json.dumps(values)}")
         else:
             if not separator:
                 if not rest or rest[0].startswith("--"):

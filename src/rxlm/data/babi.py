@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rxlm.data.held_out import divided, words_of
+from rxlm.data.opened_files import lines_of
 from rxlm.data.records import Dialogue, Interaction, Question, RecordError
-from rxlm.data.text_files import PathLike, find_files, lines_of
+from rxlm.data.text_files import PathLike, find_files
 
 ALL_TASKS = tuple(range(1, 21))
 
@@ -70,6 +71,8 @@ def _stories_of(file: Path, task: int) -> Iterator[Dialogue]:
         return Dialogue(tuple(turns), f"{file.name}, line {first_line}", {"task": task, "story": story, **note})
 
     for number, line in enumerate(lines_of(file), 1):
+        if not line.strip():
+            continue
         place = f"{file}, line {number}"
         match = re.fullmatch(r"([0-9]{1,6}) (.+)", line.rstrip())
         if match is None:

@@ -1,6 +1,6 @@
 """Fields of records, each read with a check: what does not fit is an error with its place."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rxlm.file_errors import parse_json
@@ -8,6 +8,15 @@ from rxlm.file_errors import parse_json
 
 class RecordError(ValueError):
     """Data that cannot be used; the message names its place (file and line or row, or number) and its field."""
+
+
+BadRecord = Callable[[RecordError], None]
+"""What is done about a record that cannot be used: `refuse`, or a function that notes it, and reading goes on."""
+
+
+def refuse(error: RecordError) -> None:
+    """Raise the error: a bad record stops what reads it."""
+    raise error
 
 
 def object_at(value: Any, place: str) -> Mapping[str, Any]:

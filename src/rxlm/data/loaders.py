@@ -13,16 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rxlm.data.opened_files import kind_of, lines_of
+from rxlm.data.record_files import RECORD_SUFFIXES, located_records
 from rxlm.data.records import Dialogue, Interaction, RecordError, dialogue_of, interaction_of, text_of
-from rxlm.data.text_files import (
-    RECORD_SUFFIXES,
-    TEXT_SUFFIXES,
-    PathLike,
-    find_files,
-    hub_rows,
-    lines_of,
-    located_records,
-)
+from rxlm.data.text_files import TEXT_SUFFIXES, PathLike, find_files, hub_rows
 
 R = TypeVar("R")
 
@@ -102,7 +96,7 @@ def _opener(
 ) -> Callable[[], _Located]:
     """Return a function that opens the records of a source; a source without files raises here."""
     if isinstance(source, (str, os.PathLike)):
-        if _is_hub_id(source):
+        if is_hub_id(source):
             return lambda: hub_rows(str(source), name=name, split=split)
         files = find_files(source, suffixes=suffixes)
         return lambda: read(files)
@@ -114,7 +108,7 @@ def _opener(
     return lambda: _numbered(source)
 
 
-def _is_hub_id(source: PathLike) -> bool:
+def is_hub_id(source: PathLike) -> bool:
     """Return whether a source is an id such as "org/name", not the path of a missing file."""
     if not isinstance(source, str) or Path(source).expanduser().exists():
         return False
@@ -134,7 +128,7 @@ def _as_record(record: Any, place: str) -> Mapping[str, Any]:
 
 def _lines_and_records(files: list[Path]) -> _Located:
     for file in files:
-        if file.suffix.lower() in TEXT_SUFFIXES:
+        if kind_of(file) in TEXT_SUFFIXES:
             yield from ((str(file), line.rstrip("\n")) for line in lines_of(file) if line.strip())
         else:
             yield from located_records([file])

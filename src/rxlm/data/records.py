@@ -1,15 +1,16 @@
 """Interactions and dialogues, which training data consists of, and how to make them of the records of a file.
 
-An interaction is a query with its answer; a dialogue is a list of interactions. Records may have these shapes:
-`{"query", "answer"}`, `{"prompt", "completion"}`, `{"messages"}`, and `{"query", "answer", "interactions"}`. Any other
-record raises `RecordError`, which names the place of the record and the error.
+An interaction is a query with its answer; a dialogue is a list of interactions. INTERACTION_SHAPES and DIALOGUE_SHAPES
+say which shapes records may have. Any other record raises `RecordError`, which names its place and the error.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rxlm.data.chatgpt_export import shown_messages
 from rxlm.data.fields import RecordError, json_list_in, object_at, text_in, unicode_text
+from rxlm.data.messages import exchanges_of, thought_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,13 @@ class Dialogue:
 
 
 INTERACTION_SHAPES = '{"query", "answer"}, {"prompt", "completion"} or {"messages": [...]}'
-DIALOGUE_SHAPES = '{"query", "answer", "interactions": [...]} or {"messages": [...]}'
+DIALOGUE_SHAPES = (
+    '{"query", "answer", "interactions": [...]}, {"messages": [...]}, {"conversations": [...]} (ShareGPT) or '
+    '{"mapping": {...}, "current_node"} (ChatGPT)'
+)
 
 _PAIRS = (("query", "answer"), ("prompt", "completion"))
-_THOUGHTS = ("thought", "reasoning_content", "thinking")
+_LISTS = ("messages", "conversations")
 
 
 def text_of(record: Mapping[str, Any], place: str, column: str = "text") -> str:
@@ -95,12 +99,11 @@ def text_of(record: Mapping[str, Any], place: str, column: str = "text") -> str:
 def interaction_of(record: Mapping[str, Any], place: str) -> Interaction:
     """Return the interaction of a record in one of INTERACTION_SHAPES.
 
-    Messages must be one user message with its answer. A system message may come first; it is put before the query.
-    The field `thought` (or `reasoning_content`, `thinking`) of an answer is its thought.
+    Messages must be one query with its answer; `rxlm.data.messages` says how they are joined. The field `thought` (or
+    `reasoning_content`, `thinking`) of an answer is its thought.
     """
-    messages = _messages_of(record, place)
-    if messages is not None:
-        turns = _turns_of_messages(messages, place)
+    if _has_messages(record):
+        turns = dialogue_of(record, place).turns
         if len(turns) > 1:
             raise RecordError(
                 f"{place}: expected one interaction, found {len(turns)}; dialogues are read by load_dialogues"
@@ -115,11 +118,20 @@ def dialogue_of(record: Mapping[str, Any], place: str) -> Dialogue:
     """Return the dialogue of a record in one of DIALOGUE_SHAPES.
 
     With "interactions", the record's own query and answer are the first turn, and the list has the following turns. In
-    a format without lists (CSV), "interactions" and "messages" may be JSON text.
+    a format without lists (CSV), "interactions", "messages" and "conversations" may be JSON text. The `details` have
+    the record's "id", the number of messages by the name of their "roles", and the messages that are no part of any
+    turn, "left_out", those of them that there are.
     """
-    messages = _messages_of(record, place)
-    if messages is not None:
-        return Dialogue(tuple(_turns_of_messages(messages, place)), source=place)
+    if _has_messages(record):
+        messages, left_out = _messages_of(record, place)
+        exchanges = exchanges_of(messages, place)
+        return _dialogue(
+            [Interaction(**exchange._asdict()) for exchange in exchanges.found],
+            record,
+            place,
+            roles=exchanges.roles,
+            left_out=(*left_out, *exchanges.left_out),
+        )
     if record.get("interactions") is None:
         raise RecordError(
             f"{place}: no dialogue: expected {DIALOGUE_SHAPES}; the fields are: {_names(record)}"
@@ -128,7 +140,23 @@ def dialogue_of(record: Mapping[str, Any], place: str) -> Dialogue:
     first = _pair_of(record, place, DIALOGUE_SHAPES)
     others = json_list_in(record, "interactions", place)
     rest = [_pair_of(object_at(turn, where), where, _INTERACTION) for turn, where in _places(others, place)]
-    return Dialogue((first, *rest), source=place)
+    return _dialogue([first, *rest], record, place)
+
+
+def conversation_of(record: Mapping[str, Any], place: str) -> Dialogue:
+    """Return the dialogue of a record in one of DIALOGUE_SHAPES, or that of one turn in one of INTERACTION_SHAPES."""
+    if _has_messages(record) or record.get("interactions") is not None or not _has_pair(record):
+        return dialogue_of(record, place)
+    return _dialogue([_pair_of(record, place, INTERACTION_SHAPES)], record, place)
+
+
+def _dialogue(turns: Sequence[Interaction], record: Mapping[str, Any], place: str, **details: Any) -> Dialogue:
+    name = next((record[name] for name in ("id", "conversation_id") if record.get(name) is not None), None)
+    return Dialogue(
+        tuple(turns),
+        place,
+        {key: value for key, value in {"id": name, **details}.items() if value not in (None, (), {})},
+    )
 
 
 _INTERACTION = '{"query", "answer"}'
@@ -140,7 +168,7 @@ def _pair_of(record: Mapping[str, Any], place: str, allowed: str) -> Interaction
             return Interaction(
                 query=text_in(record, query, place),
                 answer=text_in(record, answer, place),
-                thought=_thought_of(record, place),
+                thought=thought_of(record, place),
             )
         for present, missing in ((query, answer), (answer, query)):
             if present in record:
@@ -152,58 +180,30 @@ def _has_pair(record: Mapping[str, Any]) -> bool:
     return any(query in record and answer in record for query, answer in _PAIRS)
 
 
-def _messages_of(record: Mapping[str, Any], place: str) -> list[tuple[Any, str]] | None:
-    """Return a record's messages, each with its place; None if it has no messages."""
-    if record.get("messages") is not None:
-        return _places(json_list_in(record, "messages", place), place, "messages")
-    # TRL's conversational form: the prompt and the completion are lists of messages themselves.
-    if isinstance(record.get("prompt"), list) and isinstance(record.get("completion"), list):
-        return [
-            *_places(record["prompt"], place, "prompt"),
-            *_places(record["completion"], place, "completion"),
-        ]
-    return None
+def _has_messages(record: Mapping[str, Any]) -> bool:
+    return any(record.get(name) is not None for name in (*_LISTS, "mapping")) or _is_conversational(record)
 
 
-def _turns_of_messages(messages: Sequence[tuple[Any, str]], place: str) -> list[Interaction]:
-    system, query, turns = "", None, []
-    for number, (message, where) in enumerate(messages):
-        message = object_at(message, where)
-        role, content = message.get("role"), _content_of(message, where)
-        if role == "system" and number == 0:
-            system = f"{content}\n\n"
-        elif role == "user" and query is None:
-            query = system + content
-            system = ""
-        elif role == "assistant" and query is not None:
-            turns.append(Interaction(query, content, _thought_of(message, where)))
-            query = None
-        else:
-            expected = "'user'" if query is None else "'assistant'"
-            raise RecordError(
-                f"{where}: field 'role' is {role!r}; expected {expected}: users and assistants take turns, "
-                "after at most one system message"
-            )
-    if query is not None or not turns:
-        raise RecordError(f"{place}: the messages must end with an answer of the assistant")
-    return turns
+def _is_conversational(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is in TRL's conversational form: prompt and completion are lists of messages."""
+    return isinstance(record.get("prompt"), list) and isinstance(record.get("completion"), list)
 
 
-def _content_of(message: Mapping[str, Any], place: str) -> str:
-    parts = message.get("content")
-    if isinstance(parts, list):
-        texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
-        if not all(isinstance(text, str) for text in texts):
-            raise RecordError(f"{place}: field 'content' has a part that is not text; only text can be read")
-        message = {"content": "".join(map(str, texts))}
-    return text_in(message, "content", place)
-
-
-def _thought_of(record: Mapping[str, Any], place: str) -> str | None:
-    for name in _THOUGHTS:
-        if record.get(name):
-            return text_in(record, name, place)
-    return None
+def _messages_of(record: Mapping[str, Any], place: str) -> tuple[list[tuple[Any, str]], list[str]]:
+    """Return a record's messages, each with its place, and what was left out of them."""
+    found: list[tuple[Any, str]] = []
+    left_out: list[str] = []
+    name = next((name for name in _LISTS if record.get(name) is not None), None)
+    if name is not None:
+        found = _places(json_list_in(record, name, place), place, name)
+    elif _is_conversational(record):
+        found = [*_places(record["prompt"], place, "prompt"), *_places(record["completion"], place, "completion")]
+    else:
+        found, left_out = shown_messages(record, place)  # pyrefly: ignore[bad-assignment]
+    system = record.get("system")
+    if isinstance(system, str) and system.strip():  # beside the messages, as ShareGPT files have it
+        found = [({"role": "system", "content": system}, f"{place}, system"), *found]
+    return found, left_out
 
 
 def _places(items: Sequence[Any], place: str, name: str = "interactions") -> list[tuple[Any, str]]:

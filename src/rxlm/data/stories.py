@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rxlm.data.fields import RecordError, list_in, name_in, object_at, text_in, texts_in
+from rxlm.data.opened_files import lines_of
 from rxlm.data.passages import sentence_pieces
 from rxlm.data.records import Dialogue, Interaction, Question, text_of
-from rxlm.data.text_files import PathLike, find_files, lines_of, records_in
+from rxlm.data.text_files import PathLike, find_files, records_in
 
 ACKNOWLEDGEMENT = "Go on."
 

@@ -5,8 +5,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 from rxlm.data.fields import RecordError, json_list_in, name_in
+from rxlm.data.record_files import located_records
 from rxlm.data.records import Dialogue, Question, dialogue_of
-from rxlm.data.text_files import PathLike, find_files, located_records
+from rxlm.data.text_files import PathLike, find_files
 
 
 def read_own_dialogues(source: PathLike) -> list[Dialogue]:

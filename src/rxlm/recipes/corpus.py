@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rxlm.data.records import Dialogue
+from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.run_results import RunResults
@@ -29,6 +30,10 @@ class Corpus(ABC):
     @abstractmethod
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return batches of dialogues for stages 3 and 4."""
+
+    def notes(self, turn_tokenizer: TurnTokenizer) -> Sequence[str]:
+        """Return what a person must know of the data before training: what of it is skipped or cut."""
+        return ()
 
     def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return batches of dialogues for stage 5, which plays them."""

@@ -6,9 +6,11 @@ from typing import get_args
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.config import config, require, require_choice, require_int
+from rxlm.data.dialogue_forms import BadRecords
 from rxlm.data.tokenizer import load_tokenizer_from_file
 from rxlm.folders import is_saved
 from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
+from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import RxTRun
 from rxlm.recipes.recipe import Recipe
@@ -39,6 +41,10 @@ class UpcycledRecipe(Recipe):
             each "head" where it has no gates yet.
         data: folder with what is mixed in: `sgd`, `casino`, `persuasion`, `self-dialogues`, `fairytaleqa`, `qmsum`,
             `gutenberg-children`, those that are there; None: generated dialogues only.
+        conversations: the user's own: files, folders, patterns or ids of hub datasets, see
+            `rxlm.data.dialogue_forms.read_conversations`. A tenth is held out (of
+            few more), by a hash of the id or the words.
+        bad_records: what is done about one of their records that cannot be read: "stop", or "skip" it.
         mix: what is learnt and asked, see `UpcycledMix`.
     """
 
@@ -48,12 +54,19 @@ class UpcycledRecipe(Recipe):
     system: str | None = None
     granularity: Granularity | None = None
     data: str | None = None
+    conversations: tuple[str, ...] = ()
+    bad_records: BadRecords = "stop"
     mix: UpcycledMix = UpcycledMix()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int(self, "memory_tokens", "max_seq_len")
         require_choice(self, "granularity", (None, *get_args(Granularity)))
+        require_choice(self, "bad_records", get_args(BadRecords))
+        require(
+            isinstance(self.conversations, tuple) and all(isinstance(path, str) for path in self.conversations),
+            f"UpcycledRecipe.conversations must be a list of paths or hub ids, got {self.conversations!r}.",
+        )
 
     @property
     def max_tokens(self) -> int:
@@ -66,7 +79,8 @@ class UpcycledRecipe(Recipe):
             self.model is not None,
             "The recipe upcycled needs a language model: --model with a folder, a hub id or a GGUF file.",
         )
-        return UpcycledCorpus(self.data, self.mix, self.seed)
+        own = OwnConversations.open(self.conversations, self.bad_records) if self.conversations else None
+        return UpcycledCorpus(self.data, self.mix, self.seed, own)
 
 
 class UpcycledRun(RxTRun[UpcycledRecipe]):

@@ -17,11 +17,13 @@ from rxlm.data.open_values import WordSource, open_values
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.sgd import read_sgd
 from rxlm.data.stories import fairytale_dialogue, read_fairytales, read_gutenberg
+from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.data.turns import read_turns
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import MANY, converse
 from rxlm.recipes.mixture import MixedDialogues, Mixture, Source, WithDistractors, drawn_from
+from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.run_results import RunResults
@@ -55,12 +57,15 @@ NOTE = (
 class UpcycledCorpus(Corpus):
     """Generated dialogues with values without end, and natural dialogues, tales, meetings and books of a folder.
 
-    Of corpora that have no part for validation a tenth is held out: `rxlm.data.held_out`.
+    Conversations of the user's own are learnt from, too. Of corpora that have no part for validation a tenth is held
+    out: `rxlm.data.held_out`.
     """
 
-    def __init__(self, folder: str | None, mix: UpcycledMix, seed: int) -> None:
+    def __init__(
+        self, folder: str | None, mix: UpcycledMix, seed: int, conversations: OwnConversations | None = None
+    ) -> None:
         self.folder = None if folder is None else Path(folder).expanduser()
-        self.mix, self.seed = mix, seed
+        self.mix, self.seed, self.conversations = mix, seed, conversations
         self.kinds = fact_kinds("full")
         self.recall = RecallTest(values_by_kind("full"), DISTANCES, mix.answer_tokens)
         self._made_values: Mapping[str, tuple[str, ...]] = {}
@@ -125,14 +130,21 @@ class UpcycledCorpus(Corpus):
         numbers = zip(self.mix.test_turns, self.mix.test_dialogues, strict=True)
         asked = {turns: self.generator("test", num_turns=turns).dialogues(count) for turns, count in numbers}
         table = self.recall.table(model, asked, "Recall of unseen values by distance in turns", NOTE)
-        return RunResults((table,), converse(model, MESSAGES))
+        own = self.conversations.table(model) if self.conversations and self.conversations.held_out else None
+        return RunResults((table,) if own is None else (own, table), converse(model, MESSAGES))
+
+    def notes(self, turn_tokenizer: TurnTokenizer) -> Sequence[str]:
+        """Return what is learnt from the user's own conversations, and what of them is skipped or cut."""
+        return () if self.conversations is None else self.conversations.notes(turn_tokenizer)
 
     # --- sources -------------------------------------------------------------------------------------------------
 
     def _sources(self, num_turns: int) -> list[Source]:
         """Return the sources besides generated dialogues that the folder has."""
         mix = self.mix
+        own = [] if self.conversations is None else self.conversations.pieces(num_turns)
         drawn = (
+            (mix.conversations_share, own),
             (mix.services_share, self.services),
             (mix.people_share, self.people),
             (mix.tales_share, [part for tale in self._tales for part in around_questions(tale, num_turns)]),

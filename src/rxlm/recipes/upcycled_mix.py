@@ -2,7 +2,7 @@
 
 from rxlm.config import Config, config, require, require_int, require_share
 
-SHARES = ("services_share", "people_share", "tales_share", "meetings_share", "pages_share")
+SHARES = ("conversations_share", "services_share", "people_share", "tales_share", "meetings_share", "pages_share")
 
 
 @config
@@ -10,6 +10,8 @@ class UpcycledMix(Config):
     """What is learnt and asked.
 
     Fields:
+        conversations_share: share of dialogues that are the user's own, where the recipe has `conversations`; their
+            answers are references, but those of weight 0.
         services_share, people_share, tales_share, meetings_share, pages_share: shares of dialogues that are SGD's, of
             people (CaSiNo, PersuasionForGood, self-dialogues), questions about fairy tales, and about meetings, after
             they were told, and pages of books; where the data folder has them. The rest are generated dialogues about
@@ -24,6 +26,7 @@ class UpcycledMix(Config):
         answer_tokens: the longest answer in evaluations.
     """
 
+    conversations_share: float = 0.4
     services_share: float = 0.12
     people_share: float = 0.14
     tales_share: float = 0.1

@@ -1,0 +1,175 @@
+"""Records of JSON, JSON lines, CSV, TSV, Parquet and Arrow files, each with its place."""
+
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+from rxlm.data.fields import BadRecord, RecordError, refuse
+from rxlm.data.opened_files import COMPRESSED, INSTALL_HINT, LONGEST_LINE, bounded_lines, kind_of, not_text, open_text
+from rxlm.file_errors import naming, parse_json
+
+_TABLES = (".parquet", ".arrow")
+_TEXTS = (".jsonl", ".json", ".csv", ".tsv", ".ndjson")
+RECORD_SUFFIXES = (
+    ".jsonl", ".json", ".csv", *_TABLES, ".tsv", ".ndjson", *(kind + packed for kind in _TEXTS for packed in COMPRESSED)
+)  # fmt: skip
+_ROWS = 1024
+_BETWEEN_VALUES = re.compile(r"[\s,]*")
+
+Records = Iterator[tuple[str, dict[str, Any]]]
+
+
+def read_records(path: str | Path, bad: BadRecord = refuse) -> Records:
+    """Yield ("line 3", record) for each record of a file of RECORD_SUFFIXES.
+
+    `bad` gets a `RecordError` that names the file, and the line or record, or the last one before what cannot be read.
+    If it returns, reading goes on with the next record, or ends where no more can be read.
+    """
+    path = Path(path)
+    read = _table_records if kind_of(path) in _TABLES else _text_records
+    place = None
+    try:
+        with naming(path):
+            for place, record in read(path, bad):
+                yield place, record
+    except RecordError as error:
+        bad(error)
+    except UnicodeDecodeError as error:
+        bad(not_text(path, error))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        kind = "zstd" if path.suffix.lower() == ".zst" else "gzip"
+        bad(RecordError(f"{_after(path, place)} is not a complete {kind} file: {error}"))
+
+
+def located_records(files: Iterable[Path], bad: BadRecord = refuse) -> Records:
+    """Yield ("path, line 3", record) for each record of files of RECORD_SUFFIXES; see `read_records`."""
+    return ((f"{path}, {place}", record) for path in files for place, record in read_records(path, bad))
+
+
+def _after(path: Path, place: str | int | None) -> str:
+    return f"{path}, after {place}," if place else str(path)
+
+
+def _text_records(path: Path, bad: BadRecord) -> Records:
+    with open_text(path) as file:
+        if kind_of(path) in (".csv", ".tsv"):
+            yield from _csv_records(path, file, bad)
+        else:
+            yield from _json_records(path, file, bad)
+
+
+def _json_records(path: Path, file: TextIO, bad: BadRecord) -> Records:
+    """Yield JSON lines; where the first line is no whole value, the values that the lines make together."""
+    lines = bounded_lines(path, file)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = parse_json(line)
+        except ValueError as error:
+            refused = RecordError(f"{path}, line {number}: not a JSON object on one line ({error})")
+            if not (line.lstrip().startswith("[") or line.rstrip().endswith((",", "[", "{"))):
+                bad(refused)
+                continue
+            yield from _json_values(path, "".join(chain([line], lines)), number, refused, bad)
+            return
+        yield from _objects_of(path, value, f"line {number}", bad, alone=kind_of(path) == ".json" and number == 1)
+
+
+def _json_values(path: Path, text: str, line: int, refused: RecordError, bad: BadRecord) -> Records:
+    """Yield the records of JSON values that stand one after the other, with commas or not, on any number of lines."""
+    decoder, start, number = json.JSONDecoder(), 0, 0
+    while True:
+        gap = _BETWEEN_VALUES.match(text, start)
+        start, line = gap.end() if gap else start, line + (gap.group().count("\n") if gap else 0)
+        if start == len(text):
+            return
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            bad(refused if number == 0 and text[start] == "{" else RecordError(f"{path} is not valid JSON: {reason}"))
+            return
+        number += 1
+        yield from _objects_of(path, value, f"line {line}", bad, alone=number == 1)
+        start, line = end, line + text.count("\n", start, end)
+
+
+def _objects_of(path: Path, value: Any, place: str, bad: BadRecord, *, alone: bool) -> Records:
+    """Yield a record, or those of a list."""
+    if not isinstance(value, list):
+        records = [(place, value)]
+    elif alone:
+        records = [(f"record {number}", record) for number, record in enumerate(value, 1)]
+    else:
+        records = [(f"{place}, record {number}", record) for number, record in enumerate(value, 1)]
+    for where, record in records:
+        if isinstance(record, dict):
+            yield where, record
+        else:
+            bad(RecordError(f"{path}, {where}: expected a JSON object with named columns, found {record!r:.80}"))
+
+
+def _csv_records(path: Path, file: TextIO, bad: BadRecord) -> Records:
+    csv.field_size_limit(LONGEST_LINE)  # the default refuses a cell over 128 KiB: a chapter of a book
+    lines = bounded_lines(path, file)
+    first = next((line for line in lines if line.strip()), "")
+    separator = "\t" if kind_of(path) == ".tsv" else ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for cells in reader:
+            line, end = reader.line_num + 1, line
+            if not cells:
+                continue
+            if header is None:
+                header = _header(cells, path)
+            elif len(cells) > len(header):
+                bad(
+                    RecordError(
+                        f"{path}, line {end}: {len(cells)} cells, and the header has {len(header)}; "
+                        f"a text that has {separator!r} in it must stand in quotation marks"
+                    )
+                )
+            else:
+                yield f"line {end}", dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
+    except csv.Error as error:
+        raise RecordError(f"{path}, line {line}: not valid CSV ({error})") from error
+
+
+def _header(cells: list[str], path: Path) -> list[str]:
+    twice = next((name for name in cells if cells.count(name) > 1), None)
+    if twice is not None:
+        raise RecordError(
+            f"{path}, line 1: the header has {twice!r} {cells.count(twice)} times; expected each name once"
+        )
+    return cells
+
+
+def _table_records(path: Path, bad: BadRecord) -> Records:
+    """Yield the records of a Parquet file, or of an Arrow file as `datasets` saves them."""
+    try:
+        from pyarrow import ipc, parquet  # pyrefly: ignore[missing-import]
+    except ImportError as error:
+        raise ImportError(f"reading {path} needs the datasets package: {INSTALL_HINT}") from error
+    number, is_parquet = 0, kind_of(path) == ".parquet"
+    try:
+        file: Any = parquet.ParquetFile(path) if is_parquet else ipc.open_stream(str(path))
+        with file:
+            for batch in file.iter_batches(_ROWS) if is_parquet else file:
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"record {number}", record
+    except Exception as error:  # damaged files raise whatever their bytes lead to
+        kind = "a Parquet" if is_parquet else "an Arrow"
+        raise RecordError(
+            f"{_after(path, number and f'record {number}')} is not {kind} file that can be read: "
+            f"{type(error).__name__}: {error}"
+        ) from error
