@@ -56,18 +56,6 @@ class Peer(NamedTuple):
         """Return the key that the process sets where it ends by itself."""
         return f"rxlm/ended/{self.host}/{self.pid}"
 
-    def ask(self, seconds: float) -> State:
-        """Open a connection and end it: a process that runs ends it, too; of one that is stopped nothing comes."""
-        try:
-            with socket.create_connection((self.address, self.port), seconds) as connection:
-                connection.shutdown(socket.SHUT_WR)
-                connection.recv(1)
-        except (ConnectionRefusedError, ConnectionResetError):
-            return State.GONE
-        except OSError:
-            return State.SILENT
-        return State.ANSWERS
-
 
 class Heartbeat:
     """Answers the process before this one in the ring and watches the one after it, until this process ends.
@@ -78,13 +66,13 @@ class Heartbeat:
     def __init__(self) -> None:
         self.seconds = _seconds()
         rank, count = dist.get_rank(), dist.get_world_size()
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        own = _address_towards(address, port)
+        self._meeting = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        address = _address_towards(*self._meeting)
         self._answers = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
         limit = timedelta(seconds=self.seconds)
-        self._shared = dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=limit)
+        self._shared = dist.TCPStore(*self._meeting, is_master=False, wait_for_workers=False, timeout=limit)
         peers: list[Any] = [None] * count
-        self._own = Peer(rank, os.getpid(), socket.gethostname(), own, self._answers.port)
+        self._own = Peer(rank, os.getpid(), socket.gethostname(), address, self._answers.port)
         dist.all_gather_object(peers, self._own)
         self._next: Peer = peers[(rank + 1) % count]
         self._ended, self._look = threading.Event(), threading.Event()
@@ -105,29 +93,28 @@ class Heartbeat:
         )
 
     def _watch(self) -> None:
-        if self._next.ask(self.seconds) is not State.ANSWERS:
+        if _ask(self._next.address, self._next.port, self.seconds) is not State.ANSWERS:
             _say(f"{self._next} cannot be reached at {self._next.address}, and is not watched.")
             return
         misses = 0
         while not self._ended.is_set():
-            state = self._next.ask(self.seconds)
+            asked = time.monotonic()
+            state = _ask(self._next.address, self._next.port, self.seconds)
             misses = misses + 1 if state is State.SILENT else 0
             if state is State.GONE:
                 self._name_killed()
                 return
             if misses == MISSES:
                 self._end_with_stopped()
-            if state is State.ANSWERS:
-                self._look.wait(self.seconds)
-                self._look.clear()
+            # A miss has taken its time, unless the network refused at once; then it may come back meanwhile.
+            self._look.wait(self.seconds - (time.monotonic() - asked if misses else 0))
+            self._look.clear()
 
     def _name_killed(self) -> None:
         """Say that the process was killed, unless it ended by itself: then it has said why, or was done."""
         with suppress(RuntimeError):
-            if self._shared.check([self._next.mark]):
+            if not self._can_meet() or self._shared.check([self._next.mark]) or self._ended.is_set():
                 return
-        if self._ended.is_set():
-            return
         _say(f"{self._next} was killed, for example for want of memory; this run ends.")
         self._ended.wait(2 * self.seconds)  # torchrun ends it first, and so reports no other process as the cause
         self._exit()
@@ -136,14 +123,14 @@ class Heartbeat:
         seconds = MISSES * self.seconds
         _say(f"{self._next} has not answered for {seconds:g} s: it is stopped, or not to be reached; this run ends.")
         if self._next.host == self._own.host:
-            with suppress(OSError):  # a stopped process would let torchrun wait for half a minute
+            # A stopped process would let torchrun wait for half a minute; Windows has no such signal.
+            with suppress(OSError, AttributeError):
                 os.kill(self._next.pid, signal.SIGCONT)
         self._exit()
 
     def _exit(self) -> None:
         """End this process at once: its main thread waits in C++ for the other one."""
-        with suppress(RuntimeError):
-            self._shared.add(self._own.mark, 1)
+        self._leave_mark()
         os._exit(LOST)
 
     def _end(self) -> None:
@@ -151,9 +138,33 @@ class Heartbeat:
             return
         self._ended.set()
         self._look.set()
-        with suppress(RuntimeError):
-            self._shared.add(self._own.mark, 1)
+        self._leave_mark()
         self._thread.join()
+
+    def _leave_mark(self) -> None:
+        with suppress(RuntimeError):
+            if self._can_meet():
+                self._shared.add(self._own.mark, 1)
+
+    def _can_meet(self) -> bool:
+        """Tell whether the shared store is there: torchrun's, or without it the first process's, which may be gone.
+
+        Where it is not, PyTorch would write to standard error.
+        """
+        return _ask(*self._meeting, self.seconds) is State.ANSWERS
+
+
+def _ask(address: str, port: int, seconds: float) -> State:
+    """Open a connection and end it: a process that runs ends it, too; of one that is stopped nothing comes."""
+    try:
+        with socket.create_connection((address, port), seconds) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1)
+    except (ConnectionRefusedError, ConnectionResetError):
+        return State.GONE
+    except OSError:
+        return State.SILENT
+    return State.ANSWERS
 
 
 def _seconds() -> float:
