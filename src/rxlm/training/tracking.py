@@ -68,7 +68,7 @@ class Board:
         self._write(step=step, summary={"value": [{"tag": name, "simple_value": figures[name]} for name in figures]})
 
     def _write(self, **fields: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event  # slow to import, and only training needs it
+        from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         with naming(self.path), self.path.open("ab") as file:
