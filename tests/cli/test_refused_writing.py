@@ -4,7 +4,6 @@ import builtins
 import errno
 import io
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from full_disk import full_disk
 from logged_runs import write_run
 from pretrained_models import save_language_model
 from recipes.small_recipes import quick
@@ -49,21 +49,10 @@ COMMANDS_THAT_WRITE = {
     "report": Writing(("OUT/run",)),
     "bench memory": Writing(("IN/rxt", *BENCH, "--output", "OUT/bench")),
     "bench compare": Writing(("IN/rxt", "IN/rxt", *BENCH, "--output", "OUT/comparison")),
-    "train": Writing(("tiny", "--output", "OUT/training")),
+    "train": Writing(("tiny", "--output", "OUT/training"), goes_on=False),  # a finished one writes what `report` writes
     "quickstart": Writing(("--output", "OUT/quickstart"), goes_on=False),  # it writes as `train` does
 }
 READERS = {"info"}
-
-
-@contextmanager
-def full_disk(folder: Path, room: int = 0) -> Iterator[None]:
-    """Let the system refuse every file that grows beyond so many bytes: a folder can be made, and a file in it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager
