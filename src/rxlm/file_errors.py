@@ -1,6 +1,8 @@
 """Errors of files that name the file: what the system refuses, and JSON that cannot be read."""
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,42 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def writing(target: Path, draft: str, *, of_folder: bool) -> Iterator[None]:
+    """Let what the system refuses name `target`, or with `of_folder` the file in it, and not the draft written first.
+
+    What libraries make of the system's refusal becomes the OSError that it was. `draft` is how the name of the folder
+    begins that is written in place of the target.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = _refused(error)
+        if refused is None:
+            raise
+        if refused.filename is None or draft in str(refused.filename):
+            within = str(refused.filename or "").rpartition(draft)[2].partition(os.sep)[2]
+            # A pair of files is that of a rename, whose second one is the target or the same in it.
+            refused.filename = str(target / within if of_folder else target)
+            del refused.filename2
+        if refused is error:
+            raise
+        raise refused from error
+
+
+def _refused(error: BaseException) -> OSError | None:
+    """Return the system's error that another one is, or is made of: libraries of Rust and C++ wrap it."""
+    if isinstance(error, ValueError):  # which says what is wrong itself
+        return None
+    place: BaseException | None = error
+    while place is not None:
+        if isinstance(place, OSError):
+            return place if place.errno is not None else None
+        place = place.__cause__ or place.__context__
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return None if number is None else OSError(int(number[1]), os.strerror(int(number[1])))
 
 
 @contextmanager

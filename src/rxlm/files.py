@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rxlm.file_errors import naming
+from rxlm.file_errors import naming, writing
 
 try:
     import fcntl
@@ -25,20 +25,23 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write(temporary path)` and move the result to `path`, so that a failure leaves an old file whole.
 
     A symbolic link is followed and stays. A new file has the permissions that the umask leaves, another keeps its own.
-    What is there has reached the disk when this returns. OSError where `path` is no regular file.
+    What is there has reached the disk when this returns. OSError, which names `path`, where it is no regular file, or
+    the system refuses it.
     """
     target = Path(os.path.realpath(path))
     mode = target.stat().st_mode if target.exists() else None
     if mode is not None and not stat.S_ISREG(mode):
         kind = IsADirectoryError if stat.S_ISDIR(mode) else OSError
         raise kind(f"{path} is not a regular file, and cannot be replaced by one.")
-    with draft(target.parent, f".{os.fsdecode(os.fsencode(target.name)[:200])}.unfinished-") as folder:
-        temporary = folder / target.name
-        write(temporary)
-        temporary.chmod(new_file_mode(folder) if mode is None else stat.S_IMODE(mode))
-        sync(temporary)
-        os.replace(temporary, target)
-    sync(target.parent)
+    prefix = f".{os.fsdecode(os.fsencode(target.name)[:200])}.unfinished-"
+    with writing(path, prefix, of_folder=False):
+        with draft(target.parent, prefix) as folder:
+            temporary = folder / target.name
+            write(temporary)
+            temporary.chmod(new_file_mode(folder) if mode is None else stat.S_IMODE(mode))
+            sync(temporary)
+            os.replace(temporary, target)
+        sync(target.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,10 +54,10 @@ def append_whole(path: Path, lines: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        size = os.fstat(handle).st_size
-        is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        content = b"\n" + lines if is_torn else lines
         with naming(path):
+            size = os.fstat(handle).st_size
+            is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            content = b"\n" + lines if is_torn else lines
             written = os.write(handle, content)
         if written != len(content):
             raise OSError(f"{path}: only {written} of {len(content)} bytes could be written; is the disk full?")
@@ -69,7 +72,8 @@ def sync(path: Path) -> None:
     except PermissionError:  # Windows opens no folder
         return
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
 

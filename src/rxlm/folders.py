@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rxlm.file_errors import writing
 from rxlm.files import draft, locked, new_file_mode, remove, sync
 
 MARKER = "checksums.json"
@@ -30,25 +31,27 @@ def saving(folder: str | Path, *, amends: bool = False) -> Iterator[Path]:
         folder: where the files go. Those that an earlier save wrote there and this one does not are removed.
         amends: the given folder has the files that are saved already. They must be replaced, not written to.
 
-    Raises OSError where a file that is to be replaced is a symbolic link, for example of the hub's cache.
+    Raises OSError where a file that is to be replaced is a symbolic link, for example of the hub's cache, and where
+    the system refuses a file, which it names as it would be in `folder`.
     """
     folder = Path(folder)
     if folder.name.startswith(DRAFT):
         yield folder
         return
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with draft(folder, DRAFT) as made:
-            if amends:
-                _link(folder, made)
-            yield made
-            if any(made.iterdir()):  # of several processes only one may have something to write
-                write_marker(made)
-                _commit(made, folder)
-    finally:
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
+    with writing(folder, DRAFT, of_folder=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft(folder, DRAFT) as made:
+                if amends:
+                    _link(folder, made)
+                yield made
+                if any(made.iterdir()):  # of several processes only one may have something to write
+                    write_marker(made)
+                    _commit(made, folder)
+        finally:
+            if is_new and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 @contextmanager

@@ -149,14 +149,6 @@ def _of_models(base: Path) -> dict[str, Target]:
     chat.memory.save(base / "memory.safetensors")
     whole = {path.name: path.read_bytes() for path in (*(base / "model").iterdir(), *base.glob("*.safetensors"))}
 
-    def load_model(folder: Path) -> Any:
-        loaded = RxTAlpha.from_pretrained(folder)
-        check_tensors(loaded.state_dict().values())
-        list(Conversation(loaded, sampling=GREEDY).send("Hi.", max_seq_len=min(12, loaded.max_seq_len)))
-
-    def load_memory(path: Path) -> Any:
-        check_tensors(MemoryState.load(path).tensors().values())
-
     def load_conversation(path: Path) -> Any:
         chat.load(path)
         check_tensors(chat.memory.tensors().values())
@@ -182,23 +174,36 @@ def _of_models(base: Path) -> dict[str, Target]:
 
         return make
 
-    def of_tensors(data: bytes, rng: random.Random) -> bytes:
-        return damaged_tensors(data if rng.random() < 0.3 else without_digest(data), rng)
-
-    def of_record(data: bytes, rng: random.Random) -> bytes:
-        return damaged_record(without_digest(data), "conversation", rng)
-
-    def of_json(data: bytes, rng: random.Random) -> bytes:
-        return damaged_json(data.decode(), rng)
-
     return {
-        "model config": Target(in_folder("config.json", of_json), load_model, 30),
-        "model weights": Target(in_folder("model.safetensors", damaged_tensors), load_model, 20),
-        "model tokenizer": Target(in_folder("tokenizer.json", of_json), load_model, 5),
-        "memory": Target(one("memory.safetensors", of_tensors), load_memory, 20),
-        "conversation": Target(one("conversation.safetensors", of_tensors), load_conversation, 20, state),
-        "transcript": Target(one("conversation.safetensors", of_record), load_conversation, 20, state),
+        "model config": Target(in_folder("config.json", _of_json), _load_model, 30),
+        "model weights": Target(in_folder("model.safetensors", damaged_tensors), _load_model, 20),
+        "model tokenizer": Target(in_folder("tokenizer.json", _of_json), _load_model, 5),
+        "memory": Target(one("memory.safetensors", _of_tensors), _load_memory, 20),
+        "conversation": Target(one("conversation.safetensors", _of_tensors), load_conversation, 20, state),
+        "transcript": Target(one("conversation.safetensors", _of_record), load_conversation, 20, state),
     }
+
+
+def _load_model(folder: Path) -> Any:
+    loaded = RxTAlpha.from_pretrained(folder)
+    check_tensors(loaded.state_dict().values())
+    list(Conversation(loaded, sampling=GREEDY).send("Hi.", max_seq_len=min(12, loaded.max_seq_len)))
+
+
+def _load_memory(path: Path) -> Any:
+    check_tensors(MemoryState.load(path).tensors().values())
+
+
+def _of_tensors(data: bytes, rng: random.Random) -> bytes:
+    return damaged_tensors(data if rng.random() < 0.3 else without_digest(data), rng)
+
+
+def _of_record(data: bytes, rng: random.Random) -> bytes:
+    return damaged_record(without_digest(data), "conversation", rng)
+
+
+def _of_json(data: bytes, rng: random.Random) -> bytes:
+    return damaged_json(data.decode(), rng)
 
 
 def _of_language_models(base: Path) -> dict[str, Target]:

@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+import tensorboard.summary.writer.record_writer  # noqa: F401  # which training imports as it begins
 import torch
 import torch._dynamo  # which an optimizer imports at its first step
-import torch.utils.tensorboard
 
 from training_runs import tokenizer, trainer
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from rxlm.memory.slots.gate import ContentGate
 from rxlm.training.joint import MaskedBatch
@@ -43,7 +44,19 @@ def test_every_figure_is_in_the_log_and_on_the_board(name: str, tmp_path: Path) 
     for line in log_of(tmp_path):
         assert LOGGED[name] <= line.keys()
         assert all(math.isfinite(value) for value in line.values() if isinstance(value, float))
-    assert list((tmp_path / "tensorboard").iterdir())
+    (board,) = (tmp_path / "tensorboard").iterdir()
+    drawn = {
+        (event.step, value.tag): value.tensor.float_val[0]
+        for event in EventFileLoader(str(board)).Load()
+        for value in event.summary.value
+    }
+    figures = {
+        (line["step"], tag): value
+        for line in log_of(tmp_path)
+        for tag, value in line.items()
+        if tag not in ("stage", "step", "time")
+    }
+    assert drawn == pytest.approx(figures, rel=1e-6)
 
 
 def test_turns_that_were_cut_are_counted_in_the_log(tmp_path: Path) -> None:

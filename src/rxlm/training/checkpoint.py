@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from rxlm.file_errors import writing
 from rxlm.files import remove, sync
 from rxlm.folders import MARKER, damage, write_marker
 from rxlm.nn.weights import listed, misfits, not_finite
@@ -64,24 +65,25 @@ class Checkpoints:
         """
         target, rank = self.path(step), distributed.rank()
         draft = self.folder / f"{UNFINISHED}{target.name}"
-        if rank == 0:
-            for left in self.folder.glob(f"{UNFINISHED}*"):  # by a killed run
-                remove(left)
-            draft.mkdir(parents=True)
-        distributed.wait()
-        if not draft.is_dir():
-            raise OSError(f"Process {rank} does not see {draft}: all processes need a folder that they share.")
-        torch.save(dict(own), draft / OWN.format(rank))
-        if rank == 0:
-            save_file(_weights(module), draft / WEIGHTS)
-            torch.save(dict(state), draft / STATE)
-        distributed.wait()
-        if rank == 0:
-            write_marker(draft)
-            remove(target)  # which is damaged: there is no other reason to make the step again
-            os.replace(draft, target)
-            sync(self.folder)
-            self._remove_others(step, best_step)
+        with writing(target, draft.name, of_folder=True):
+            if rank == 0:
+                for left in self.folder.glob(f"{UNFINISHED}*"):  # by a killed run
+                    remove(left)
+                draft.mkdir(parents=True)
+            distributed.wait()
+            if not draft.is_dir():
+                raise OSError(f"Process {rank} does not see {draft}: all processes need a folder that they share.")
+            _save(own, draft / OWN.format(rank))
+            if rank == 0:
+                save_file(_weights(module), draft / WEIGHTS)
+                _save(state, draft / STATE)
+            distributed.wait()
+            if rank == 0:
+                write_marker(draft)
+                remove(target)  # which is damaged: there is no other reason to make the step again
+                os.replace(draft, target)
+                sync(self.folder)
+                self._remove_others(step, best_step)
         return target
 
     def newest_whole(self) -> int | None:
@@ -167,6 +169,11 @@ class Checkpoints:
 
     def _load_state(self, step: int, name: str) -> dict[str, Any]:
         return _read(self.path(step) / name, lambda path: torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _save(values: Mapping[str, Any], path: Path) -> None:
+    with path.open("wb") as file:  # Python's, which keeps the cause where the system refuses to write
+        torch.save(dict(values), file)
 
 
 def _read(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

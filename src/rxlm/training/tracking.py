@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 import time
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rxlm.file_errors import naming
 from rxlm.files import append_whole
 
 METRICS_FILE = "metrics.jsonl"
@@ -29,27 +31,48 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, stage: str) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
-
         self.stage = stage
         self.trackio = _trackio_run(f"{folder.resolve().parent.name}-{folder.name}")
         self.path = folder / METRICS_FILE
-        self.board = SummaryWriter(str(folder / "tensorboard"))
+        self.board = Board(folder / "tensorboard")
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""
         line = json.dumps({"stage": self.stage, "step": step, "time": time.time(), **figures}) + "\n"
         append_whole(self.path, line.encode())
-        for name, value in figures.items():
-            self.board.add_scalar(name, value, step)
+        self.board.log(step, figures)
         if self.trackio is not None:
             self.trackio.log(figures, step=step)
 
     def close(self) -> None:
-        """Finish the files."""
-        self.board.close()
+        """Finish what follows the run elsewhere."""
         if self.trackio is not None:
             self.trackio.finish()
+
+
+class Board:
+    """A file for TensorBoard, written at once: its own writer is a thread, whose errors nobody hears.
+
+    Args:
+        folder: made where it is missing; the file gets a name of its own in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self.path = folder / name
+        self._write(file_version="brain.Event:2")
+
+    def log(self, step: int, figures: dict[str, float]) -> None:
+        """Write figures of a step."""
+        self._write(step=step, summary={"value": [{"tag": name, "simple_value": figures[name]} for name in figures]})
+
+    def _write(self, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        with naming(self.path), self.path.open("ab") as file:
+            RecordWriter(file).write(Event(wall_time=time.time(), **fields).SerializeToString())
 
 
 def _trackio_run(name: str) -> Any:
