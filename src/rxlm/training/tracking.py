@@ -24,17 +24,19 @@ class Tracker:
     Args:
         folder: of the stage; figures go to `metrics.jsonl` and to TensorBoard files beside it.
         stage: name of the stage.
+        first_step: steps that were trained before; what TensorBoard has of later ones, of a process that was killed
+            after its last checkpoint, it shows no longer.
 
     Raises ValueError where the environment asks for trackio and it is not installed.
     """
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    def __init__(self, folder: Path, stage: str, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
         self.stage = stage
         self.trackio = _trackio_run(f"{folder.resolve().parent.name}-{folder.name}")
         self.path = folder / METRICS_FILE
-        self.board = SummaryWriter(str(folder / "tensorboard"))
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""
