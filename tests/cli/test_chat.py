@@ -198,7 +198,17 @@ def test_messages_of_several_lines_and_with_a_slash(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     block = '"""'
-    lines = [block, "/save is", "", 'a "command"', block, "//save", f"{block}one{block}", f"{block}two", f"three{block}"]
+    lines = [
+        block,
+        "/save is",
+        "",
+        'a "command"',
+        block,
+        "//save",
+        f"{block}one{block}",
+        f"{block}two",
+        f"three{block}",
+    ]
     conversation = typed([*lines, "four\\", "/quit"], monkeypatch)
 
     assert [turn.query for turn in conversation.turns] == [
