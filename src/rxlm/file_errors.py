@@ -17,6 +17,8 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
+        elif error.errno is None and str(path) not in str(error):  # of a library that is not Python's
+            raise OSError(f"{path}: {error}") from error
         raise
 
 

@@ -197,8 +197,19 @@ def test_paths_are_taken_as_they_are_typed(tmp_path: Path, monkeypatch: pytest.M
 def test_messages_of_several_lines_and_with_a_slash(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ['"""', "/save is", "", 'a "command"', '"""', "//save", '"""one"""', '"""two', 'three"""', "four\\", "/quit"]
-    conversation = typed(lines, monkeypatch)
+    block = '"""'
+    lines = [
+        block,
+        "/save is",
+        "",
+        'a "command"',
+        block,
+        "//save",
+        f"{block}one{block}",
+        f"{block}two",
+        f"three{block}",
+    ]
+    conversation = typed([*lines, "four\\", "/quit"], monkeypatch)
 
     assert [turn.query for turn in conversation.turns] == [
         '/save is\n\na "command"', "/save", "one", "two\nthree", "four\\"

@@ -97,6 +97,13 @@ def test_min_frequency_keeps_rare_pairs_apart():
     assert len(train_tokenizer(["abcdefgh"], 300, min_frequency=1)) > SMALLEST
 
 
+def test_a_text_without_spaces_is_trained_on_in_pieces_which_every_merge_reads_in_no_time():
+    longest = max(train_tokenizer(["ab" * 2000], 300, min_frequency=2).get_vocab(), key=len)
+    assert longest == "ab" * 128
+    texts = ["x" * 600 + " yes", "z"]
+    assert "yes" in "".join(train_tokenizer(texts * 2, 280).get_vocab())
+
+
 @pytest.mark.parametrize("texts", [[], ["", ""], iter(())])
 def test_empty_corpus_is_refused(texts):
     with pytest.raises(ValueError, match="corpus is empty"):

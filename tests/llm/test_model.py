@@ -262,6 +262,20 @@ def test_the_loss_counts_labels_only_and_experts_are_balanced() -> None:
 
 
 @torch.no_grad()
+def test_experts_are_balanced_once_an_update_whatever_the_accumulation() -> None:
+    model, ids = language_model(num_experts=4), tokens(1, 10)
+    short = ids.masked_fill(torch.arange(10) < 7, -100)
+    whole = model(ids.expand(4, -1), labels=ids.expand(4, -1), num_items_in_batch=36).loss
+    parts = [model(ids, labels=ids, num_items_in_batch=torch.tensor(36)).loss for _ in range(4)]
+    torch.testing.assert_close(sum(parts), whole)
+    output = model(ids, labels=short, num_items_in_batch=12)
+    alone = model(ids, labels=short, num_items_in_batch=3)
+
+    torch.testing.assert_close(output.loss * 4, alone.loss)
+    assert alone.loss > model.config.router_aux_loss_coef * alone.aux_loss
+
+
+@torch.no_grad()
 def test_hidden_states_and_the_last_logits() -> None:
     model, ids = language_model(), tokens(2, 10)
     output = model(ids, output_hidden_states=True, logits_to_keep=3)

@@ -14,11 +14,13 @@ import torch
 from rxlm.cli import main
 from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, ReactiveRecipe, tiny
+from rxlm.recipes.facts import converse
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.stages import StageConfig, steps_of
 from rxlm.rxt.models import RxTAlpha
 from small_recipes import quick
+from text_models import tiny_text_model
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -303,3 +305,10 @@ with alone_in(Path({str(tmp_path)!r})):
 
         with pytest.raises(ConfigError, match=r"mrl\.settings differ\. .* or remove 5-mrl and the stages after it"):
             ReactiveRun(recipe.with_stage("mrl", settings=settings.replace(critic_warmup=2)), path)
+
+
+def test_a_message_that_is_too_long_for_the_model_is_cut_and_counted_in_the_conversation_of_a_finished_run() -> None:
+    talk = converse(tiny_text_model(), ["word " * 60, "Hello"])
+
+    assert talk[0][0].startswith("[its first 219 tokens were cut] word")
+    assert talk[1][0] == "Hello"

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from rxlm.memory.slots.gate import ContentGate
 from rxlm.training.joint import MaskedBatch
 from rxlm.training.module import part_of
-from rxlm.training.tracking import TRACKIO_PROJECT, Pace
+from rxlm.training.tracking import TRACKIO_PROJECT, Pace, Tracker
 from rxlm.training.turns import Turns
 from training_runs import STAGES, batches, model, stage, trainer
 
@@ -57,6 +58,20 @@ def test_every_figure_is_in_the_log_and_on_the_board(name: str, tmp_path: Path) 
         if tag not in ("stage", "step", "time")
     }
     assert drawn == pytest.approx(figures, rel=1e-6)
+
+
+def test_tensorboard_shows_each_step_once_after_a_killed_process_went_on(tmp_path: Path) -> None:
+    for process, (first_step, last_step) in enumerate([(0, 5), (3, 6)]):
+        tracker = Tracker(tmp_path, "stage", first_step)
+        for step in range(first_step + 1, last_step + 1):
+            tracker.log(step, {"loss": float(process)})
+        tracker.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (1, 0.0), (2, 0.0), (3, 0.0), (4, 1.0), (5, 1.0), (6, 1.0)
+    ]  # fmt: skip
 
 
 def test_turns_that_were_cut_are_counted_in_the_log(tmp_path: Path) -> None:

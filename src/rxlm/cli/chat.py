@@ -57,7 +57,7 @@ def chat(
     Commands: /retry /undo /fork /back /reset /save /load /stop /memory /help /quit. Three quotes begin and
     end a message of several lines; one that begins with / is written with //. Ctrl-C stops an answer.
 
-    What fails is told, and the chat goes on; with input from a pipe it ends, with a status that tells the kind of fault.
+    What fails is told, and the chat goes on; with input from a pipe it ends, with a status by the kind of fault.
 
     Args:
         model: folder or hub id of the model, with its tokenizer; or a Llama- or Qwen-style chat model, GGUF files too,

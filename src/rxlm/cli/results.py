@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from rxlm.cli.errors import printable
 from rxlm.recipes.run_results import RunResults
 
 
@@ -14,20 +15,21 @@ def show(results: RunResults, console: Console) -> None:
     if results.conversation:
         console.rule("A conversation")
         for query, answer in results.conversation:
-            console.print(f"[bold]you>[/bold]   {escape(query)}\n[bold]model>[/bold] {escape(answer)}")
+            said = (("you>", "bold"), f"   {printable(query)}\n", ("model>", "bold"), f" {printable(answer)}")
+            console.print(Text.assemble(*said))  # whose texts are no markup
     if results.tables:
         console.rule("Results")
     for table in results.tables:
         console.print(rich_table(table.title, table.header, table.rows))
         if table.note:
-            console.print(escape(table.note))
+            console.print(Text(table.note))
 
 
 def rich_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Return a table for the terminal: the first column to the left, figures to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for number, name in enumerate(header):
-        table.add_column(escape(name), justify="right" if number else "left")
+        table.add_column(Text(name), justify="right" if number else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(Text, row))
     return table

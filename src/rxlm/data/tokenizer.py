@@ -6,6 +6,8 @@ returns it unchanged. Special tokens have the first ids.
 
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +35,8 @@ _TOKENIZER_FILE = "tokenizer.json"
 _CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 
 _logger = logging.getLogger(__name__)
+_LONG_RUN = re.compile(r"\S{256}(?=\S)")
+"""After so many characters without a space a text is divided for training: every merge reads words from end to end."""
 
 
 class SpecialTokenNames(TypedDict, total=False):
@@ -51,7 +55,7 @@ def train_tokenizer(
     *,
     min_frequency: int = 2,
     whole_words: bool = False,
-    show_progress: bool = False,
+    show_progress: bool | None = None,
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE with SPECIAL_TOKENS at the first ids; it adds no tokens to a text.
 
@@ -64,7 +68,7 @@ def train_tokenizer(
         min_frequency: how often a pair must occur to be merged.
         whole_words: texts are encoded in lower case, with a space in front, and decoded like that. A word is then the
             same token everywhere: a small model need not learn that "Mary", " Mary" and " mary" are one person.
-        show_progress: shows a progress bar.
+        show_progress: shows a progress bar; None: where standard error is a terminal.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(SPECIAL_TOKENS) + len(alphabet)
@@ -87,7 +91,7 @@ def train_tokenizer(
         min_frequency=min_frequency,
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
         initial_alphabet=alphabet,
-        show_progress=show_progress,
+        show_progress=sys.stderr is not None and sys.stderr.isatty() if show_progress is None else show_progress,
     )
     backend.train_from_iterator(_checked(texts), trainer=trainer)
     size = backend.get_vocab_size()
@@ -254,11 +258,16 @@ def _are_file_names(texts: Iterable[str]) -> bool:
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts, in pieces where there is no space for long; ValueError for what is no text, and for none at all."""
     is_empty = True
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise ValueError(f"text {number} is {text!r:.80}: expected a string, of a record its text column")
         is_empty = is_empty and not text
-        yield text
+        start = 0
+        for run in _LONG_RUN.finditer(text):
+            yield text[start : run.end()]
+            start = run.end()
+        yield text[start:]
     if is_empty:
         raise ValueError("the corpus is empty: there is no text to train a tokenizer on")

@@ -196,7 +196,8 @@ class DecoderLMForCausalLM(DecoderLMPreTrainedModel, GenerationMixin):
         """Return logits (B, T, V), or of the last `logits_to_keep` tokens; with `labels` (B, T) the loss, too.
 
         Labels are the ids themselves, -100 where no loss is due; each token is predicted from those before it. With
-        experts the loss has `router_aux_loss_coef` times their load-balancing loss in it.
+        experts the loss has `router_aux_loss_coef` times their load-balancing loss in it; where `num_items_in_batch`
+        spans several microbatches, each has its share of it, as it has of the cross-entropy.
         """
         routing = None
         if self.config.num_experts and labels is not None:
@@ -220,7 +221,9 @@ class DecoderLMForCausalLM(DecoderLMPreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
             if balance is not None:
-                loss = loss + self.config.router_aux_loss_coef * balance
+                items = kwargs.get("num_items_in_batch")
+                share = 1.0 if items is None else (labels[:, 1:] != -100).sum() / items
+                loss = loss + self.config.router_aux_loss_coef * balance * share
         result = MoeCausalLMOutputWithPast(
             loss=loss,
             aux_loss=cast(Any, balance),

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rxlm.file_errors import naming
 from rxlm.files import write_atomically
 
 _DIGEST = "digest"
@@ -36,7 +37,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     ValueError where it is damaged, or holds NaN or infinity.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with naming(path), safe_open(path, framework="pt", device=str(device)) as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:

@@ -146,9 +146,14 @@ class FactsCorpus(Corpus):
 
 
 def converse(model: RxTAlpha, messages: Sequence[str] = MESSAGES) -> tuple[tuple[str, str], ...]:
-    """Return a conversation, greedily answered: messages and answers."""
+    """Return a conversation, greedily answered: messages, with what they lost where they were too long, and answers."""
     conversation = Conversation(model.eval(), sampling=SamplingConfig(temperature=0.0))
-    return tuple((text, "".join(conversation.send(text))) for text in messages)
+    said = []
+    for text in messages:
+        answer = "".join(conversation.send(text, fit="cut"))
+        cut = conversation.turns[-1].cut
+        said.append((f"[its first {cut} tokens were cut] {text}" if cut else text, answer))
+    return tuple(said)
 
 
 class _TurnsOf(Sequence[Interaction]):

@@ -1,6 +1,7 @@
-"""The file of a saved conversation: memories as tensors, transcript and fingerprint as the bytes of JSON in another one.
+"""The file of a saved conversation: memories as tensors, and a record, which is transcript and fingerprint, as JSON.
 
-The metadata of a safetensors file, where formats 1 and 2 had that JSON, has room for 100 MB. All of it is read and checked before anything is made of it.
+The record is a tensor of bytes: metadata, where formats 1 and 2 had it, may take 100 MB. All of it is read and checked
+before anything is made of it.
 """
 
 import json

@@ -26,15 +26,17 @@ class Tracker:
     Args:
         folder: of the stage; figures go to `metrics.jsonl` and to TensorBoard files beside it.
         stage: name of the stage.
+        first_step: steps that were trained before; what TensorBoard has of later ones, of a process that was killed
+            after its last checkpoint, it shows no longer.
 
     Raises ValueError where the environment asks for trackio and it is not installed.
     """
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    def __init__(self, folder: Path, stage: str, first_step: int) -> None:
         self.stage = stage
         self.trackio = _trackio_run(f"{folder.resolve().parent.name}-{folder.name}")
         self.path = folder / METRICS_FILE
-        self.board = Board(folder / "tensorboard")
+        self.board = Board(folder / "tensorboard", first_step)
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""
@@ -55,13 +57,15 @@ class Board:
 
     Args:
         folder: made where it is missing; the file gets a name of its own in it.
+        first_step: steps after it that an earlier file has are not shown any more.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self.path = folder / name
-        self._write(file_version="brain.Event:2")
+        self._write(step=first_step + 1, file_version="brain.Event:2")
+        self._write(step=first_step + 1, session_log={"status": 1})  # the start of a session
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""

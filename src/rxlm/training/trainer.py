@@ -107,7 +107,7 @@ class Trainer:
         torch.manual_seed(self.config.seed + distributed.rank())
         self._resume()
         leads = distributed.rank() == 0
-        tracker = Tracker(self.folder, self.stage) if leads else None
+        tracker = Tracker(self.folder, self.stage, self.step) if leads else None
         view = ProgressView(self.stage, self.step, self.config.steps) if leads else None
         pace = Pace(self.step, self.config.steps)
         try:
