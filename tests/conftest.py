@@ -1,6 +1,7 @@
-"""What all tests share: how hypothesis searches, and how many threads PyTorch takes."""
+"""What all tests share: how hypothesis searches, how many threads PyTorch takes, and that Ctrl-C interrupts."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -17,6 +18,10 @@ quick = settings(
 settings.register_profile("quick", quick)
 settings.register_profile("explore", quick, derandomize=False, max_examples=120)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# Shells start jobs in the background with Ctrl-C ignored, and programs that tests start would ignore it, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # tiny tensors, and pytest-xdist has a process a core
 

@@ -71,8 +71,8 @@ def test_a_checkpoint_that_finds_no_room_names_itself_and_keeps_the_one_before(r
 
 def test_figures_that_find_no_room_name_their_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with full_disk(tmp_path), pytest.raises(OSError, match="tfevents"):
-        Tracker(tmp_path, "dialogues")
-    tracker = Tracker(tmp_path, "dialogues")
+        Tracker(tmp_path, "dialogues", 0)
+    tracker = Tracker(tmp_path, "dialogues", 0)
     with full_disk(tmp_path), pytest.raises(OSError, match=r"metrics\.jsonl"):
         tracker.log(1, {"loss": 1.0})
     assert capsys.readouterr().err == ""  # no thread's traceback

@@ -18,7 +18,7 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         elif error.errno is None and str(path) not in str(error):  # of a library that is not Python's
-            raise OSError(f"{path}: {error}") from error
+            error.args = (f"{path}: {error}",)
         raise
 
 

@@ -52,7 +52,7 @@ COMMANDS_THAT_WRITE = {
     "train": Writing(("tiny", "--output", "OUT/training"), goes_on=False),  # a finished one writes what `report` writes
     "quickstart": Writing(("--output", "OUT/quickstart"), goes_on=False),  # it writes as `train` does
 }
-READERS = {"info"}
+READERS = {"data check", "info"}
 
 
 @contextmanager

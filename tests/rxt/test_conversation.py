@@ -354,15 +354,17 @@ class TestFiles:
             path.write_text("hello")
         elif damage in ("another kind", "no memory", "no turns"):
             with safe_open(path, framework="pt") as file:
-                record = json.loads(file.metadata()["conversation"])
+                metadata = {"conversation": file.metadata()["conversation"]}  # without the digest
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            record = json.loads(tensors["conversation"].numpy().tobytes())
             if damage == "another kind":
                 record["kind"] = "pebbles"
             elif damage == "no memory":
                 del tensors["memory.1.memory"]
             else:
                 del record["turns"]
-            save_file(tensors, path, {"conversation": json.dumps(record)})
+            tensors["conversation"] = torch.frombuffer(bytearray(json.dumps(record).encode()), dtype=torch.uint8)
+            save_file(tensors, path, metadata)
         else:
             chat.memory.save(path)
         turns = chat.turns
