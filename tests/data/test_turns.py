@@ -73,3 +73,9 @@ def test_file_that_is_cut_off_is_named(tmp_path):
         (tmp_path / "a.jsonl.gz").write_bytes(broken)
         with pytest.raises(ValueError, match=r"a.jsonl.gz is not a complete gzip file"):
             read_turns(tmp_path / "a.jsonl.gz")
+
+
+def test_half_a_character_is_refused_in_every_field():
+    record = {"id": "\ud800", "turns": [["U", "Hi."], ["S", "Hello."]]}
+    with pytest.raises(RecordError, match="field 'id' is no Unicode text"):
+        turns_dialogue(record, "here")

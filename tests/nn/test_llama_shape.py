@@ -56,6 +56,14 @@ def test_fields_of_another_type_are_refused() -> None:
         LlamaShape.of({**values, "attention_bias": 1}, LlamaConfig().to_dict())
 
 
+@pytest.mark.parametrize("theta", [[1.0], "big", float("nan")])
+def test_numbers_of_the_rotary_embedding_are_numbers(theta: Any) -> None:
+    values = LlamaConfig().to_dict()
+    values["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
+    with pytest.raises(UnsupportedModelError, match=r"rope_theta=.*; a number is expected"):
+        LlamaShape.of(values, LlamaConfig().to_dict())
+
+
 def test_a_gguf_file_may_be_written_in_capitals(tmp_path: Any) -> None:
     (tmp_path / "Model.GGUF").write_bytes(b"")
     assert Address.of(tmp_path / "Model.GGUF").options == {"gguf_file": "Model.GGUF"}

@@ -40,7 +40,12 @@ def turns_dialogue(record: Mapping[str, Any], place: str) -> Dialogue:
     turns = tuple(Interaction(*pair) for pair in zip(texts[::2], texts[1::2], strict=False))
     if not turns:
         raise RecordError(f"{place}: field 'turns' has no message of 'U' that 'S' answers; expected at least one")
-    return Dialogue(turns, place, {name: value for name, value in record.items() if name != "turns"})
+    details = {
+        name: unicode_text(value, name, place) if isinstance(value, str) else value
+        for name, value in record.items()
+        if name != "turns"
+    }
+    return Dialogue(turns, place, details)
 
 
 def _messages(record: Mapping[str, Any], place: str) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """What a Llama-style language model looks like: each field of its configuration is used, harmless, or refused."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,10 @@ def _check_rope(rope: Mapping[str, Any], name: str) -> None:
             f"{name}: rotary embedding of the type {rope.get('rope_type')!r} is not supported; {', '.join(ROPE_TYPES)} "
             "are."
         )
+    for field in rope.keys() - {"rope_type", "type"}:
+        value = rope[field]
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise UnsupportedModelError(f"{name}: rotary embedding with {field}={value!r:.80}; a number is expected.")
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise UnsupportedModelError(
             f"{name}: rotary embedding of a part of a head is not supported: partial_rotary_factor="
