@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rxlm.file_errors import naming
 from rxlm.files import write_atomically
+from rxlm.nn.weights import is_finite
 
 _DIGEST = "digest"
 
@@ -52,7 +53,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError, which names the tensor, for NaN or infinity."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if not is_finite(tensor):
             raise ValueError(f"the tensor {name!r} holds NaN or infinity")
 
 

@@ -28,7 +28,7 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Say of each tensor that holds NaN or infinity that it does."""
-    return [f"{name} holds NaN or infinity" for name, tensor in tensors.items() if not _is_finite(tensor)]
+    return [f"{name} holds NaN or infinity" for name, tensor in tensors.items() if not is_finite(tensor)]
 
 
 def listed(problems: Iterable[str]) -> str:
@@ -60,7 +60,7 @@ def check_loaded(model: Any, info: Mapping[str, Any], source: str, *, strict: bo
         raise WeightsError(f"The weights of {source} are damaged: {listed(damaged)}.")
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """Tell whether all values are numbers; both extremes are found in one pass, and NaN is one where there is one."""
     if not (tensor.is_floating_point() and tensor.numel()) or tensor.is_meta:
         return True

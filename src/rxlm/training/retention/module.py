@@ -66,7 +66,8 @@ class Retention(TrainModule):
         gates = [parameter for layer in _layers(model.decoder) for parameter in _gate_of(layer)]
         learnt, layers = _last_layers(model.decoder, settings.learned_share)
         if settings.from_scratch:
-            learnt = [each for each in model.decoder.parameters() if not any(each is gate for gate in gates)]
+            of_gates = {*gates}
+            learnt = [each for each in model.decoder.parameters() if each not in of_gates]
         if settings.lora_rank:
             learnt = []
         self.language_model = LanguageModel(model.decoder, {*gates, *learnt})
