@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -56,7 +57,6 @@ def test_a_language_model_with_damaged_weights_is_refused_by_all_that_load_it(
 
 
 def test_a_gguf_file_without_tensors_is_refused(tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(tmp_path / "empty.gguf", "llama")
     for name, value in (
         ("context_length", 64), ("embedding_length", 16), ("block_count", 1), ("feed_forward_length", 24),
