@@ -194,7 +194,7 @@ def test_text_with_speakers_is_read(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"messages": [{"role": "user", "content": "K\xf6ln"}]}', "line 1: not UTF-8 text"),
-        ("a.jsonl", as_json(user("\ud83d"), assistant("Hi.")), r"line 1, messages\[0\]: field 'content' is no Unicode"),
+        ("a.jsonl", as_json(user("\ud83d"), assistant("Hi.")), r"line 1: field 'messages\[0\].content' is no Unicode"),
         ("a.jsonl", as_json(user("Hi."), assistant("\n")), r"messages\[1\]: field 'content'"),
         ("a.jsonl", as_json(user(42), assistant("Hi.")), r"messages\[0\]: field 'content' is 42"),
         ("a.jsonl", as_json(user([{"type": "image_url"}]), assistant("Hi.")), "has a part that is not text"),

@@ -75,7 +75,17 @@ def test_file_that_is_cut_off_is_named(tmp_path):
             read_turns(tmp_path / "a.jsonl.gz")
 
 
-def test_half_a_character_is_refused_in_every_field():
-    record = {"id": "\ud800", "turns": [["U", "Hi."], ["S", "Hello."]]}
-    with pytest.raises(RecordError, match="field 'id' is no Unicode text"):
-        turns_dialogue(record, "here")
+@pytest.mark.parametrize(
+    ("details", "field"),
+    [
+        ({"id": "\ud800"}, "'id'"),
+        ({"source": {"names": ["Ann", "\ud800"]}}, r"'source.names\[1\]'"),
+        ({"source": {"\ud800": 1}}, r"'source\..*'"),
+        ({"turns": [["U", "\ud800"], ["S", "Hello."]]}, r"'turns\[0\]\[1\]'"),
+    ],
+)
+def test_half_a_character_is_refused_at_any_depth(details, field, tmp_path):
+    record = {"turns": [["U", "Hi."], ["S", "Hello."]], **details}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    with pytest.raises(RecordError, match=f"line 1: field {field} is no Unicode text"):
+        read_turns(tmp_path / "a.jsonl")

@@ -73,10 +73,24 @@ def json_list_in(record: Mapping[str, Any], name: str, place: str) -> list[Any]:
             raise RecordError(
                 f"{place}: field {name!r} is neither a list nor the JSON text of one ({error})"
             ) from error
+        check_unicode(value, place, name)
     if isinstance(value, Mapping) and all(isinstance(column, list) for column in value.values()):
         # `datasets` may turn a list of records into a record of lists, as long as each other.
         value = [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=False)]
     return list_in({name: value}, name, place)
+
+
+def check_unicode(value: Any, place: str, name: str = "") -> None:
+    """Refuse a record, or what is in its field `name`, that holds half of a character in any text at any depth."""
+    if isinstance(value, str):
+        unicode_text(value, name, place)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            check_unicode(key, place, f"{name}.{key}".lstrip("."))
+            check_unicode(part, place, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            check_unicode(part, place, f"{name}[{number}]")
 
 
 def unicode_text(text: str, name: str, place: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rxlm.data.fields import RecordError, list_in, name_in, unicode_text
+from rxlm.data.fields import RecordError, list_in, name_in
 from rxlm.data.passages import sentence_pieces
 from rxlm.data.records import Dialogue, Interaction, Question
 from rxlm.data.stories import ACKNOWLEDGEMENT
@@ -65,9 +65,7 @@ def meeting_of(record: Mapping[str, Any], place: str) -> Meeting:
     for number, utterance in enumerate(list_in(record, "utterances", place)):
         match utterance:
             case [str(speaker), str(text)] if speaker.strip():
-                where = f"utterances[{number}]"
-                told = unicode_text(_without_spaces(text), where, place)
-                utterances.append((unicode_text(speaker.strip(), where, place), told))
+                utterances.append((speaker.strip(), _without_spaces(text)))
             case _:
                 raise RecordError(f"{place}, utterances[{number}]: expected [speaker, text], found {utterance!r:.80}")
     questions = [
@@ -195,8 +193,6 @@ def _question(query: Any, num_utterances: int, place: str) -> MeetingQuestion:
             raise RecordError(
                 f"{place}: a span is the first and the last of utterances 0 to {num_utterances - 1}; found {span!r:.80}"
             )
-    for name, said in (("query", text), ("answer", answer)):
-        unicode_text(said, name, place)
     return MeetingQuestion(text.strip(), answer.strip(), tuple((first, last) for first, last in spans))
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
-from rxlm.data.fields import BadRecord, RecordError, refuse
+from rxlm.data.fields import BadRecord, RecordError, check_unicode, refuse
 from rxlm.data.opened_files import COMPRESSED, INSTALL_HINT, LONGEST_LINE, bounded_lines, kind_of, not_text, open_text
 from rxlm.file_errors import naming, parse_json
 
@@ -37,6 +37,11 @@ def read_records(path: str | Path, bad: BadRecord = refuse) -> Records:
     try:
         with naming(path):
             for place, record in read(path, bad):
+                try:
+                    check_unicode(record, f"{path}, {place}")
+                except RecordError as error:
+                    bad(error)
+                    continue
                 yield place, record
     except RecordError as error:
         bad(error)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rxlm.data.fields import RecordError, unicode_text
+from rxlm.data.fields import RecordError
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.text_files import PathLike, records_in
 
@@ -40,12 +40,7 @@ def turns_dialogue(record: Mapping[str, Any], place: str) -> Dialogue:
     turns = tuple(Interaction(*pair) for pair in zip(texts[::2], texts[1::2], strict=False))
     if not turns:
         raise RecordError(f"{place}: field 'turns' has no message of 'U' that 'S' answers; expected at least one")
-    details = {
-        name: unicode_text(value, name, place) if isinstance(value, str) else value
-        for name, value in record.items()
-        if name != "turns"
-    }
-    return Dialogue(turns, place, details)
+    return Dialogue(turns, place, {name: value for name, value in record.items() if name != "turns"})
 
 
 def _messages(record: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
@@ -57,7 +52,7 @@ def _messages(record: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
     for number, message in enumerate(given):
         match message:
             case [("U" | "S") as speaker, str(text)] if text.strip():
-                messages.append((speaker, unicode_text(text, f"turns[{number}]", place)))
+                messages.append((speaker, text))
             case _:
                 raise RecordError(f"{place}, turns[{number}]: expected {_MESSAGE}, found {message!r:.80}")
     return messages

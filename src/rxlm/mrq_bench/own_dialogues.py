@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from rxlm.data.fields import RecordError, json_list_in, name_in, unicode_text
+from rxlm.data.fields import RecordError, json_list_in, name_in
 from rxlm.data.record_files import located_records
 from rxlm.data.records import Dialogue, Question, dialogue_of
 from rxlm.data.text_files import PathLike, find_files
@@ -53,8 +53,6 @@ def _question(given: Any, number: int, place: str) -> Question:
     texts = [expected, given.get("stale", [])]
     if not all(isinstance(part, list) and all(isinstance(text, str) and text for text in part) for part in texts):
         raise RecordError(f"{place}: 'expected' and 'stale' of a question must be lists of texts, found {given!r:.80}")
-    for text in (*texts[0], *texts[1]):
-        unicode_text(text, "question", place)
     if (distance is None) != (not expected):
         raise RecordError(f"{place}: a question has expected values and a distance, or neither; found {given!r:.80}")
     if distance is not None and not (type(distance) is int and 1 <= distance <= number):
