@@ -1,5 +1,6 @@
 """The command line finds its commands, and an error of the user is a sentence and a status, not a traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -30,6 +31,14 @@ def test_help_of_each_command_explains_every_option(name: str, capsys: pytest.Ca
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"rxlm {__version__}\n"
+
+
+@pytest.mark.parametrize(("own", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(own: dict[str, str], policy: str) -> None:
+    code = "import os, sys, rxlm.__main__; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"{policy} False\n"  # OpenMP reads it when PyTorch is imported
 
 
 def test_an_unknown_command_is_answered_with_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
