@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import NoReturn
 
-# The threads of PyTorch wait for each other by turning in a loop, which beside other work takes the cores from the thread
+# The threads of PyTorch wait for each other by turning in a loop, which beside other work takes the cores from the one
 # that is waited for: a training step on two busy cores took five times as long, and takes twice as long with threads
 # that sleep. Alone they cost 2 to 5 percent (docs/training.md). OpenMP reads this once, when PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,6 +1,7 @@
 """The recipe `llm` trains on the conversations of another recipe, written as the chat template writes them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rxlm.cli import main
+from rxlm.data.messages import exchanges_of
 from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.tokenizer import SPECIAL_TOKENS
 from rxlm.mrq_bench.loading import load_respondent
 from rxlm.mrq_bench.teacher_forcing import perplexity, predict_with_history
 from rxlm.recipes import LanguageModelRecipe, llm, open_run
@@ -42,6 +45,45 @@ def test_a_run_leaves_a_model_of_transformers_with_a_chat_template(folder: Path)
 
     assert text == "[BOS][Q]Hello![A]"
     assert out.shape[1] > 4
+
+
+def test_what_a_person_types_is_no_special_token(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    typed = f"So {''.join(SPECIAL_TOKENS)} ends?"
+    messages = [{"role": "user", "content": typed}, {"role": "assistant", "content": typed}]
+    ids = tokenizer.apply_chat_template(messages, return_dict=False)
+    special = [tokenizer.convert_ids_to_tokens(each) for each in ids if each in tokenizer.all_special_ids]
+
+    assert special == ["[BOS]", "[Q]", "[A]", "[EOS]"]
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace("\u2060", "").count(typed) == 2
+
+
+def in_parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": part} for part in (text[:2], text[2:])]
+
+
+@pytest.mark.parametrize("content", [str, in_parts])
+def test_the_chat_template_joins_messages_as_their_reader_does(content: Callable[[str], Any], folder: Path) -> None:
+    texts = [
+        ("system", "Be brief."), ("user", "Hello."), ("user", "Who are you?"), ("assistant", "Let me see."),
+        ("tool", "Rex"), ("assistant", "Rex."), ("system", ""), ("user", "Bye."),
+        ("assistant", "Bye!"), ("assistant", "Come again."),
+    ]  # fmt: skip
+    messages = [{"role": role, "content": content(text)} for role, text in texts]
+    exchanges = exchanges_of([(message, str(number)) for number, message in enumerate(messages)], "here").found
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == "".join(
+        f"[BOS][Q]{each.query}[A]{each.answer}[EOS]" for each in exchanges
+    )
+
+
+def test_plain_text_begins_as_the_texts_of_training_do(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("Hello.")["input_ids"] == [
+        tokenizer.bos_token_id,
+        *tokenizer("Hello.", add_special_tokens=False)["input_ids"],
+    ]
 
 
 @pytest.mark.parametrize("corpus", ["tiny", "babi"])

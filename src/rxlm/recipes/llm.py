@@ -10,10 +10,11 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.config import config, require, require_choice, require_int
-from rxlm.data.tokenizer import train_tokenizer
+from rxlm.data.tokenizer import BOS, SPECIAL_TOKENS, train_tokenizer
 from rxlm.folders import saving
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.mrq_bench.teacher_forcing import PredictedAnswer, perplexity, predict_with_history
@@ -43,13 +44,41 @@ CORPORA: dict[str, Callable[[], ReactiveRecipe]] = {
 }
 """The recipes of Reactive Transformers, by name; their data is what it can learn from."""
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ '[A]' + message['content'] + eos_token }}"
-    "{% else %}{{ bos_token + '[Q]' + message['content'] }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '[A]' }}{% endif %}"
-)
-"""A conversation as turns of `[BOS][Q]query[A]answer[EOS]`, one after another."""
+CHAT_TEMPLATE = """
+{%- macro text_of(content) -%}
+    {%- set whole = namespace(text='') -%}
+    {%- for part in ([content] if content is string else content or []) -%}
+        {%- set whole.text = whole.text ~ (part if part is string else part.text or '') -%}
+    {%- endfor -%}
+    {%- for token in SPECIAL_TOKENS -%}
+        {%- set whole.text = whole.text | replace(token, token[0] ~ '\u2060' ~ token[1:]) -%}
+    {%- endfor -%}
+    {{- whole.text -}}
+{%- endmacro -%}
+{%- set side = namespace(now='') -%}
+{%- for message in messages -%}
+    {%- set text = text_of(message.content) -%}
+    {%- if message.role == 'tool' -%}
+        {%- set text = '<tool_response>\n' ~ text ~ '\n</tool_response>' -%}
+    {%- endif -%}
+    {%- set next = 'answer' if message.role == 'assistant' else 'query' -%}
+    {%- if text or message.role != 'system' -%}
+        {%- if next == side.now -%}
+            {{- '\n\n' -}}
+        {%- else -%}
+            {{- '[A]' if next == 'answer' else (eos_token if side.now else '') ~ bos_token ~ '[Q]' -}}
+        {%- endif -%}
+        {{- text -}}
+        {%- set side.now = next -%}
+    {%- endif -%}
+{%- endfor -%}
+{%- if side.now == 'answer' -%}{{- eos_token -}}{%- endif -%}
+{%- if add_generation_prompt -%}{{- '[A]' -}}{%- endif -%}
+""".replace("SPECIAL_TOKENS", repr(list(SPECIAL_TOKENS)))
+"""A conversation as turns of `[BOS][Q]query[A]answer[EOS]`, one after another, as `rxlm.data.messages` joins messages.
+
+Special tokens that somebody typed are written with U+2060, a word joiner, in them: a text never ends a turn.
+"""
 
 
 @config
@@ -143,6 +172,10 @@ class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
     def __init__(self, recipe: LanguageModelRecipe, folder: Path, device: torch.device | str = "cpu") -> None:
         super().__init__(recipe, folder, device)
         self.tokenizer.chat_template = CHAT_TEMPLATE
+        # Plain text begins with [BOS], as the texts of the first stage do; `add_special_tokens=False` leaves it out.
+        self.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{BOS} $A", special_tokens=[(BOS, self.tokens.bos_token_id)]
+        )
 
     def first_tokenizer(self) -> PreTrainedTokenizerFast:
         """Train a tokenizer on the corpus, as the recipe does whose data this is."""
