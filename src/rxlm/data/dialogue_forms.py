@@ -130,6 +130,7 @@ def _forms(seed: int) -> tuple[DialogueForm, ...]:
         DialogueForm("ChatGPT export", ("mapping", "current_node"), _chat),
         DialogueForm("prompt and completion", ("prompt", "completion"), _chat),
         DialogueForm("interactions, or one", ("query", "answer"), _chat),
+        DialogueForm("Alpaca", ("instruction", "output"), _chat),
         DialogueForm(
             "FairytaleQA",
             ("story", "sections", "qa"),

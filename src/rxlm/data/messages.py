@@ -27,7 +27,7 @@ ROLES: Mapping[str, Role] = {name: role for role, names in _NAMES.items() for na
 
 THOUGHTS = ("thought", "reasoning_content", "thinking")
 _ROLE_FIELDS, _TEXT_FIELDS = ("role", "from"), ("content", "value", "text")
-_BETWEEN = "\n\n"
+BETWEEN = "\n\n"
 
 
 class Exchange(NamedTuple):
@@ -83,9 +83,9 @@ def exchanges_of(messages: Sequence[tuple[Any, str]], place: str) -> Exchanges:
 def _exchange(asked: Iterable[_Message], answered: Sequence[_Message]) -> Exchange:
     thoughts = [message.thought for message in answered if message.thought]
     return Exchange(
-        _BETWEEN.join(message.text for message in asked),
-        _BETWEEN.join(message.text for message in answered),
-        _BETWEEN.join(thoughts) or None,
+        BETWEEN.join(message.text for message in asked),
+        BETWEEN.join(message.text for message in answered),
+        BETWEEN.join(thoughts) or None,
         all(message.is_reference for message in answered),
     )
 

@@ -117,6 +117,8 @@ def _objects_of(path: Path, value: Any, place: str, bad: BadRecord, *, alone: bo
     for where, record in records:
         if isinstance(record, dict):
             yield where, record
+        elif isinstance(record, list) and record and all(isinstance(message, dict) for message in record):
+            yield where, {"messages": record}  # a conversation that is the list of its messages
         else:
             bad(RecordError(f"{path}, {where}: expected a JSON object with named columns, found {record!r:.80}"))
 

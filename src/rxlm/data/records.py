@@ -10,7 +10,7 @@ from typing import Any
 
 from rxlm.data.chatgpt_export import shown_messages
 from rxlm.data.fields import RecordError, json_list_in, object_at, text_in, unicode_text
-from rxlm.data.messages import exchanges_of, thought_of
+from rxlm.data.messages import BETWEEN, exchanges_of, thought_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,17 @@ class Dialogue:
         return sum(len(turn.query) + len(turn.thought or "") + len(turn.answer) for turn in self.turns)
 
 
-INTERACTION_SHAPES = '{"query", "answer"}, {"prompt", "completion"} or {"messages": [...]}'
+INTERACTION_SHAPES = (
+    '{"query", "answer"}, {"prompt", "completion"}, {"instruction", "input", "output"} (Alpaca) or {"messages": [...]}'
+)
 DIALOGUE_SHAPES = (
     '{"query", "answer", "interactions": [...]}, {"messages": [...]}, {"conversations": [...]} (ShareGPT) or '
     '{"mapping": {...}, "current_node"} (ChatGPT)'
 )
 
-_PAIRS = (("query", "answer"), ("prompt", "completion"))
+_PAIRS = (("query", "answer"), ("prompt", "completion"), ("instruction", "output"))
+_INPUT = "input"
+"""What the instruction of an Alpaca record is about; it may be blank."""
 _LISTS = ("messages", "conversations")
 
 
@@ -165,8 +169,12 @@ _INTERACTION = '{"query", "answer"}'
 def _pair_of(record: Mapping[str, Any], place: str, allowed: str) -> Interaction:
     for query, answer in _PAIRS:
         if query in record and answer in record:
+            if record.get("history"):
+                raise RecordError(f"{place}: field 'history' is not read; write the turns before as {DIALOGUE_SHAPES}")
+            has_input = query == "instruction" and record.get(_INPUT) not in (None, "")
+            parts = [text_in(record, name, place) for name in (query, *([_INPUT] if has_input else []))]
             return Interaction(
-                query=text_in(record, query, place),
+                query=BETWEEN.join((*_system_of(record), *parts)),
                 answer=text_in(record, answer, place),
                 thought=thought_of(record, place),
             )
@@ -200,10 +208,14 @@ def _messages_of(record: Mapping[str, Any], place: str) -> tuple[list[tuple[Any,
         found = [*_places(record["prompt"], place, "prompt"), *_places(record["completion"], place, "completion")]
     else:
         found, left_out = shown_messages(record, place)  # pyrefly: ignore[bad-assignment]
+    system = [({"role": "system", "content": text}, f"{place}, system") for text in _system_of(record)]
+    return [*system, *found], left_out
+
+
+def _system_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the system message that a record has beside its texts, as ShareGPT and Alpaca files have it, as a list."""
     system = record.get("system")
-    if isinstance(system, str) and system.strip():  # beside the messages, as ShareGPT files have it
-        found = [({"role": "system", "content": system}, f"{place}, system"), *found]
-    return found, left_out
+    return [system] if isinstance(system, str) and system.strip() else []
 
 
 def _places(items: Sequence[Any], place: str, name: str = "interactions") -> list[tuple[Any, str]]:
