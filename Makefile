@@ -36,12 +36,12 @@ test: $(INSTALLED)
 KILLS ?= 500
 STEPS ?= 10000
 torture: $(INSTALLED)
-	PYTHONPATH=tests:tests/training:tests/recipes $(BIN)/python dev/torture.py --kills $(KILLS)
+	HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONPATH=tests:tests/training:tests/recipes $(BIN)/python dev/torture.py --kills $(KILLS)
 	TORTURE_STEPS=$(STEPS) $(BIN)/python -m pytest -n auto tests/rxt/test_conversation_machine.py
 
 # Damaged files of every kind: each must be accepted, or be an error that names it. Counts by kind are printed.
 fuzz: $(INSTALLED)
-	PYTHONPATH=tests $(BIN)/python -m fuzzing.run --files $(FILES) --seed $(SEED)
+	HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONPATH=tests $(BIN)/python -m fuzzing.run --files $(FILES) --seed $(SEED)
 
 check: $(INSTALLED) docs
 	$(BIN)/ruff check .
