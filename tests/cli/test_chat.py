@@ -145,6 +145,7 @@ def test_what_fails_does_not_end_a_conversation_on_a_terminal(
         f"/save {tmp_path / ('x' * 300)}": "File name too long",
         f"/save {tmp_path / 'text' / 'chat'}": "/text",
         "/save a\0b": "null",
+        f"/save {tmp_path / 'text'}": "holds no saved conversation, and is left as it is",
         "/load /nothere": "There is no saved conversation /nothere",
         f"/load {'x' * 5000}": "File name too long",
         f"/load {tmp_path}": "There is no saved conversation",
@@ -161,6 +162,7 @@ def test_what_fails_does_not_end_a_conversation_on_a_terminal(
 
     assert len(conversation.turns) == 1
     assert "1 turns remain." in output
+    assert (tmp_path / "text").read_text() == "no conversation"
     for line, message in lines.items():
         assert message in output, line
     assert "internal error" not in output

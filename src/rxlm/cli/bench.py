@@ -63,7 +63,7 @@ def memory(
         output: folder of the run; one in runs/bench if not given.
         audit: do not run a model: check that the scorer grades all reference answers right and all wrong ones wrong.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if audit:
         _audit(load_data(measuring), console)
         return
@@ -108,7 +108,7 @@ def compare(
     """
     if len(models) < 2:
         raise ValueError(f"Name two models or more to compare, got {len(models)}.")
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     require_folder(output)
     # What is not there is told before anything is measured.
     finished = {name: read_results(Path(name)) for name in models if _is_run(name)}
@@ -166,7 +166,8 @@ def _audit(data: BenchmarkData, console: Console) -> None:
     )
     for turn in found.unclear[:10]:
         expected = [] if turn.question is None else list(turn.question.expected)
-        console.print(escape(f"Not judged: {turn.query!r}, answer {turn.answer!r}, expected {expected!r}"))
+        text = f"Not judged: {turn.query!r}, answer {turn.answer!r}, expected {expected!r}"
+        console.print(text, markup=False, emoji=False)
     if not found.passed:
         raise ValueError("The scorer or the data fail the audit.")
 

@@ -12,7 +12,8 @@ import tyro
 from rxlm.cli.errors import sentence_of
 from rxlm.cli.screen import BLOCK, Screen
 from rxlm.nn.device import device_of
-from rxlm.rxt.conversation import Conversation
+from rxlm.rxt.conversation import Conversation, ConversationError
+from rxlm.rxt.conversation_file import SavedConversation
 from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 from rxlm.upcycling.loading import open_model
 
@@ -227,8 +228,14 @@ class ChatTerminal:
         self.say("The memory is as it was at first.")
 
     def save(self, path: str) -> None:
-        """Write the conversation to a file."""
-        self.conversation.save(os.path.expanduser(path))
+        """Write the conversation to a file; one that is there must be a saved conversation, too."""
+        file = Path(path).expanduser()
+        if file.is_file():
+            try:
+                SavedConversation.read(file)
+            except ConversationError as error:
+                raise ValueError(f"{path} is a file that holds no saved conversation, and is left as it is.") from error
+        self.conversation.save(file)
         self.say(f"Saved {len(self.conversation.turns)} turns to {path}.")
 
     def load(self, path: str) -> None:

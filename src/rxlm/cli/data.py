@@ -36,7 +36,7 @@ def check(
     read = read_conversations(paths, bad_records="skip")
     length, limit, render = _of_model(model) if model else (_characters, None, _plain)
     found = check_conversations(read, length, limit)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     unit = "tokens" if model else "characters"
     console.print(rich_table(", ".join(paths), ("what", "number"), _rows(found, unit, limit)))
     for what, places in _not_used(found, limit):

@@ -31,7 +31,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None, device
         output: folder of the run; runs/quickstart, or runs/upcycled, if not given.
         device: where to compute: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, ...
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     recipe, name = (tiny(), "quickstart") if upcycle is None else (upcycled().replace(model=upcycle), "upcycled")
     folder = output or Path("runs") / name
     require_folder(folder)

@@ -72,7 +72,7 @@ def train(
     if not run.is_finished(stage):
         print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")
         return
-    finish(run, model, Console(highlight=False))
+    finish(run, model, Console(highlight=False, emoji=False))
 
 
 def finish(run: TrainingRun[Any, Any], model: Any, console: Console) -> None:
