@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,13 @@ def placed(place: str | Path) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return what JSON text says; ValueError where it is none, or is nested too deeply to be read."""
+def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Return what JSON text says; ValueError where it is none, or is nested too deeply to be read.
+
+    `pairs` makes an object of its names and values; None: a dictionary, in which the last of a name stays.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

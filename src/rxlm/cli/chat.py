@@ -229,7 +229,7 @@ class ChatTerminal:
 
     def save(self, path: str) -> None:
         """Write the conversation to a file; one that is there must be a saved conversation, too."""
-        file = Path(path).expanduser()
+        file = Path(os.path.expanduser(path))
         if file.is_file():
             try:
                 SavedConversation.read(file)

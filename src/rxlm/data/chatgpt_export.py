@@ -6,7 +6,9 @@ from typing import Any
 from rxlm.data.fields import RecordError, list_in, object_at
 
 _TEXT_KINDS = ("text", "multimodal_text", "code", "execution_output", "tether_quote", "tether_browsing_display")
-"""Kinds of content with something that was said; others hold thoughts, settings and the state of the program."""
+"""Kinds of content with something that was said."""
+_UNSAID_KINDS = (None, "thoughts", "reasoning_recap", "model_editable_context", "user_editable_context", "system_error")
+"""Kinds with thoughts, settings and the state of the program."""
 
 
 def shown_messages(record: Mapping[str, Any], place: str) -> tuple[list[tuple[dict[str, Any], str]], list[str]]:
@@ -26,15 +28,20 @@ def shown_messages(record: Mapping[str, Any], place: str) -> tuple[list[tuple[di
         content = object_at(message.get("content") or {}, f"{where}, content")
         metadata = object_at(message.get("metadata") or {}, f"{where}, metadata")
         author = object_at(message.get("author"), f"{where}, author")
-        if metadata.get("is_visually_hidden_from_conversation") or content.get("content_type") not in _TEXT_KINDS:
+        if metadata.get("is_visually_hidden_from_conversation") or content.get("content_type") in _UNSAID_KINDS:
             continue
-        parts = [content["text"]] if content.get("text") else list_in({"parts": [], **content}, "parts", where)
+        if content.get("content_type") not in _TEXT_KINDS:
+            left_out.append(f"{where}: content of the type {content.get('content_type')!r:.80}")
+            continue
+        parts = [content["text"]] if content.get("text") else []
+        parts += list_in({"parts": [], **content}, "parts", where)
         texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
         said = "".join(text for text in texts if isinstance(text, str))
         if any(not isinstance(text, str) for text in texts):
             left_out.append(f"{where}: a part that is not text")
         if said.strip():
-            shown.append(({"role": _role(author, message), "content": said}, where))
+            weight = {} if message.get("weight") is None else {"weight": message["weight"]}
+            shown.append(({"role": _role(author, message), "content": said, **weight}, where))
     return shown, left_out
 
 
@@ -45,16 +52,16 @@ def _role(author: Mapping[str, Any], message: Mapping[str, Any]) -> Any:
 
 def _path(nodes: Mapping[str, Any], last: Any, place: str) -> list[str]:
     """Return the names of the nodes from the root to the last one."""
-    names: list[str] = []
+    names: dict[str, None] = {}  # in their order
     name = last
     while name is not None:
         if not isinstance(name, str) or name not in nodes or name in names:
-            what = "'current_node'" if not names else f"'parent' of {names[-1]!r}"
+            what = "'current_node'" if not names else f"'parent' of {next(reversed(names))!r}"
             raise RecordError(
                 f"{place}: field {what} is {name!r:.80}; expected the name of a node of 'mapping' above it"
             )
-        names.append(name)
+        names[name] = None
         name = object_at(nodes[name], f"{place}, mapping[{name!r}]").get("parent")
     if not names:
         raise RecordError(f"{place}: field 'current_node' is {last!r}; expected the name of a node of 'mapping'")
-    return names[::-1]
+    return list(reversed(names))

@@ -3,6 +3,7 @@
 Whoever names a file of dialogues, as with `--data`, need not say what kind of file it is.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from rxlm.data.speaker_text import speaker_records
 from rxlm.data.stories import fairytale_dialogue, fairytale_of
 from rxlm.data.text_files import PathLike, find_files, hub_rows, records_in
 from rxlm.data.turns import turns_dialogue
+
+_logger = logging.getLogger(__name__)
 
 BadRecords = Literal["stop", "skip"]
 Source = PathLike | Iterable[PathLike]
@@ -105,9 +108,12 @@ def _records_of(source: PathLike, bad: BadRecord) -> Iterator[tuple[str, Mapping
 def _conversation_files(source: PathLike) -> list[Path]:
     """Return files of records; texts where there are no records, since beside these a text tells about the data."""
     try:
-        return find_files(source, suffixes=RECORD_SUFFIXES)
+        records = find_files(source, suffixes=RECORD_SUFFIXES)
     except (FileNotFoundError, ValueError):
         return find_files(source)
+    if os.path.isdir(source) and (others := sorted(map(str, set(find_files(source)) - set(records)))):
+        _logger.warning("texts beside files of records are not read; name them to read them: %s", ", ".join(others[:5]))
+    return records
 
 
 def _dialogues(records: Iterable[tuple[str, Mapping[str, Any]]], bad: BadRecord, seed: int) -> list[Dialogue]:
@@ -124,13 +130,13 @@ def _forms(seed: int) -> tuple[DialogueForm, ...]:
     """Return all forms; of two that fit, the first is meant."""
     return (
         DialogueForm("SGD", ("turns", "final_state"), lambda record, place: [service_dialogue(record, place)]),
-        DialogueForm("two speakers", ("turns",), lambda record, place: [turns_dialogue(record, place)]),
         DialogueForm("messages", ("messages",), _chat),
         DialogueForm("ShareGPT", ("conversations",), _chat),
         DialogueForm("ChatGPT export", ("mapping", "current_node"), _chat),
         DialogueForm("prompt and completion", ("prompt", "completion"), _chat),
         DialogueForm("interactions, or one", ("query", "answer"), _chat),
         DialogueForm("Alpaca", ("instruction", "output"), _chat),
+        DialogueForm("two speakers", ("turns",), lambda record, place: [turns_dialogue(record, place)]),
         DialogueForm(
             "FairytaleQA",
             ("story", "sections", "qa"),

@@ -110,7 +110,7 @@ def _opener(
 
 def is_hub_id(source: PathLike) -> bool:
     """Return whether a source is an id such as "org/name", not the path of a missing file."""
-    if not isinstance(source, str) or Path(source).expanduser().exists():
+    if not isinstance(source, str) or Path(os.path.expanduser(source)).exists():
         return False
     is_file_name = source.lower().endswith((*TEXT_SUFFIXES, *RECORD_SUFFIXES))
     return not is_file_name and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source) is not None

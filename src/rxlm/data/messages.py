@@ -109,10 +109,11 @@ def _message_of(given: Any, place: str) -> list[_Message]:
 
 
 def _text_of(message: Mapping[str, Any], place: str, *, may_be_blank: bool) -> str:
-    name = next((name for name in _TEXT_FIELDS if message.get(name) is not None), "content")
+    named = [name for name in _TEXT_FIELDS if name in message]
+    name = next((name for name in named if message[name] is not None), named[0] if named else "content")
     content = message.get(name)
     if isinstance(content, list):
-        texts = [_part_of(part) for part in content]
+        texts = [_part_of(part) for part in content if not _is_thought(part)]
         if not all(isinstance(text, str) for text in texts):
             raise RecordError(f"{place}: field {name!r} has a part that is not text; only text can be read")
         content = "".join(map(str, texts))
@@ -121,8 +122,14 @@ def _text_of(message: Mapping[str, Any], place: str, *, may_be_blank: bool) -> s
     return text_in({name: content} if name in message else {}, name, place)
 
 
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in ("thinking", "redacted_thinking", "reasoning")
+
+
 def _part_of(part: Any) -> Any:
     if isinstance(part, Mapping):
+        if part.get("type") not in (None, "text", "input_text", "output_text", "refusal"):
+            return None
         # Parquet gives every part the fields of all parts, those that it does not have as null.
         return part.get("text") if part.get("text") is not None else part.get("refusal")
     return part
@@ -140,15 +147,18 @@ def _calls_of(message: Mapping[str, Any], place: str) -> list[str]:
         if function.get("function") is not None:
             function = object_at(function["function"], where)
         name, arguments = text_in(function, "name", where), function.get("arguments")
-        if not isinstance(arguments, str):
-            arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False, default=str)
+        if not isinstance(arguments, str) or not arguments.strip():
+            arguments = json.dumps(arguments or {}, ensure_ascii=False, default=str)
         called = text_in({"arguments": arguments}, "arguments", where)
         texts.append(f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {called}}}\n</tool_call>')
     return texts
 
 
 def _is_learnt(message: Mapping[str, Any], place: str) -> bool:
-    weight = message.get("weight")
+    learnt = message.get("train")
+    if learnt not in (None, True, False):
+        raise RecordError(f"{place}: field 'train' is {learnt!r:.80}; expected true or false (said, but not learnt)")
+    weight = message.get("weight") if learnt is None else learnt
     if weight is not None and weight not in (0, 1):
         raise RecordError(f"{place}: field 'weight' is {weight!r:.80}; expected 0 (said, but not learnt) or 1")
     return weight is None or bool(weight)

@@ -72,24 +72,26 @@ def _text_records(path: Path, bad: BadRecord) -> Records:
 def _json_records(path: Path, file: TextIO, bad: BadRecord) -> Records:
     """Yield JSON lines; where the first line is no whole value, the values that the lines make together."""
     lines = bounded_lines(path, file)
+    may_take_lines = True  # until a line is a whole value
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            value = parse_json(line)
+            value = parse_json(line, _unique)
         except ValueError as error:
             refused = RecordError(f"{path}, line {number}: not a JSON object on one line ({error})")
-            if not (line.lstrip().startswith("[") or line.rstrip().endswith((",", "[", "{"))):
+            if not may_take_lines or not (line.lstrip().startswith("[") or line.rstrip().endswith((",", "[", "{"))):
                 bad(refused)
                 continue
             yield from _json_values(path, "".join(chain([line], lines)), number, refused, bad)
             return
+        may_take_lines = False
         yield from _objects_of(path, value, f"line {number}", bad, alone=kind_of(path) == ".json" and number == 1)
 
 
 def _json_values(path: Path, text: str, line: int, refused: RecordError, bad: BadRecord) -> Records:
     """Yield the records of JSON values that stand one after the other, with commas or not, on any number of lines."""
-    decoder, start, number = json.JSONDecoder(), 0, 0
+    decoder, start, number = json.JSONDecoder(object_pairs_hook=_unique), 0, 0
     while True:
         gap = _BETWEEN_VALUES.match(text, start)
         start, line = gap.end() if gap else start, line + (gap.group().count("\n") if gap else 0)
@@ -99,17 +101,54 @@ def _json_values(path: Path, text: str, line: int, refused: RecordError, bad: Ba
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-            bad(refused if number == 0 and text[start] == "{" else RecordError(f"{path} is not valid JSON: {reason}"))
+            whole = RecordError(f"{path} is not valid JSON: {reason}")
+            broken = refused if number == 0 and text[start] == "{" else whole
+            after = text.find("\n", start) + 1
+            if number == 0 and after and _is_object(text[after:].split("\n", 1)[0]):
+                bad(broken)  # of lines that are an object each, the first is broken
+                yield from _later_lines(path, text[after:], line + 1, bad)
+            else:
+                bad(RecordError(f"{broken}; nothing after it is read"))
             return
         number += 1
         yield from _objects_of(path, value, f"line {line}", bad, alone=number == 1)
         start, line = end, line + text.count("\n", start, end)
 
 
+def _later_lines(path: Path, text: str, first: int, bad: BadRecord) -> Records:
+    for number, line in enumerate(text.splitlines(), first):
+        if _is_object(line):
+            yield from _objects_of(path, parse_json(line, _unique), f"line {number}", bad, alone=False)
+        elif line.strip():
+            bad(RecordError(f"{path}, line {number}: not a JSON object on one line"))
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(parse_json(line, _unique), dict)
+    except ValueError:
+        return False
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of an object; ValueError where one stands twice, and would hide the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in found if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and ("role" in value or "from" in value) and not {"messages", "turns"} & set(value)
+
+
 def _objects_of(path: Path, value: Any, place: str, bad: BadRecord, *, alone: bool) -> Records:
     """Yield a record, or those of a list."""
     if not isinstance(value, list):
         records = [(place, value)]
+    elif value and all(map(_is_message, value)):
+        records = [("record 1" if alone else place, value)]
     elif alone:
         records = [(f"record {number}", record) for number, record in enumerate(value, 1)]
     else:
@@ -117,7 +156,7 @@ def _objects_of(path: Path, value: Any, place: str, bad: BadRecord, *, alone: bo
     for where, record in records:
         if isinstance(record, dict):
             yield where, record
-        elif isinstance(record, list) and record and all(isinstance(message, dict) for message in record):
+        elif isinstance(record, list) and record and all(map(_is_message, record)):
             yield where, {"messages": record}  # a conversation that is the list of its messages
         else:
             bad(RecordError(f"{path}, {where}: expected a JSON object with named columns, found {record!r:.80}"))
@@ -127,28 +166,41 @@ def _csv_records(path: Path, file: TextIO, bad: BadRecord) -> Records:
     csv.field_size_limit(LONGEST_LINE)  # the default refuses a cell over 128 KiB: a chapter of a book
     lines = bounded_lines(path, file)
     first = next((line for line in lines if line.strip()), "")
-    separator = "\t" if kind_of(path) == ".tsv" else ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+    named = re.fullmatch(r"sep=(.)", first.strip())  # as Excel writes it
+    outside = re.sub(r'"[^"]*"', "", first)
+    separator = "\t" if kind_of(path) == ".tsv" else ";" if ";" in outside and "," not in outside else ","
+    separator = named[1] if named else separator
+    reader = csv.reader(lines if named else chain([first], lines), delimiter=separator, strict=True)
     header: list[str] | None = None
-    line = 1
-    try:
-        for cells in reader:
-            line, end = reader.line_num + 1, line
-            if not cells:
-                continue
+    skipped = 1 if named else 0
+    line = 1 + skipped
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lost = "; nothing after it is read" if "end of data" in str(error) else ""  # an open quotation mark
+            refused = RecordError(f"{path}, line {line}: not valid CSV ({error}){lost}")
             if header is None:
-                header = _header(cells, path)
-            elif len(cells) > len(header):
-                bad(
-                    RecordError(
-                        f"{path}, line {end}: {len(cells)} cells, and the header has {len(header)}; "
-                        f"a text that has {separator!r} in it must stand in quotation marks"
-                    )
+                raise refused from error
+            bad(refused)
+            line = reader.line_num + skipped + 1
+            continue
+        line, end = reader.line_num + skipped + 1, line
+        if not cells:
+            continue
+        if header is None:
+            header = _header(cells, path)
+        elif len(cells) > len(header):
+            bad(
+                RecordError(
+                    f"{path}, line {end}: {len(cells)} cells, and the header has {len(header)}; "
+                    f"a text that has {separator!r} in it must stand in quotation marks"
                 )
-            else:
-                yield f"line {end}", dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
-    except csv.Error as error:
-        raise RecordError(f"{path}, line {line}: not valid CSV ({error})") from error
+            )
+        else:
+            yield f"line {end}", dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
 
 
 def _header(cells: list[str], path: Path) -> list[str]:
@@ -170,6 +222,9 @@ def _table_records(path: Path, bad: BadRecord) -> Records:
     try:
         file: Any = parquet.ParquetFile(path) if is_parquet else ipc.open_stream(str(path))
         with file:
+            names = (file.schema_arrow if is_parquet else file.schema).names
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"the column {twice!r} stands twice")
             for batch in file.iter_batches(_ROWS) if is_parquet else file:
                 for record in batch.to_pylist():
                     number += 1

@@ -169,12 +169,14 @@ _INTERACTION = '{"query", "answer"}'
 def _pair_of(record: Mapping[str, Any], place: str, allowed: str) -> Interaction:
     for query, answer in _PAIRS:
         if query in record and answer in record:
+            _refuse_rejected(record, place)
             if record.get("history"):
                 raise RecordError(f"{place}: field 'history' is not read; write the turns before as {DIALOGUE_SHAPES}")
-            has_input = query == "instruction" and record.get(_INPUT) not in (None, "")
+            given = record.get(_INPUT) if query == "instruction" else None
+            has_input = given is not None and not (isinstance(given, str) and not given.strip())
             parts = [text_in(record, name, place) for name in (query, *([_INPUT] if has_input else []))]
             return Interaction(
-                query=BETWEEN.join((*_system_of(record), *parts)),
+                query=BETWEEN.join((*_system_of(record, place), *parts)),
                 answer=text_in(record, answer, place),
                 thought=thought_of(record, place),
             )
@@ -182,6 +184,12 @@ def _pair_of(record: Mapping[str, Any], place: str, allowed: str) -> Interaction
             if present in record:
                 raise RecordError(f"{place}: field {missing!r} is missing beside {present!r}: expected {allowed}")
     raise RecordError(f"{place}: no interaction: expected {allowed}; the fields are: {_names(record)}")
+
+
+def _refuse_rejected(record: Mapping[str, Any], place: str) -> None:
+    """Refuse TRL's unpaired preferences that say no."""
+    if record.get("label") is False:
+        raise RecordError(f"{place}: field 'label' is false: an answer that people rejected is not to be learnt")
 
 
 def _has_pair(record: Mapping[str, Any]) -> bool:
@@ -202,20 +210,24 @@ def _messages_of(record: Mapping[str, Any], place: str) -> tuple[list[tuple[Any,
     found: list[tuple[Any, str]] = []
     left_out: list[str] = []
     name = next((name for name in _LISTS if record.get(name) is not None), None)
+    if _is_conversational(record):
+        _refuse_rejected(record, place)
     if name is not None:
         found = _places(json_list_in(record, name, place), place, name)
     elif _is_conversational(record):
         found = [*_places(record["prompt"], place, "prompt"), *_places(record["completion"], place, "completion")]
     else:
         found, left_out = shown_messages(record, place)  # pyrefly: ignore[bad-assignment]
-    system = [({"role": "system", "content": text}, f"{place}, system") for text in _system_of(record)]
+    system = [({"role": "system", "content": text}, f"{place}, system") for text in _system_of(record, place)]
     return [*system, *found], left_out
 
 
-def _system_of(record: Mapping[str, Any]) -> list[str]:
+def _system_of(record: Mapping[str, Any], place: str) -> list[str]:
     """Return the system message that a record has beside its texts, as ShareGPT and Alpaca files have it, as a list."""
     system = record.get("system")
-    return [system] if isinstance(system, str) and system.strip() else []
+    if not isinstance(system, str | None):
+        raise RecordError(f"{place}: field 'system' is {system!r:.80}; expected a text")
+    return [system] if system and system.strip() else []
 
 
 def _places(items: Sequence[Any], place: str, name: str = "interactions") -> list[tuple[Any, str]]:

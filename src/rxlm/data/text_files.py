@@ -54,6 +54,8 @@ def find_files(
     """
     if isinstance(sources, (str, os.PathLike)):
         sources = [sources]
+    if "" in (sources := list(sources)):
+        raise ValueError("a source is an empty text; expected a file, a folder or a pattern")
     return list(dict.fromkeys(file for source in sources for file in _files_of(source, suffixes)))
 
 
@@ -97,7 +99,7 @@ def _numbered_rows(dataset: str, rows: Iterable[Any]) -> Iterator[tuple[str, Map
 
 
 def _files_of(source: PathLike, suffixes: tuple[str, ...]) -> list[Path]:
-    path, kinds = Path(source).expanduser(), ", ".join(suffixes)
+    path, kinds = Path(os.path.expanduser(source)), ", ".join(suffixes)
     if path.is_file():
         if not path.name.lower().endswith(suffixes):
             raise ValueError(f"{path} is of a kind that cannot be read: expected one of {kinds}")

@@ -114,7 +114,7 @@ def load_tokenizer(
 
     `special_tokens` as in `load_tokenizer_from_file`. For a revision or access token, use `load_tokenizer_from_hf_hub`.
     """
-    if isinstance(path_or_id, os.PathLike) or Path(path_or_id).expanduser().exists():
+    if isinstance(path_or_id, os.PathLike) or Path(os.path.expanduser(path_or_id)).exists():
         return load_tokenizer_from_file(path_or_id, **special_tokens)
     return load_tokenizer_from_hf_hub(path_or_id, **special_tokens)
 
@@ -129,7 +129,7 @@ def load_tokenizer_from_file(
     has it, or else None. FileNotFoundError for a missing file; ValueError for a damaged one, or for a token that the
     vocabulary lacks.
     """
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if file.is_dir():
         file = file / _TOKENIZER_FILE
     with reading(file.parent):
@@ -170,7 +170,7 @@ def load_tokenizer_from_hf_hub(
     `huggingface_hub.hf_hub_download`, `special_tokens` those of `load_tokenizer_from_file`. FileNotFoundError for an id
     that is neither, cannot be reached, or has no tokenizer.json.
     """
-    if Path(repo_id).expanduser().exists():
+    if Path(os.path.expanduser(repo_id)).exists():
         return load_tokenizer_from_file(repo_id, **special_tokens)
 
     def download(name: str, revision: str | None) -> str:

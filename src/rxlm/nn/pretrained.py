@@ -6,6 +6,7 @@ of a head, where theirs turns number i together with number i + d / 2.
 Shapes: D model dimension, H heads, d head dimension.
 """
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module, util
@@ -32,7 +33,7 @@ class Address(NamedTuple):
     @classmethod
     def of(cls, model: str | Path) -> "Address":
         """Take a folder, an id on the hub, or a GGUF file, which `transformers` reads with the package gguf."""
-        path = Path(model).expanduser()
+        path = Path(os.path.expanduser(model))
         if path.suffix.lower() == ".gguf":
             if not path.is_file():
                 raise FileNotFoundError(f"There is no GGUF file {path}.")

@@ -4,6 +4,7 @@ Stage 1 reads children's books and short stories; stages 2 to 4 are told Fairyta
 questions about them, and book restaurants as in the Schema-Guided Dialogues.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -86,7 +87,7 @@ class StoriesCorpus(Corpus):
 
     def __init__(self, recipe: StoriesRecipe) -> None:
         self.recipe = recipe
-        root = Path(str(recipe.data)).expanduser()
+        root = Path(os.path.expanduser(str(recipe.data)))
         tales = {name: _fairytales(recipe, root, name) for name in ("train", "val")}
         held_out = {tale.name: " ".join(tale.sections) for tale in tales["val"]}
         self.documents = list(without(_documents(recipe, root), held_out.values()))

@@ -1,5 +1,6 @@
 """What a pretrained chat model learns to keep: generated dialogues with values without end, and natural ones."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -64,7 +65,7 @@ class UpcycledCorpus(Corpus):
     def __init__(
         self, folder: str | None, mix: UpcycledMix, seed: int, conversations: OwnConversations | None = None
     ) -> None:
-        self.folder = None if folder is None else Path(folder).expanduser()
+        self.folder = None if folder is None else Path(os.path.expanduser(folder))
         self.mix, self.seed, self.conversations = mix, seed, conversations
         self.kinds = fact_kinds("full")
         self.recall = RecallTest(values_by_kind("full"), DISTANCES, mix.answer_tokens)
@@ -105,7 +106,8 @@ class UpcycledCorpus(Corpus):
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
-        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, chatter_share=CHATTER_SHARE)
+        shares = {"question_share": 0.34, "unknown_share": 0.1, "chatter_share": CHATTER_SHARE}
+        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
 
         def generated(number: int) -> Iterator[Interaction]:
             return iter(generator.dialogue(number).turns)

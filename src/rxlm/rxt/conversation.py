@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 from weakref import ref
 
 import torch
@@ -250,6 +250,14 @@ class Conversation:
         on_thought: Callable[[str], None] | None,
     ) -> "_Reply":
         """Check what is asked of a turn and prepare it."""
+        if not isinstance(query, str):
+            raise ValueError(f"text must be a string, got {query!r:.80}.")
+        if any("\ud800" <= character <= "\udfff" for character in query):
+            raise ValueError(f"text has half of a character, which is no Unicode text: {query!a:.80}.")
+        if fit not in get_args(Fit):
+            raise ValueError(f"fit must be one of {', '.join(map(repr, get_args(Fit)))}, got {fit!r:.80}.")
+        if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
+            raise ValueError(f"stop must be a list of strings, got {stop!r:.80}.")
         engine = TurnEngine(self.model, 1, max_seq_len=max_seq_len, tokenizer=self.tokenizer, streams=True)
         asked = Query(
             query_ids(self.tokenizer, self.model.tokenizer_config, query),

@@ -83,6 +83,7 @@ def _upcycled(
         num_kv_heads=shape.num_kv_heads,
         head_dim=shape.head_dim,
         num_tokens=memory_tokens,
+        newest_share=0.5,  # natural dialogue leans on its newest turns (dev/LOG.md)
         answer_end=end,
     )
     decoder = decoder_config(pretrained, longest + unread, positions, gates)
