@@ -233,3 +233,118 @@ def test_bad_records_can_be_skipped_and_are_told(tmp_path):
         read_conversations(tmp_path)
     with pytest.raises(ValueError, match="bad_records must be 'stop' or 'skip', got 'drop'"):
         read_conversations(tmp_path, bad_records="drop")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Assistant: Yes?\nAnna: Hi.\nAssistant: Hello.\n", GREETING),
+        ("Anna: Hi.\nAI: Hello.\n", GREETING),
+        ("Anna 🌸: Hi.\nRene\u0301: Hello.\nAnna 🌸: Bye.\nRen\u00e9: Bye!\n", [*GREETING, ("Bye.", "Bye!")]),
+        ("[12/01/24, 10:12:12] +49 170 1234567: Hi.\n[12/01/24, 10:13:12] Anna: Hello.\n", GREETING),
+        ("1/1/24, 10:12 - Tom: Hi.\n1/1/24, 10:13 - Tom left the room\n1/1/24, 10:14 - Anna: Hello.", GREETING),
+        ("2024-01-02T10:11:12 Tom: Hi.\n2024-01-02T10:11:14Z Anna: Hello.\n", GREETING),
+        ("小明\uff1aHi.\n用户小红\uff1aHello.\n", GREETING),
+        ("सीता: Hi.\nสมศรี: Hello.\n", GREETING),
+    ],
+)  # fmt: skip
+def test_speakers_of_any_kind_are_told_apart(tmp_path, text, expected):
+    (tmp_path / "a.txt").write_text(text)
+    (dialogue,) = read_conversations(tmp_path / "a.txt").dialogues
+    assert said(dialogue) == expected
+
+
+def test_one_bad_line_loses_no_other(tmp_path):
+    good, cut = '{"query": "Hi.", "answer": "Hello."}', '{"query": "Hi.", "answer": "Hello.",'
+    for lines_ in ([good, cut, good, good], [cut, good, good, good], [good, "[1", good, good]):
+        (tmp_path / "a.jsonl").write_text("\n".join(lines_))
+        read = read_conversations(tmp_path / "a.jsonl", bad_records="skip")
+        assert (len(read.dialogues), len(read.skipped)) == (3, 1)
+    (tmp_path / "a.csv").write_text('query,answer\nHi.,Hello.\n"he said "hi" ok",c\nHi.,Hello.\n')
+    read = read_conversations(tmp_path / "a.csv", bad_records="skip")
+    assert len(read.dialogues) == 2
+    assert "line 3: not valid CSV" in read.skipped[0]
+
+
+def test_what_is_lost_after_a_fault_is_told(tmp_path):
+    (tmp_path / "a.csv").write_text('query,answer\nHi.,Hello.\n"Hi.,Hello.\nHi.,Hello.\n')
+    (tmp_path / "a.json").write_text('[\n {"query": "Hi.",\n "answer": "Hello."},\n {"query": \n')
+    for name in ("a.csv", "a.json"):
+        with pytest.raises(ValueError, match="nothing after it is read"):
+            read_conversations(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ('{"query": "a", "query": "b", "answer": "c"}', "the field 'query' stands twice"),
+        ('{"messages": [{"role": "user", "content": "a", "content": "b"}]}', "the field 'content' stands twice"),
+        ('{"prompt": "a", "completion": "b", "label": false}', "field 'label' is false"),
+        ('{"query": "a", "answer": "b", "system": ["c"]}', "field 'system' is"),
+        ('{"conversations": [{"from": "human", "value": null}]}', "field 'value' is None"),
+        ('{"messages": [{"role": "user", "content": [{"type": "image_url", "text": ""}]}]}', "a part that is not text"),
+        ('{"conversations": [{"from": "human", "value": "a", "train": "no"}]}', "field 'train' is 'no'"),
+    ],
+)
+def test_what_would_be_misread_is_refused(tmp_path, record, message):
+    (tmp_path / "a.jsonl").write_text(record)
+    with pytest.raises(RecordError, match=f"line 1.*{message}"):
+        read_conversations(tmp_path / "a.jsonl")
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(
+        pyarrow.table([["a"], ["b"], ["c"]], names=["query", "query", "answer"]), tmp_path / "a.parquet"
+    )
+    with pytest.raises(RecordError, match="the column 'query' stands twice"):
+        read_conversations(tmp_path / "a.parquet")
+
+
+def test_not_all_that_is_said_is_learnt_or_said_aloud(tmp_path):
+    parts = [{"type": "thinking", "thinking": "hm", "text": "hm"}, {"type": "text", "text": "Hello."}]
+    (dialogue,) = open_dialogues(lines(tmp_path / "a.jsonl", {"messages": [user("Hi."), assistant(parts)]}))
+    assert said(dialogue) == GREETING
+    shared = {"conversations": [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello.", "train": False}]}
+    (dialogue,) = open_dialogues(lines(tmp_path / "a.jsonl", shared))
+    assert [turn.is_reference for turn in dialogue.turns] == [False]
+
+
+def test_a_file_may_be_the_list_of_messages_of_one_conversation(tmp_path):
+    messages = [user("Hi."), assistant("Hello.")]
+    for name, content in (("a.json", json.dumps(messages, indent=1)), ("a.jsonl", json.dumps(messages))):
+        (tmp_path / name).write_text(content)
+        (dialogue,) = read_conversations(tmp_path / name).dialogues
+        assert said(dialogue) == GREETING
+
+
+def test_excel_says_which_separator_it_writes(tmp_path):
+    (tmp_path / "a.csv").write_text('sep=;\nquery;"answer";"notes, long"\nHi.;Hello.;x\n')
+    (dialogue,) = read_conversations(tmp_path / "a.csv").dialogues
+    assert said(dialogue) == GREETING
+
+
+def test_texts_beside_records_are_named(tmp_path, caplog):
+    lines(tmp_path / "a.jsonl", {"query": "Hi.", "answer": "Hello."})
+    (tmp_path / "b.txt").write_text("User: Hi.\nAI: Hello.\n")
+    assert len(read_conversations(tmp_path).dialogues) == 1
+    assert "b.txt" in caplog.text
+
+
+def test_sources_that_name_nothing_are_refused():
+    with pytest.raises(ValueError, match="a source is an empty text"):
+        read_conversations("")
+    with pytest.raises(FileNotFoundError, match="~nobody-of-this-name"):
+        read_conversations("~nobody-of-this-name/x.jsonl")
+
+
+def test_an_export_of_many_messages_is_read_at_once(tmp_path):
+    nodes = {"0": {"parent": None, "message": None}}
+    for number in range(1, 6_001):
+        nodes[str(number)] = node(str(number - 1), "user" if number % 2 else "assistant", "Hi.", weight=1.0)
+    nodes["6000"]["message"]["weight"] = 0.0
+    record = {"title": "t", "mapping": nodes, "current_node": "6000"}
+    (dialogue,) = open_dialogues(lines(tmp_path / "a.jsonl", record))
+    assert [turn.is_reference for turn in dialogue.turns].count(False) == 1

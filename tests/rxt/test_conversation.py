@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -439,3 +440,18 @@ def fresh_memory() -> Iterator[None]:
     MODEL.reset_stm_state()
     yield
     assert isinstance(MODEL, RxTAlpha)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (5, {}, "text must be a string, got 5"),
+        ("a\ud800", {}, "text has half of a character"),
+        ("Hi.", {"fit": "cutt"}, "fit must be one of 'refuse', 'cut', got 'cutt'"),
+        ("Hi.", {"stop": (5,)}, "stop must be a list of strings"),
+        ("Hi.", {"stop": "five"}, "stop must be a list of strings"),
+    ],
+)
+def test_what_is_asked_of_a_turn_is_checked_by_name(text: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Conversation(MODEL).send(text, **options)
