@@ -13,6 +13,8 @@ from rxlm.data.records import Interaction, Question
 from rxlm.data.scoring import Grade, grade, is_same_answer, word_f1, wrong_answers
 from rxlm.data.words import find_values, names, normalise, words
 
+ENGLAND, SCOTLAND = (f"🏴{''.join(chr(0xE0000 + ord(c)) for c in letters)}\U000e007f" for letters in ("gbeng", "gbsct"))
+
 
 @pytest.mark.parametrize(
     ("answer", "value", "others"),
@@ -42,6 +44,42 @@ from rxlm.data.words import find_values, names, normalise, words
         ("It was \u22123 degrees.", "-3", ["3"]),
         ("Rex's bowl is blue, and it is Rex\u2019s.", "Rex", ["Otto"]),
         ("It's O'Brien.", "O\u2019Brien", ["Brien"]),
+        ("اسمك كريم.", "كريم", ["ريم"]),
+        ("اسمك ريم.", "ريم", ["كريم"]),
+        ("أنت في القاهرة.", "القاهرة", ["قاهرة"]),
+        ("שמך שרון.", "שרון", ["רון"]),
+        (f"It is {ENGLAND}.", ENGLAND, [SCOTLAND, "🏴"]),
+        ("Your blood type is A-.", "A-", ["A", "A+"]),
+        ("It is AB\u2212, you said.", "AB-", ["AB", "AB+", "B-"]),
+        ("A- Rome\nB- Paris", "Rome", ["A-", "B-"]),
+        ("The Vitamin-A-Test.", "A", ["A-"]),
+        ("It cost $5.", "$5", ["5", "€5"]),
+        ("Es kostet 5 €.", "€5", ["5", "$5"]),
+        ("Debes -$5.", "-$5", ["$5", "5"]),
+        ("Es waren 50\u202f%!", "50%", ["50"]),
+        ("Yüzde: %50.", "50%", ["50"]),
+        ("It is in F♯.", "F#", ["F", "F♭"]),
+        ("It is B♭m.", "B♭m", ["B", "B♭"]),
+        ("You have '5'.", "5", ["50"]),
+        ("3-5 of them.", "3", ["-5"]),
+        ("Es kostete $ 5, nicht 6 %.", "$5", ["5", "6"]),
+        ("- 5 apples", "5", ["-5"]),
+        ("$3-$5", "$3", ["$35"]),
+        ("At 7:30.", "7:30", ["7", "30"]),
+        ("At 7：30.", "7:30", ["7"]),
+        ("It cost 1\u00a0000 euros.", "1,000", ["1", "000"]),
+        ("It cost 1 000 000 euros.", "1000000", ["1 000", "1"]),
+        ("It cost 1\u2019000.50 francs.", "1,000.50", ["1", "1000"]),
+        ("العدد ١٬٠٠٠", "1 000", ["1"]),
+        ("You rolled 4, 100 and 200.", "100", ["4100"]),
+        ("In 2021 100 people came.", "100", ["100"]),
+        ("You like ❤.", "❤\ufe0f", ["♥"]),
+        ("You like ❤\ufe0f\u200d🔥.", "❤\u200d🔥", ["❤"]),
+        ("It was ♪!", "♪", ["♫"]),
+        ("Ｃ＋＋です。", "C++", ["C"]),
+        ("Тебя зовут Фёдор.", "Федор", ["Федора"]),
+        ("اسمك احمد", "أحمد", ["محمد"]),
+        ("اسمك علی", "علي", ["على"]),
     ],
 )
 def test_an_answer_that_names_the_value_is_right(answer: str, value: str, others: list[str]) -> None:
@@ -62,6 +100,21 @@ def test_an_answer_that_names_the_value_is_right(answer: str, value: str, others
         ("It is 👩‍🚀.", "👩", []),
         ("Es ist die Hauptstraßenbahn.", "Hauptstraße", []),
         ("It is blueish.", "blue", []),
+        ("اسمك كريم.", "ريم", ["كريم"]),
+        ("שמך שרון.", "רון", ["שרון"]),
+        (f"It is {ENGLAND}.", "🏴", []),
+        ("It is A-.", "A", []),
+        ("It is A.", "A-", []),
+        ("It cost $5.", "€5", []),
+        ("It was 50%.", "50", []),
+        ("It was 50 %.", "50", []),
+        ("It is in F♯.", "F", []),
+        ("At 7:30.", "7", []),
+        ("At 7:30.", "30", []),
+        ("It cost 1 000 euros.", "1", []),
+        ("It cost 1\u202f000 euros.", "1", []),
+        ("It cost 1'000 francs.", "1", []),
+        ("It cost 1.000 euros.", "1000", []),
     ],
 )
 def test_an_answer_that_names_something_else_is_not(answer: str, value: str, others: list[str]) -> None:
@@ -94,6 +147,18 @@ def test_wrong_answers_exchange_the_value_in_any_normal_form() -> None:
     assert "Dein Freund \\1." in wrong_answers(turn, ["José", "\\1"])
 
 
+def test_no_wrong_answer_has_the_value_in_another_writing() -> None:
+    turn = Interaction("?", "It was 1,000.", question=Question("n", ("1,000",), 1))
+    wrong = wrong_answers(turn, ["1,000", "1 000", "7"])
+    assert "It was 7." in wrong
+    assert not any("1 000" in answer for answer in wrong)
+
+
+def test_a_ligature_of_several_words_is_one() -> None:
+    assert not names("قال ﷺ", "الله")
+    assert names("قال ﷺ", "ﷺ")
+
+
 def test_answers_of_other_scripts_are_compared_word_by_word() -> None:
     assert is_same_answer("走廊。", "走廊")
     assert not is_same_answer("走廊", "走")
@@ -105,6 +170,7 @@ def test_words_stand_in_the_text_in_order_and_name_themselves(text: str) -> None
     found = words(text)
     assert all(0 <= a.start < a.end <= b.start for a, b in pairwise(found))
     assert all(word.end <= len(text) and text[word.start : word.end] for word in found)
+    assert not any(" " in word.text for word in found)
     assert not any(normalise(word.text) == "" for word in found if word.text.isalpha())
 
 

@@ -67,7 +67,8 @@ def wrong_answers(turn: Interaction, competitors: Collection[str]) -> list[str]:
     question = turn.question
     if question is None:
         raise ValueError("the turn asks nothing: it has no question")
-    others = [value for value in competitors if value not in question.expected]
+    expected = set(map(normalise, question.expected))
+    others = [value for value in competitors if normalise(value) not in expected]
     if not question.was_told:
         return ["", "I see.", *(f"It is {value}." for value in others)]
     swapped = [_swapped(turn.answer, question.expected[0], value) for value in others]
