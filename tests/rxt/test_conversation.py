@@ -448,8 +448,8 @@ def fresh_memory() -> Iterator[None]:
         (5, {}, "text must be a string, got 5"),
         ("a\ud800", {}, "text has half of a character"),
         ("Hi.", {"fit": "cutt"}, "fit must be one of 'refuse', 'cut', got 'cutt'"),
-        ("Hi.", {"stop": (5,)}, "stop must be a list of strings"),
-        ("Hi.", {"stop": "five"}, "stop must be a list of strings"),
+        ("Hi.", {"stop": (5,)}, "stop must be a list of texts"),
+        ("Hi.", {"stop": "five"}, "stop must be a list of texts"),
     ],
 )
 def test_what_is_asked_of_a_turn_is_checked_by_name(text: Any, options: dict[str, Any], message: str) -> None:

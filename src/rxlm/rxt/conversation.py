@@ -256,8 +256,6 @@ class Conversation:
             raise ValueError(f"text has half of a character, which is no Unicode text: {query!a:.80}.")
         if fit not in get_args(Fit):
             raise ValueError(f"fit must be one of {', '.join(map(repr, get_args(Fit)))}, got {fit!r:.80}.")
-        if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
-            raise ValueError(f"stop must be a list of strings, got {stop!r:.80}.")
         engine = TurnEngine(self.model, 1, max_seq_len=max_seq_len, tokenizer=self.tokenizer, streams=True)
         asked = Query(
             query_ids(self.tokenizer, self.model.tokenizer_config, query),

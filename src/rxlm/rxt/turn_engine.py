@@ -163,7 +163,7 @@ class TurnEngine:
         if self.streams or query.stop:
             if self.tokenizer is None:
                 raise ValueError("Stop texts need a tokenizer: give the engine one.")
-            if isinstance(query.stop, str) or "" in query.stop:
+            if isinstance(query.stop, str) or not all(isinstance(text, str) and text for text in query.stop):
                 raise ValueError(f"stop must be a list of texts, none of them empty, got {query.stop!r}.")
             writer = AnswerWriter(self.tokenizer, self.tokens, appended, query.stop)
         return RunningTurn(query, [*query.ids[:form], *words, *appended], cut, writer=writer)
