@@ -255,7 +255,7 @@ def test_speakers_of_any_kind_are_told_apart(tmp_path, text, expected):
 
 
 def test_one_bad_line_loses_no_other(tmp_path):
-    good, cut = '{"query": "Hi.", "answer": "Hello."}', '{"query": "Hi.", "answer": "Hello.",'
+    good, cut = '{"query": "Hi.\u2028", "answer": "Hello."}', '{"query": "Hi.", "answer": "Hello.",'
     for lines_ in ([good, cut, good, good], [cut, good, good, good], [good, "[1", good, good]):
         (tmp_path / "a.jsonl").write_text("\n".join(lines_))
         read = read_conversations(tmp_path / "a.jsonl", bad_records="skip")

@@ -167,7 +167,7 @@ def _audit(data: BenchmarkData, console: Console) -> None:
     for turn in found.unclear[:10]:
         expected = [] if turn.question is None else list(turn.question.expected)
         text = f"Not judged: {turn.query!r}, answer {turn.answer!r}, expected {expected!r}"
-        console.print(text, markup=False, emoji=False)
+        console.print(text, markup=False)
     if not found.passed:
         raise ValueError("The scorer or the data fail the audit.")
 

@@ -107,12 +107,12 @@ def _records_of(source: PathLike, bad: BadRecord) -> Iterator[tuple[str, Mapping
 
 def _conversation_files(source: PathLike) -> list[Path]:
     """Return files of records; texts where there are no records, since beside these a text tells about the data."""
-    try:
-        records = find_files(source, suffixes=RECORD_SUFFIXES)
-    except (FileNotFoundError, ValueError):
-        return find_files(source)
-    if os.path.isdir(source) and (others := sorted(map(str, set(find_files(source)) - set(records)))):
-        _logger.warning("texts beside files of records are not read; name them to read them: %s", ", ".join(others[:5]))
+    files = find_files(source)
+    records = [file for file in files if file.name.lower().endswith(RECORD_SUFFIXES)]
+    if not records:
+        return files
+    if texts := [str(file) for file in files if file not in records]:
+        _logger.warning("texts beside files of records are not read; name them to read them: %s", ", ".join(texts[:5]))
     return records
 
 

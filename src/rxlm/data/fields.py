@@ -86,8 +86,9 @@ def check_unicode(value: Any, place: str, name: str = "") -> None:
         unicode_text(value, name, place)
     elif isinstance(value, Mapping):
         for key, part in value.items():
-            check_unicode(key, place, f"{name}.{key}".lstrip("."))
-            check_unicode(part, place, f"{name}.{key}".lstrip("."))
+            inner = f"{name}.{key}" if name else str(key)
+            check_unicode(key, place, inner)
+            check_unicode(part, place, inner)
     elif isinstance(value, (list, tuple)):
         for number, part in enumerate(value):
             check_unicode(part, place, f"{name}[{number}]")

@@ -66,14 +66,16 @@ def _text_records(path: Path, bad: BadRecord) -> Records:
         if kind_of(path) in (".csv", ".tsv"):
             yield from _csv_records(path, file, bad)
         else:
-            yield from _json_records(path, file, bad)
+            yield from _json_records(path, bounded_lines(path, file), bad)
 
 
-def _json_records(path: Path, file: TextIO, bad: BadRecord) -> Records:
-    """Yield JSON lines; where the first line is no whole value, the values that the lines make together."""
-    lines = bounded_lines(path, file)
-    may_take_lines = True  # until a line is a whole value
-    for number, line in enumerate(lines, 1):
+def _json_records(path: Path, lines: Iterator[str], bad: BadRecord, first: int = 1) -> Records:
+    """Yield JSON lines; where the first line is no whole value, the values that the lines make together.
+
+    `first`: number of the first line; those after a broken one are lines for sure.
+    """
+    may_take_lines = first == 1  # until a line is a whole value
+    for number, line in enumerate(lines, first):
         if not line.strip():
             continue
         try:
@@ -106,21 +108,13 @@ def _json_values(path: Path, text: str, line: int, refused: RecordError, bad: Ba
             after = text.find("\n", start) + 1
             if number == 0 and after and _is_object(text[after:].split("\n", 1)[0]):
                 bad(broken)  # of lines that are an object each, the first is broken
-                yield from _later_lines(path, text[after:], line + 1, bad)
+                yield from _json_records(path, iter(text[after:].split("\n")), bad, line + 1)
             else:
                 bad(RecordError(f"{broken}; nothing after it is read"))
             return
         number += 1
         yield from _objects_of(path, value, f"line {line}", bad, alone=number == 1)
         start, line = end, line + text.count("\n", start, end)
-
-
-def _later_lines(path: Path, text: str, first: int, bad: BadRecord) -> Records:
-    for number, line in enumerate(text.splitlines(), first):
-        if _is_object(line):
-            yield from _objects_of(path, parse_json(line, _unique), f"line {number}", bad, alone=False)
-        elif line.strip():
-            bad(RecordError(f"{path}, line {number}: not a JSON object on one line"))
 
 
 def _is_object(line: str) -> bool:

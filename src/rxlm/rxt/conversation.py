@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, get_args
+from typing import Self
 from weakref import ref
 
 import torch
@@ -254,8 +254,6 @@ class Conversation:
             raise ValueError(f"text must be a string, got {query!r:.80}.")
         if any("\ud800" <= character <= "\udfff" for character in query):
             raise ValueError(f"text has half of a character, which is no Unicode text: {query!a:.80}.")
-        if fit not in get_args(Fit):
-            raise ValueError(f"fit must be one of {', '.join(map(repr, get_args(Fit)))}, got {fit!r:.80}.")
         engine = TurnEngine(self.model, 1, max_seq_len=max_seq_len, tokenizer=self.tokenizer, streams=True)
         asked = Query(
             query_ids(self.tokenizer, self.model.tokenizer_config, query),

@@ -9,7 +9,7 @@ Shapes: R rows, T tokens of a turn.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -141,6 +141,8 @@ class TurnEngine:
         """
         if query.max_answer_tokens is not None and query.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens must be at least 1, or None, got {query.max_answer_tokens}.")
+        if fit not in get_args(Fit):
+            raise ValueError(f"fit must be one of {', '.join(map(repr, get_args(Fit)))}, got {fit!r:.80}.")
         form, appended = len(self.tokens.before_query), query.opening.appended
         if form + len(appended) >= self.limit:
             raise ValueError(
