@@ -55,10 +55,13 @@ def alone(model: RxTAlpha, query: Query, memory: MemoryState) -> Played:
 def play(
     model: RxTAlpha, asked: list[Query], memories: MemoryState, num_rows: int, data: st.DataObject
 ) -> list[Played]:
-    """Answer all queries in a table of few rows; what happens next is drawn."""
+    """Answer all queries in a table of few rows, whose number changes; what happens next is drawn."""
     engine, waiting, played = TurnEngine(model, num_rows), list(range(len(asked))), {}
     running: dict[int, RunningTurn] = {}
     while waiting or running:
+        if data.draw(st.integers(0, 3)) == 0:
+            num_rows = data.draw(st.integers(max(1, len(running)), 5))
+            engine.resize(num_rows)
         free = num_rows - len(running)
         if waiting and free and (not running or data.draw(st.booleans())):
             chosen = waiting[: data.draw(st.integers(1, free))]

@@ -214,6 +214,18 @@ class KeyValueCache:
             self.begins[row] = 0
         self._fill([0 if row in rows else count for row, count in enumerate(self.filled)], aligned=False)
 
+    def arrange(self, rows: Sequence[int | None]) -> None:
+        """Hold what some rows hold, in the order given; None: a row that holds nothing."""
+        index = [row or 0 for row in rows]
+        self.keys, self.values = self.keys[:, index], self.values[:, index]
+        self.scores = None if self.scores is None else self.scores[:, index]
+        self.gaps = None if self.gaps is None else self.gaps[:, index]
+        self.shift = None if self.shift is None else self.shift[index]
+        self.positions = self.positions[index]
+        self.begins = [self.begins[row] for row in index]
+        self._fill([self.filled[row] for row in index], aligned=self.aligned)
+        self.release([place for place, row in enumerate(rows) if row is None])
+
     def computed(self, row: int, ids: Sequence[int], rope: RotaryEmbedding) -> ComputedTurn:
         """Return what was computed of the first tokens of a row's own, which are `ids`."""
         begin, end = self.begins[row], self.begins[row] + len(ids)

@@ -164,6 +164,33 @@ class DecodingState:
             self.steps_left, self._unread = 0, None
         self._group()
 
+    @torch.no_grad()
+    def resize(self, num_rows: int) -> dict[int, int]:
+        """Let the table have another number of rows; returns the new number of each row that somebody has.
+
+        ValueError where there are more such rows.
+        """
+        taken = [row for row, settings in enumerate(self._settings) if settings is not None]
+        if len(taken) > num_rows:
+            raise ValueError(f"{len(taken)} rows are taken: a table of {num_rows} has no room for them.")
+        places: list[int | None] = [*taken, *[None] * (num_rows - len(taken))]
+        index = torch.tensor([row or 0 for row in places], device=self.device)
+        for name in ("ids", "lengths", "active", "_begins", "_limits", "_stops", "_broken"):
+            setattr(self, name, getattr(self, name)[index])
+        for name in ("_hidden", "_unread", "_noise", "_seen"):
+            own = getattr(self, name)
+            setattr(self, name, None if own is None else own[index])
+        self._reading = None if self._reading is None else self._reading.select(index)
+        self.active[len(taken) :] = False
+        self._broken[len(taken) :] = False
+        self.cache.arrange(places)
+        moved = {row: place for place, row in enumerate(taken)}
+        self._openings = {moved[row]: tokens for row, tokens in self._openings.items()}
+        self._settings = [None if row is None else self._settings[row] for row in places]
+        self.num_rows = num_rows
+        self._group()
+        return moved
+
     def end(self, rows: Sequence[int]) -> None:
         """Let the answers of some rows go on no longer."""
         self.active = self.active.index_fill(0, torch.tensor(list(rows), device=self.device), False)

@@ -211,6 +211,17 @@ class TurnEngine:
         """Tell whether a turn's answer has ended."""
         return not bool(self.state.active[turn.row])
 
+    def resize(self, num_rows: int) -> None:
+        """Have another number of rows, whose turns go on; ValueError where more turns are under way.
+
+        A step costs what its rows cost, whether somebody has them or not.
+        """
+        moved = self.state.resize(num_rows)
+        self.turns = {moved[row]: turn for row, turn in self.turns.items()}
+        for row, turn in self.turns.items():
+            turn.row = row
+        self.num_rows = num_rows
+
     def leave(self, turns: Sequence[RunningTurn]) -> None:
         """Let turns leave, ended or not; their answers are complete then."""
         if any(self.turns.get(turn.row) is not turn for turn in turns) or len(set(map(id, turns))) < len(turns):
