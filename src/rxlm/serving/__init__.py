@@ -1,0 +1,1 @@
+"""A server of stored conversations: OpenAI's interfaces over memories that are values."""
