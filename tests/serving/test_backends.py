@@ -44,6 +44,7 @@ def test_sets_are_ordered_and_read_by_pages(backend: Backend):
     assert backend.members("s", 2, after="b", newest=False) == ["a", "c"]
     assert backend.members("s", 2, after="gone") == []
     assert backend.numbers("s", 2) == [("b", 1.0), ("a", 2.0)]
+    assert (backend.number("s", "a"), backend.number("s", "z")) == (2.0, None)
     backend.apply(Changes(members={("s", "b"): 5}, removed={("s", "a")}))
     assert (backend.members("s", 10), backend.size("s"), backend.size("u")) == (["b", "d", "c"], 3, 0)
 

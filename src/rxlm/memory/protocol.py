@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rxlm.config import Config, config
-from rxlm.memory.tensor_file import check_finite, read_tensors, write_tensors
+from rxlm.memory.tensor_file import check_finite, read_tensors, tensors_from_bytes, tensors_to_bytes, write_tensors
 from rxlm.nn.key_values import KeyValues, KeyValueSource
 from rxlm.nn.past import ComputedTurn, Past
 from rxlm.nn.rope import RotaryEmbedding
@@ -245,6 +245,16 @@ class MemoryState(ABC):
             write_tensors(Path(path), self.tensors(), {"kind": self.kind})
         except ValueError as error:
             raise ValueError(f"The memory is not saved to {path}: {error}.") from error
+
+    def to_bytes(self) -> bytes:
+        """Return what `save` writes; ValueError for NaN or infinity in the memory."""
+        return tensors_to_bytes(self.tensors(), {"kind": self.kind})
+
+    @staticmethod
+    def from_bytes(data: bytes, device: torch.device | str = "cpu") -> "MemoryState":
+        """Return the memory that `to_bytes` was taken of; ValueError where it is damaged."""
+        tensors, metadata = tensors_from_bytes(data)
+        return MemoryState.of_kind(metadata.get("kind", "slots"), tensors).to(device)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "MemoryState":

@@ -215,11 +215,12 @@ class KeyValueCache:
         self._fill([0 if row in rows else count for row, count in enumerate(self.filled)], aligned=False)
 
     def arrange(self, rows: Sequence[int | None]) -> None:
-        """Hold what some rows hold, in the order given; None: a row that holds nothing."""
-        index = [row or 0 for row in rows]
-        self.keys, self.values = self.keys[:, index], self.values[:, index]
-        self.scores = None if self.scores is None else self.scores[:, index]
-        self.gaps = None if self.gaps is None else self.gaps[:, index]
+        """Hold what some rows hold, in the order given; None: a row that holds nothing. Room is left for that alone."""
+        index, width = [row or 0 for row in rows], max(1, self.extent)
+        self.keys, self.values = self.keys[:, index, :, :width], self.values[:, index, :, :width]
+        self.scores = None if self.scores is None else self.scores[:, index, :, :width]
+        self.gaps = None if self.gaps is None else self.gaps[:, index, :, :width]
+        self.places = self.places[:width]
         self.shift = None if self.shift is None else self.shift[index]
         self.positions = self.positions[index]
         self.begins = [self.begins[row] for row in index]

@@ -24,6 +24,8 @@ from rxlm.seeds import Seed, row_seeds
 # How often the loop asks a GPU whether every row is finished: asking waits for all work under way.
 STEPS_BETWEEN_CHECKS = 8
 NO_TOKEN = -1
+CHUNK = 256
+"""Tokens a row by which the cache grows: a table whose rows may be long costs what they are."""
 
 
 class Column(NamedTuple):
@@ -82,7 +84,9 @@ class DecodingState:
         self.decoder, self.num_rows, self.capacity = decoder, num_rows, capacity
         self.pad_token_id, self.with_log_probs = pad_token_id, with_log_probs
         self.device = decoder.embedding.weight.device
-        self.cache = decoder.new_cache(num_rows, capacity)  # grows where rows begin with what a memory keeps
+        self.cache = decoder.new_cache(num_rows, min(capacity, CHUNK))
+        self._longest = capacity
+        """Tokens that the cache grows to: prompt and answer, after what a memory keeps."""
         self.ids = torch.full((num_rows, capacity + 1), pad_token_id, device=self.device)
         self.lengths = self._per_row(0)
         self.active = self._per_row(False)
@@ -202,7 +206,8 @@ class DecodingState:
         kept = 0 if past is None else past.num_places + past.unread.shape[1]
         # Inference mode spares the bookkeeping that gradients need; tokens are made outside of it, for a caller may
         # train on them.
-        self.cache.reserve(kept + self.capacity)
+        self._longest = max(self._longest, kept + self.capacity)
+        self.cache.reserve(min(kept + prompt.ids.shape[1] + CHUNK, self._longest))
         with torch.inference_mode():
             if whole:
                 cache.reset()
@@ -308,6 +313,8 @@ class DecodingState:
         """Let the decoder read the tokens that were chosen last."""
         if self._unread is None:
             return
+        if self.cache.extent >= self.cache.capacity:
+            self.cache.reserve(min(self.cache.capacity + CHUNK, self._longest))
         with torch.inference_mode():
             self._hidden = self.decoder.hidden_states(self._unread[:, None], self._reading, cache=self.cache)[:, 0]
             self.cache.advance_active(self.active)

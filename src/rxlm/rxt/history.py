@@ -66,7 +66,7 @@ class History:
         memory_tokens: int | None,
     ) -> Self:
         """Return that of a new conversation; arguments as in `Conversation`."""
-        memory = _first_memory(model, tokenizer, system, seed, memory_tokens)
+        memory = first_memory(model, tokenizer, system, seed, memory_tokens)
         return cls(system, seed, 0, (), {0: memory}, KeptReading.of(model, memory))
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class History:
         return replace(self, turns=turns, memories={**kept, count: memory}, last=KeptReading.of(model, memory))
 
 
-def _first_memory(
+def first_memory(
     model: RxTModel,
     tokenizer: PreTrainedTokenizerFast,
     system: str | None,

@@ -54,6 +54,9 @@ class Backend(Protocol):
     def numbers(self, name: str, limit: int) -> list[tuple[str, float]]:
         """Return the members with the smallest numbers, with these, smallest first."""
 
+    def number(self, name: str, member: str) -> float | None:
+        """Return the number of a member, None where it is none."""
+
     def size(self, name: str) -> int:
         """Return how many members a set has."""
 

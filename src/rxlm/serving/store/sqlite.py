@@ -86,15 +86,13 @@ class SQLiteBackend:
         """Return members of a set in order, from the one after `after` on; see `Backend`."""
         order, beyond = ("DESC", "<") if newest else ("ASC", ">")
         where, given = "name = ?", [name]
+        if after is not None:
+            number = self.number(name, after)
+            if number is None:
+                return []
+            where += f" AND (number, member) {beyond} (?, ?)"
+            given += [number, after]
         with self._told():
-            if after is not None:
-                found = self._database.execute(
-                    "SELECT number FROM members WHERE name = ? AND member = ?", (name, after)
-                ).fetchone()
-                if found is None:
-                    return []
-                where += f" AND (number, member) {beyond} (?, ?)"
-                given += [found[0], after]
             query = f"SELECT member FROM members WHERE {where} ORDER BY number {order}, member {order} LIMIT ?"
             return [row[0] for row in self._database.execute(query, (*given, limit))]
 
@@ -103,6 +101,13 @@ class SQLiteBackend:
         query = "SELECT member, number FROM members WHERE name = ? ORDER BY number, member LIMIT ?"
         with self._told():
             return self._database.execute(query, (name, limit)).fetchall()
+
+    def number(self, name: str, member: str) -> float | None:
+        """Return the number of a member, None where it is none."""
+        query = "SELECT number FROM members WHERE name = ? AND member = ?"
+        with self._told():
+            found = self._database.execute(query, (name, member)).fetchone()
+        return None if found is None else found[0]
 
     def size(self, name: str) -> int:
         """Return how many members a set has."""

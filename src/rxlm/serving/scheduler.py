@@ -1,0 +1,315 @@
+"""One thread has the model: rows join and leave a running batch, and memories are made in between.
+
+Each round lets those join who wait and whose memory is ready, takes one step, hands out what was written, and makes
+memories: at once where somebody waits for one, otherwise when the model is idle or the time is up.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.memory import MemoryState
+from rxlm.rxt.core import RxTModel
+from rxlm.rxt.turn_engine import RunningTurn, TurnEngine
+from rxlm.rxt.writer import Piece
+from rxlm.serving.memories import Making, MemoryCache, make
+
+LOG = logging.getLogger("rxlm.serving")
+LONGEST_BATCH_OF_UPDATES = 16
+T = TypeVar("T")
+
+
+class BusyError(Exception):
+    """Too many answers wait, or the server is stopping."""
+
+
+class Written(NamedTuple):
+    """What one step wrote of an answer: pieces of text, the token, and its log-probability where that was asked for."""
+
+    pieces: list[Piece]
+    token: int
+    log_prob: float | None
+
+
+class Finished(NamedTuple):
+    """An answer is complete.
+
+    Fields:
+        turn: the turn. pieces: what was held back of its text. reason: "stop" or "length".
+        after: the memory after it.
+    """
+
+    turn: RunningTurn
+    pieces: list[Piece]
+    reason: str
+    after: Making
+
+
+class Failed(NamedTuple):
+    """There is no answer."""
+
+    error: Exception
+
+
+Event = Written | Finished | Failed
+
+
+@dataclass(eq=False)
+class Asked:
+    """An answer that somebody asks for.
+
+    Fields:
+        turn: what is answered, prepared by the engine. before: the memory that it is answered from.
+        name: of the node that the turn becomes; None: its memory is kept for nobody.
+        sink: takes events, in the model's thread. with_log_probs: whether log-probabilities are wanted.
+    """
+
+    turn: RunningTurn
+    before: Making
+    sink: Callable[[Event], None]
+    name: str | None = None
+    with_log_probs: bool = False
+    cancelled: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+
+class Scheduler:
+    """Answers side by side what is asked, and makes memories.
+
+    Args:
+        model, tokenizer: the model, in evaluation mode, and its tokenizer.
+        num_rows: answers at a time, at most. max_waiting: answers that may wait for a row.
+        max_seq_len: tokens of a turn, at most; the model's limit when None.
+        cache_bytes: what memories may take in this process.
+    """
+
+    def __init__(
+        self,
+        model: RxTModel,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        num_rows: int = 16,
+        max_waiting: int = 256,
+        max_seq_len: int | None = None,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        self.model, self.max_rows, self.max_waiting = model, num_rows, max_waiting
+        self.engine = TurnEngine(model, 1, max_seq_len=max_seq_len, tokenizer=tokenizer, streams=True)
+        self.cache = MemoryCache(cache_bytes)
+        self.busy_seconds = 0.0
+        """What the model's thread has computed, for the metrics."""
+        self._changed = threading.Condition()
+        self._waiting: list[Asked] = []
+        self._running: list[Asked] = []
+        self._makings: list[Making] = []
+        self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
+        self._draining = self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+
+    # --- from other threads --------------------------------------------------------------------------------------
+
+    @property
+    def num_running(self) -> int:
+        """Answers that are being written."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Answers that wait."""
+        return len(self._waiting)
+
+    def ask(self, asked: Asked) -> None:
+        """Let an answer be written; `BusyError` where too many wait already."""
+        with self._changed:
+            self._check_open()
+            if len(self._waiting) >= self.max_waiting:
+                raise BusyError(f"{self.max_waiting} answers wait already.")
+            self._waiting.append(asked)
+            self._changed.notify()
+
+    def cancel(self, asked: Asked) -> None:
+        """Let an answer not be written any further; nothing comes of it."""
+        with self._changed:
+            asked.cancelled = True
+            self._changed.notify()
+
+    def make(self, making: Making) -> Making:
+        """Let a memory be made, once the one before is there; returns it."""
+        if making.name is not None:
+            self.cache.put(making)
+        with self._changed:
+            self._makings.append(making)
+            self._changed.notify()
+        return making
+
+    def call(self, work: Callable[[], T]) -> "Future[T]":
+        """Let something be computed between two steps."""
+        future: Future[T] = Future()
+        with self._changed:
+            self._check_open()
+            self._calls.append((work, future))
+            self._changed.notify()
+        return future
+
+    def drain(self, seconds: float) -> bool:
+        """Take nothing new, and wait until all is answered and every memory made; False where time was not enough."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify()
+            return self._changed.wait_for(lambda: self._is_idle(), seconds)
+
+    def stop(self) -> None:
+        """End the thread; what is under way is lost."""
+        with self._changed:
+            self._draining = self._stopped = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise BusyError("The server is stopping.")
+
+    def _is_idle(self) -> bool:
+        return not (self._waiting or self._running or self._makings or self._calls)
+
+    # --- the model's thread --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or not self._is_idle())
+                if self._stopped:
+                    return
+                calls, self._calls = self._calls, []
+            begun = time.monotonic()
+            try:
+                for work, future in calls:
+                    self._call(work, future)
+                self._round()
+            except Exception as error:  # what nobody else answers for: the rows are lost, the server goes on
+                LOG.exception("the model's thread failed")
+                self._fail_all(error)
+            self.busy_seconds += time.monotonic() - begun
+            with self._changed:
+                self._changed.notify_all()
+
+    def _round(self) -> None:
+        self._drop_cancelled()
+        self._admit()
+        if self._running:
+            self._step()
+        self._make()
+
+    def _call(self, work: Callable[[], Any], future: "Future[Any]") -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    def _drop_cancelled(self) -> None:
+        with self._changed:
+            self._waiting = [asked for asked in self._waiting if not asked.cancelled]
+        gone = [asked for asked in self._running if asked.cancelled]
+        if gone:
+            self.engine.leave([asked.turn for asked in gone])
+            self._running = [asked for asked in self._running if not asked.cancelled]
+
+    def _admit(self) -> None:
+        """Let those join whose memory is there, in the order in which they came."""
+        joining: list[Asked] = []
+        with self._changed:
+            for asked in self._waiting:
+                if not asked.before.is_done:
+                    asked.before.want()
+                elif len(self._running) + len(joining) < self.max_rows:
+                    joining.append(asked)
+            self._waiting = [asked for asked in self._waiting if asked not in joining]
+        for failed in [asked for asked in joining if asked.before.error is not None]:
+            assert failed.before.error is not None
+            joining.remove(failed)
+            self._tell(failed, Failed(failed.before.error))
+        self._fit_rows(len(self._running) + len(joining))
+        by_length: dict[int, list[Asked]] = {}
+        for asked in joining:
+            by_length.setdefault(len(asked.turn.prompt).bit_length(), []).append(asked)
+        for alike in by_length.values():
+            self._begin(alike)
+
+    def _fit_rows(self, needed: int) -> None:
+        """Let the table have as many rows as are needed, up to the next power of two: a step costs what they cost."""
+        rows = self.engine.num_rows
+        wanted = min(1 << max(0, needed - 1).bit_length(), self.max_rows)
+        if wanted > rows or wanted * 4 <= rows:
+            self.engine.resize(wanted)
+
+    def _begin(self, joining: list[Asked]) -> None:
+        try:
+            states = [asked.before.state for asked in joining]
+            self.engine.begin([asked.turn for asked in joining], MemoryState.join(states))  # type: ignore[arg-type]
+        except ValueError as error:
+            for asked in joining:
+                self._tell(asked, Failed(error))
+            return
+        self._running += joining
+
+    def _step(self) -> None:
+        engine = self.engine
+        engine.state.with_log_probs = any(asked.with_log_probs for asked in self._running)
+        column = engine.step()
+        tokens, active = column.tokens.tolist(), engine.state.active.tolist()
+        log_probs = None if column.log_probs is None else column.log_probs.tolist()
+        over = []
+        for asked in self._running:
+            row, writer = asked.turn.row, asked.turn.writer
+            assert writer is not None
+            log_prob = log_probs[row] if log_probs is not None and asked.with_log_probs else None
+            self._tell(asked, Written(writer.take(), tokens[row], log_prob))
+            if not active[row]:
+                over.append(asked)
+        if over:
+            self._running = [asked for asked in self._running if asked not in over]
+            engine.leave([asked.turn for asked in over])
+            for asked in over:
+                self._finish(asked)
+
+    def _finish(self, asked: Asked) -> None:
+        turn = asked.turn
+        assert turn.writer is not None
+        ended = turn.writer.is_stopped or (turn.answer and turn.answer[-1] == self.engine.tokens.eos_token_id)
+        after = Making(asked.name, asked.before, turn.ids, turn.computed)
+        turn.computed = None
+        if asked.name is not None:
+            self.make(after)
+        self._tell(asked, Finished(turn, turn.writer.take(), "stop" if ended else "length", after))
+
+    def _make(self) -> None:
+        """Make the memories that somebody waits for or whose time is up; when the model is idle, all that are ready."""
+        idle, now = not self._running and not self._waiting, time.monotonic()
+        with self._changed:
+            ready = [each for each in self._makings if each.is_ready and (idle or each.wanted or each.due <= now)]
+        chosen = sorted(ready, key=lambda each: (not each.wanted, each.due))[:LONGEST_BATCH_OF_UPDATES]
+        if chosen:
+            make(self.model, chosen)
+            with self._changed:
+                self._makings = [each for each in self._makings if not each.is_done]
+
+    def _tell(self, asked: Asked, event: Event) -> None:
+        if not asked.cancelled:
+            asked.sink(event)
+
+    def _fail_all(self, error: Exception) -> None:
+        """Give up the rows that are being answered, and begin with a new table."""
+        lost, self._running = self._running, []
+        old = self.engine
+        self.engine = TurnEngine(self.model, 1, max_seq_len=old.limit, tokenizer=old.tokenizer, streams=True)
+        for asked in lost:
+            self._tell(asked, Failed(error))
+        with self._changed:
+            self._makings = [each for each in self._makings if not each.is_done]

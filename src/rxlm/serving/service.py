@@ -1,0 +1,409 @@
+"""Turns of stored conversations: found again, read again where they must be, answered, and stored.
+
+This is what all interfaces of the server stand on. Its functions block, but for `answer`.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from rxlm.data.templates import interaction_ids, query_ids
+from rxlm.data.tokenizer import encode_text
+from rxlm.memory import MemoryState
+from rxlm.rxt.alpha import ThinkingMode
+from rxlm.rxt.fingerprint import fingerprint
+from rxlm.rxt.history import first_memory
+from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
+from rxlm.rxt.turn_engine import Query
+from rxlm.serving.keys import Keys, new_id, root_keys, without_reasoning
+from rxlm.serving.memories import Making
+from rxlm.serving.scheduler import Asked, Event, Failed, Finished, Scheduler
+from rxlm.serving.store.records import RECENT, Node, StoredConversation, Tenant
+from rxlm.serving.store.store import Store
+
+MODEL_SEED = 0
+"""Of the first memories: all conversations with the same instructions begin with the same one."""
+
+
+class TooLongError(ValueError):
+    """A message that no turn has room for."""
+
+
+class OtherModelError(ValueError):
+    """A turn that was made with another model."""
+
+
+class Said(NamedTuple):
+    """A finished exchange that a client sends."""
+
+    query: str
+    answer: str
+    thought: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an answer is written; what is None is as the model says."""
+
+    sampling: SamplingConfig
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    thinking: ThinkingMode | None = None
+    with_log_probs: bool = False
+
+
+@dataclass
+class Place:
+    """Where an answer goes on from.
+
+    Fields:
+        node: the turn before. before: the memory after it. keys: of it.
+        tokens: tokens of the conversation so far. read: how many of them had to be read again.
+        stored: whether what follows is stored.
+    """
+
+    node: Node
+    before: Making
+    keys: Keys
+    tokens: int
+    read: int
+    stored: bool
+
+
+@dataclass
+class Answer:
+    """An answer under way, or complete.
+
+    Fields:
+        place: where it goes on from. query: the text that is answered. asked: what the scheduler has of it.
+        node: the turn that it became, once it is complete. after: the memory after it.
+    """
+
+    id: str
+    tenant: Tenant
+    place: Place
+    query: str
+    options: Options
+    asked: Asked
+    events: "asyncio.Queue[Event]"
+    created: float = field(default_factory=time.time)
+    node: Node | None = None
+    after: Making | None = None
+
+    @property
+    def num_query_tokens(self) -> int:
+        """Tokens of the query, with those of its form."""
+        return len(self.asked.turn.prompt)
+
+
+class Service:
+    """Answers turns of stored conversations with one model.
+
+    Args:
+        model, tokenizer: what answers. name: what clients call it.
+        store: where turns and memories are; None: nothing is stored.
+        scheduler: has the model.
+    """
+
+    def __init__(
+        self,
+        model: RxTAlpha,
+        tokenizer: PreTrainedTokenizerFast,
+        scheduler: Scheduler,
+        store: Store | None,
+        name: str,
+    ) -> None:
+        self.model, self.tokenizer, self.scheduler, self.store, self.name = model, tokenizer, scheduler, store, name
+        self.sampling = model.sampling or DEFAULT_SAMPLING
+        self.memory_tokens = model.init_memory(1, MODEL_SEED).num_tokens
+        identity = json.dumps(fingerprint(model, tokenizer), sort_keys=True).encode()
+        self.fingerprint = hashlib.sha256(identity).hexdigest()
+        self._saving = ThreadPoolExecutor(1, "saving")
+        self.started = time.time()
+
+    # --- where an answer goes on from ----------------------------------------------------------------------------
+
+    def root(self, tenant: Tenant, instructions: str | None, *, stored: bool = True) -> Node:
+        """Return the beginning of conversations with these instructions."""
+        keys = root_keys(self.fingerprint, tenant.salt, instructions, MODEL_SEED, self.memory_tokens)
+        node = Node(
+            id=f"root_{keys.key}", tenant=tenant.id, created=time.time(), kind="root", parent=None,
+            root=f"root_{keys.key}", depth=0, key=keys.key, alias=keys.alias, query=instructions or "",
+            has_instructions=instructions is not None, seed=MODEL_SEED, memory_tokens=self.memory_tokens,
+        )  # fmt: skip
+        if self.store is None or not stored:
+            return node
+        there = self.store.node(tenant.id, node.id)
+        if there is not None:
+            return there
+        self.store.add(node)
+        return node
+
+    def after_node(self, tenant: Tenant, node: Node, *, stored: bool = True) -> Place:
+        """Return the place after a stored turn; `OtherModelError` where another model made it."""
+        root = node if node.kind == "root" else self._needed_store.node(tenant.id, node.root)
+        own = None if root is None else self._root_key(tenant, root)
+        if root is None or own != root.key:
+            raise OtherModelError(
+                f"{node.id} was answered by another model, or with another size of the memory: this server goes on with "
+                f"conversations of {self.name} alone. Send the whole conversation, and its turns are read again."
+            )
+        before, read = self._memory_after(node)
+        return Place(node, before, Keys(node.key, node.alias), node.tokens, read, stored)
+
+    def after_turns(
+        self, tenant: Tenant, instructions: str | None, turns: Sequence[Said], *, stored: bool = True
+    ) -> Place:
+        """Return the place after turns that a client sends: after as many as are stored, the others are read again."""
+        root = self.root(tenant, instructions, stored=stored)
+        keys = [Keys(root.key, root.alias)]
+        for turn in turns:
+            keys.append(keys[-1].after(turn.query, without_reasoning(turn.answer), turn.thought))
+        found, count = root, 0
+        if self.store is not None:
+            for number in range(len(turns), 0, -1):
+                node = self.store.newest(tenant.id, keys[number])
+                if node is not None:
+                    found, count = node, number
+                    break
+        place = self.after_node(tenant, found, stored=stored)
+        return self.read(tenant, place, turns[count:])
+
+    def read(self, tenant: Tenant, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
+        """Return the place after further turns, which become memories without being answered."""
+        for turn in turns:
+            answer = without_reasoning(turn.answer)
+            for query, said in self._fitting(turn.query, answer):
+                ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, query, said)
+                node = self._node(place, new_id("turn"), tenant, query, said, None, ids, conversation)
+                keys = place.keys.after(query, said, turn.thought)
+                place = self._after(place, replace(node, key=keys.key, alias=keys.alias), keys, ids)
+        return place
+
+    def in_pieces(self, tenant: Tenant, place: Place, text: str, room: int) -> tuple[Place, str]:
+        """Return the place after all of a long text but its last piece, which leaves `room` for an answer; and that."""
+        pieces = self._pieces(text, self._room_for_query(room))
+        for piece in pieces[:-1]:
+            ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, piece, "")
+            node = self._node(place, new_id("turn"), tenant, piece, "", None, ids, None)
+            unseen = root_keys(new_id("piece"), tenant.salt, None, None, None)  # found by nobody
+            place = self._after(place, replace(node, key=unseen.key, alias=unseen.alias), place.keys, ids)
+        return place, pieces[-1]
+
+    def _after(self, place: Place, node: Node, keys: Keys, ids: Sequence[int]) -> Place:
+        if self.store is not None and place.stored:
+            self.store.add(node)
+        making = self.scheduler.make(Making(node.id if place.stored else None, place.before, ids, wanted=True))
+        self._save(node, making, place.stored)
+        return Place(node, making, keys, place.tokens + len(ids), place.read + len(ids), place.stored)
+
+    def _memory_after(self, node: Node) -> tuple[Making, int]:
+        """Return the memory after a node, and how many tokens must be read for it."""
+        missing: list[Node] = []
+        found: Making | None = None
+        path = iter([node]) if self.store is None or node.kind == "root" else self.store.path(node)
+        for each in path:
+            found = self.scheduler.cache.get(each.id) or self._stored_memory(each)
+            if found is not None:
+                break
+            missing.append(each)
+        read = 0
+        for each in reversed(missing):
+            found = self.scheduler.make(self._making(each, found))
+            self._save(each, found, self.store is not None)
+            read += len(each.ids)
+        assert found is not None
+        return found, read
+
+    def _making(self, node: Node, before: Making | None) -> Making:
+        if node.kind == "root":
+            instructions = node.instructions
+            return Making(node.id, change=lambda _: self._first_memory(instructions), wanted=True)
+        if node.span is not None:
+            first, end = node.span
+            return Making(node.id, before, change=lambda memory: memory.forget(first, end), wanted=True)  # type: ignore[union-attr]
+        return Making(node.id, before, node.ids, wanted=True)
+
+    @torch.no_grad()
+    def _first_memory(self, instructions: str | None) -> MemoryState:
+        return first_memory(self.model, self.tokenizer, instructions, MODEL_SEED, None)
+
+    def _stored_memory(self, node: Node) -> Making | None:
+        data = None if self.store is None else self.store.memory(node)
+        if data is None:
+            return None
+        try:
+            state = MemoryState.from_bytes(data, self.model.device)
+        except ValueError:  # it is computed again
+            return None
+        making = Making.of(state, node.id)
+        self.scheduler.cache.put(making)
+        return making
+
+    def _save(self, node: Node, making: Making, stored: bool) -> None:
+        store = self.store
+        if store is not None and stored:
+            making.then(lambda made: self._saving.submit(_put, store, node, made) and None)
+
+    # --- an answer -----------------------------------------------------------------------------------------------
+
+    def ask(
+        self, tenant: Tenant, place: Place, query: str, options: Options, name: str, whole: str | None = None
+    ) -> Answer:
+        """Let a query be answered; ValueError, before anything is done, where it cannot be as it is asked.
+
+        `name` becomes the turn's. `whole` is what the client sent, of which `query` is the last piece.
+        """
+        asked = Query(
+            query_ids(self.tokenizer, self.model.tokenizer_config, query),
+            self.model.opening(options.thinking),
+            options.sampling,
+            options.seed,
+            max_answer_tokens=options.max_tokens,
+            stop=options.stop,
+        )
+        room = self._room_for_query(1)
+        if (count := len(encode_text(self.tokenizer, query))) > room:
+            raise TooLongError(f"The message takes {count} tokens; a turn of this model has room for {room}.")
+        turn = self.scheduler.engine.prepare(asked)
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
+
+        def sink(event: Event) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        waiting = Asked(turn, place.before, sink, name if place.stored else None, options.with_log_probs)
+        self.scheduler.ask(waiting)
+        return Answer(name, tenant, place, query if whole is None else whole, options, waiting, events)
+
+    async def events(self, answer: Answer) -> AsyncIterator[Event]:
+        """Yield what is written of an answer. Whoever stops listening before the end ends it, and nothing comes of it."""
+        try:
+            while True:
+                event = await answer.events.get()
+                yield event
+                if isinstance(event, Finished | Failed):
+                    return
+        finally:
+            self.scheduler.cancel(answer.asked)
+
+    def keep(
+        self,
+        answer: Answer,
+        finished: Finished,
+        shown: dict[str, Any],
+        conversation: StoredConversation | None = None,
+        before: StoredConversation | None = None,
+    ) -> None:
+        """Store a finished turn, and the conversation that it belongs to; `GoneError` where that was changed."""
+        turn, place = finished.turn, answer.place
+        assert turn.writer is not None
+        written = turn.writer
+        keys = place.keys.after(answer.query, written.answer, written.thought)
+        node = self._node(
+            place, answer.id, answer.tenant, answer.query, written.answer, written.thought, turn.ids,
+            None if conversation is None else conversation.id,
+        )  # fmt: skip
+        answer.node = replace(node, key=keys.key, alias=keys.alias, shown=shown, created=answer.created)
+        answer.after = finished.after
+        if self.store is not None and place.stored:
+            try:
+                self.store.add(answer.node, conversation, before)
+            except LookupError:
+                self.scheduler.cache.drop([answer.id])
+                raise
+            self._save(answer.node, finished.after, True)
+
+    def forget(self, tenant: Tenant, node: Node, first: int, end: int, forgotten: str) -> Node:
+        """Store that the tokens at some positions are forgotten after a turn; returns the new place."""
+        keys = Keys(node.key, node.alias).after_forgetting(first, end)
+        made = Node(
+            id=new_id("resp"), tenant=tenant.id, created=time.time(), kind="forget", parent=node.id, root=node.root,
+            depth=node.depth + 1, key=keys.key, alias=keys.alias, tokens=node.tokens, span=(first, end),
+            recent=(node.id, *node.recent)[:RECENT], conversation=node.conversation, forgotten=forgotten,
+        )  # fmt: skip
+        return made
+
+    def _node(
+        self, place: Place, name: str, tenant: Tenant, query: str, answer: str, thought: str | None,
+        ids: Sequence[int], conversation: str | None,
+    ) -> Node:  # fmt: skip
+        parent = place.node
+        return Node(
+            id=name, tenant=tenant.id, created=time.time(), kind="turn", parent=parent.id, root=parent.root,
+            depth=parent.depth + 1, key="", alias="", query=query, answer=answer, thought=thought, ids=tuple(ids),
+            tokens=place.tokens + len(ids), recent=(parent.id, *parent.recent)[:RECENT], conversation=conversation,
+        )  # fmt: skip
+
+    # --- lengths -------------------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> int:
+        """Tokens of a turn, at most."""
+        return self.scheduler.engine.limit
+
+    def _room_for_query(self, answer: int) -> int:
+        """Return the tokens that a query may take beside an answer of so many."""
+        tokens = self.model.tokenizer_config
+        return self.limit - len(tokens.before_query) - len(tokens.before_answer) - answer - 1
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text."""
+        return len(encode_text(self.tokenizer, text))
+
+    def _fitting(self, query: str, answer: str) -> list[tuple[str, str]]:
+        """Return an exchange as exchanges that fit in turns: a long query and a long answer come in pieces."""
+        room = self._room_for_query(0)
+        if self.count(query) + self.count(answer) <= room:
+            return [(query, answer)]
+        queries, answers = self._pieces(query, room // 2), self._pieces(answer, room // 2)
+        return [
+            *((each, "") for each in queries[:-1]),
+            (queries[-1], answers[0]),
+            *(("", each) for each in answers[1:]),
+        ]
+
+    def _pieces(self, text: str, room: int) -> list[str]:
+        """Return a text in pieces of at most so many tokens, cut between tokens and, where there are some, at spaces."""
+        pieces = []
+        while self.count(text) > room:
+            ids = encode_text(self.tokenizer, text)[:room]
+            head = self.tokenizer.decode(ids)
+            while not text.startswith(head) and len(ids) > 1:  # a token of half a character
+                ids = ids[:-1]
+                head = self.tokenizer.decode(ids)
+            space = max(head.rfind(" "), head.rfind("\n"))
+            end = space + 1 if space > len(head) // 2 else len(head)
+            pieces.append(text[:end])
+            text = text[end:]
+        return [*pieces, text]
+
+    def _root_key(self, tenant: Tenant, root: Node) -> str:
+        return root_keys(self.fingerprint, tenant.salt, root.instructions, MODEL_SEED, self.memory_tokens).key
+
+    @property
+    def _needed_store(self) -> Store:
+        assert self.store is not None
+        return self.store
+
+    def close(self) -> None:
+        """Store what is still to be stored, and stop."""
+        self.scheduler.stop()
+        self._saving.shutdown()
+        if self.store is not None:
+            self.store.backend.close()
+
+
+def _put(store: Store, node: Node, making: Making) -> None:
+    if making.state is not None:
+        store.put_memory(node, making.state.to_bytes())

@@ -1,0 +1,30 @@
+"""Names of what a store holds in its database: of values, of sets and of counters."""
+
+from functools import partial
+
+TURNS = "turns"
+"""Set of all nodes, by when they were used last; members are `TENANT/NODE`."""
+MEMORIES = "memories"
+"""Set of all memories, likewise."""
+MEMORY_BYTES = "memory bytes"
+"""Counter of what all memories take."""
+
+
+def _name(kind: str, tenant: str, *rest: str) -> str:
+    return "/".join((kind, tenant, *rest))
+
+
+def member(tenant: str, node: str) -> str:
+    """Return the member of the sets of all tenants."""
+    return f"{tenant}/{node}"
+
+
+# Values of a tenant's.
+node, memory, conversation, feedback, response = (
+    partial(_name, each) for each in ("node", "memory", "conversation", "feedback", "response")
+)
+# Sets of a tenant's: of nodes by their keys, after a node, and in a conversation; of conversations, of remarks.
+by_key, by_alias, children, tree = (partial(_name, each) for each in ("by key", "by alias", "children", "tree"))
+conversations, feedbacks, remarks = (partial(_name, each) for each in ("conversations", "all feedback", "remarks"))
+# Counter of the bytes that are stored for a tenant.
+stored = partial(_name, "bytes")

@@ -1,0 +1,293 @@
+"""The store: trees of turns, the memories after them, conversations and feedback.
+
+A turn is written before its response ends; the memory after it may come later or go, for it can be computed again from
+the nearest one that is stored and the turns since. Every operation that changes several things changes all or none.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rxlm.serving.keys import Keys
+from rxlm.serving.store import names
+from rxlm.serving.store.backend import Backend, Changes
+from rxlm.serving.store.records import RECENT, Feedback, Node, StoredConversation
+
+_ALL = 1_000_000
+
+
+class GoneError(LookupError):
+    """Something that another request deleted or changed meanwhile."""
+
+
+class HasDescendantsError(Exception):
+    """A turn that others follow is not deleted alone: their memories hold what it said."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Reads and writes records; threads and processes share one database."""
+
+    backend: Backend
+
+    # --- turns ---------------------------------------------------------------------------------------------------
+
+    def node(self, tenant: str, node: str) -> Node | None:
+        """Return a node of the tenant's, None where there is none."""
+        found = self.backend.get([names.node(tenant, node)])[0]
+        return None if found is None else Node.from_bytes(found)
+
+    def path(self, node: Node) -> Iterator[Node]:
+        """Yield a node and those before it, up to the root; `GoneError` where one is gone."""
+        while True:
+            yield node
+            if node.parent is None:
+                return
+            before = self.node(node.tenant, node.parent)
+            if before is None:
+                raise GoneError(f"The turn before {node.id} was deleted.")
+            node = before
+
+    def newest(self, tenant: str, keys: Keys) -> Node | None:
+        """Return the newest turn with a key, or else with an alias."""
+        for name in (names.by_key(tenant, keys.key), names.by_alias(tenant, keys.alias)):
+            for found in self.backend.members(name, 1):
+                return self.node(tenant, found)
+        return None
+
+    def add(
+        self, node: Node, conversation: StoredConversation | None = None, before: StoredConversation | None = None
+    ) -> None:
+        """Write a node, and a conversation that it is the head of now; `GoneError` unless that was `before`.
+
+        Where its parent is gone, `GoneError`, too. A root that is there already stays as it is.
+        """
+        changes, now = Changes(), time.time()
+        place, value = names.node(node.tenant, node.id), node.to_bytes()
+        if node.kind == "root":
+            changes.expected[place] = None
+        elif node.parent is not None:
+            parent = names.node(node.tenant, node.parent)
+            changes.expected[parent] = self._needed(parent, f"The turn {node.parent}")
+            changes.members[names.children(node.tenant, node.parent), node.id] = node.created
+            changes.members[names.TURNS, names.member(node.tenant, node.parent)] = now
+        changes.values[place] = value
+        changes.members[names.by_key(node.tenant, node.key), node.id] = node.created
+        changes.members[names.by_alias(node.tenant, node.alias), node.id] = node.created
+        changes.members[names.TURNS, names.member(node.tenant, node.id)] = now
+        changes.count(names.stored(node.tenant), len(value))
+        if node.conversation is not None:
+            changes.members[names.tree(node.tenant, node.conversation), node.id] = node.created
+        if conversation is not None:
+            self._put(changes, conversation, before)
+        if not self.backend.apply(changes) and node.kind != "root":
+            raise GoneError("The conversation was changed, or what it goes on from deleted, by another request.")
+
+    def children(self, node: Node) -> list[str]:
+        """Return the nodes after a node, oldest first."""
+        return self.backend.members(names.children(node.tenant, node.id), _ALL, newest=False)
+
+    def delete(self, node: Node, *, descendants: bool = False, scrub: bool = True) -> list[str]:
+        """Delete a turn, with the turns after it where asked, their memories and feedback; returns their ids.
+
+        `HasDescendantsError` where others follow it, unless they go, too. Nothing of it is left in the database.
+        """
+        gone, waiting = [], [node]
+        while waiting:
+            one = waiting.pop()
+            gone.append(one)
+            below = self.children(one)
+            if below and not descendants:
+                raise HasDescendantsError(node.id)
+            waiting += [found for each in below if (found := self.node(node.tenant, each)) is not None]
+        changes = Changes()
+        for one in gone:
+            self._forget(changes, one)
+        parent = None if node.parent is None else self.node(node.tenant, node.parent)
+        self._move_heads(changes, gone, parent)
+        self.backend.apply(changes)
+        if parent is not None and parent.kind == "root" and not self.children(parent):
+            rest = Changes()
+            self._forget(rest, parent)
+            self.backend.apply(rest)
+        if scrub:
+            self.backend.scrub()
+        return [each.id for each in gone]
+
+    def _forget(self, changes: Changes, node: Node) -> None:
+        """Note all that is stored of a node as deleted."""
+        tenant, places = node.tenant, [names.node(node.tenant, node.id), names.memory(node.tenant, node.id)]
+        remarks = self.backend.members(names.remarks(tenant, node.id), 10_000)
+        places += [names.feedback(tenant, remark) for remark in remarks]
+        value, memory, *rest = self.backend.get(places)
+        changes.deleted.update(places)
+        changes.count(names.stored(tenant), -sum(len(each) for each in (value, memory, *rest) if each is not None))
+        changes.count(names.MEMORY_BYTES, -len(memory or b""))
+        changes.removed |= {
+            (names.by_key(tenant, node.key), node.id),
+            (names.by_alias(tenant, node.alias), node.id),
+            (names.TURNS, names.member(tenant, node.id)),
+            (names.MEMORIES, names.member(tenant, node.id)),
+            *((names.remarks(tenant, node.id), remark) for remark in remarks),
+            *((names.feedbacks(tenant), remark) for remark in remarks),
+        }
+        if node.parent is not None:
+            changes.removed.add((names.children(tenant, node.parent), node.id))
+        if node.conversation is not None:
+            changes.removed.add((names.tree(tenant, node.conversation), node.id))
+
+    def _move_heads(self, changes: Changes, gone: Sequence[Node], parent: Node | None) -> None:
+        """Let conversations whose heads go, go on from the turn before."""
+        ids, head = {node.id for node in gone}, None if parent is None or parent.kind == "root" else parent.id
+        for name in {node.conversation for node in gone if node.conversation is not None}:
+            conversation = self.conversation(gone[0].tenant, name)
+            if conversation is not None and conversation.head in ids:
+                self._put(changes, replace(conversation, head=head), conversation)
+
+    # --- memories ------------------------------------------------------------------------------------------------
+
+    def memory(self, node: Node) -> bytes | None:
+        """Return the memory after a node, as it was given, None where it is not stored."""
+        found = self.backend.get([names.memory(node.tenant, node.id)])[0]
+        if found is not None:
+            self.backend.apply(Changes(members={(names.MEMORIES, names.member(node.tenant, node.id)): time.time()}))
+        return found
+
+    def put_memory(self, node: Node, data: bytes) -> None:
+        """Keep the memory after a node, in place of one that is no longer among the newest; nothing if it is gone."""
+        place = names.memory(node.tenant, node.id)
+        there, old = self.backend.get([names.node(node.tenant, node.id), place])
+        if there is None:
+            return
+        changes = Changes(expected={names.node(node.tenant, node.id): there}, values={place: data})
+        changes.members[names.MEMORIES, names.member(node.tenant, node.id)] = time.time()
+        self._count_memory(changes, node.tenant, len(data) - len(old or b""))
+        former = self.node(node.tenant, node.recent[-1]) if len(node.recent) == RECENT else None
+        if former is not None and not former.keeps_memory():
+            self.drop_memory(changes, former.tenant, former.id)
+        self.backend.apply(changes)
+
+    def drop_memory(self, changes: Changes, tenant: str, node: str) -> None:
+        """Note the memory after a node as deleted, where it is stored."""
+        old = self.backend.get([names.memory(tenant, node)])[0]
+        if old is not None:
+            changes.expected[names.memory(tenant, node)] = old
+            changes.deleted.add(names.memory(tenant, node))
+            changes.removed.add((names.MEMORIES, names.member(tenant, node)))
+            self._count_memory(changes, tenant, -len(old))
+
+    def _count_memory(self, changes: Changes, tenant: str, more: int) -> None:
+        changes.count(names.stored(tenant), more)
+        changes.count(names.MEMORY_BYTES, more)
+
+    # --- conversations -------------------------------------------------------------------------------------------
+
+    def conversation(self, tenant: str, name: str) -> StoredConversation | None:
+        """Return a conversation of the tenant's, None where there is none."""
+        found = self.backend.get([names.conversation(tenant, name)])[0]
+        return None if found is None else StoredConversation.from_bytes(found)
+
+    def put_conversation(self, new: StoredConversation, before: StoredConversation | None) -> None:
+        """Write a conversation; `GoneError` unless it was `before` (None: unless there was none)."""
+        changes = Changes()
+        self._put(changes, new, before)
+        if not self.backend.apply(changes):
+            raise GoneError("The conversation was changed by another request.")
+
+    def _put(self, changes: Changes, new: StoredConversation, before: StoredConversation | None) -> None:
+        place, value = names.conversation(new.tenant, new.id), new.to_bytes()
+        old = None if before is None else before.to_bytes()
+        changes.expected[place], changes.values[place] = old, value
+        changes.members[names.conversations(new.tenant), new.id] = new.updated
+        changes.count(names.stored(new.tenant), len(value) - len(old or b""))
+
+    def conversations(self, tenant: str, limit: int, after: str | None = None) -> list[StoredConversation]:
+        """Return conversations, the last changed first, from the one after `after` on."""
+        found = self.backend.members(names.conversations(tenant), limit, after)
+        values = self.backend.get([names.conversation(tenant, name) for name in found])
+        return [StoredConversation.from_bytes(value) for value in values if value is not None]
+
+    def tree(self, conversation: StoredConversation) -> list[Node]:
+        """Return all turns of a conversation, of every branch, oldest first."""
+        tenant = conversation.tenant
+        found = self.backend.members(names.tree(tenant, conversation.id), _ALL, newest=False)
+        values = self.backend.get([names.node(tenant, name) for name in found])
+        return [Node.from_bytes(value) for value in values if value is not None]
+
+    def num_turns(self, conversation: StoredConversation) -> int:
+        """Return how many turns a conversation has, in all branches."""
+        return self.backend.size(names.tree(conversation.tenant, conversation.id))
+
+    def delete_conversation(self, conversation: StoredConversation) -> None:
+        """Delete a conversation with all of its turns."""
+        for node in self.tree(conversation):
+            if self.node(node.tenant, node.id) is not None:
+                self.delete(node, descendants=True)
+        changes = Changes()
+        now = self.conversation(conversation.tenant, conversation.id)
+        if now is not None:
+            self._forget_conversation(changes, now)
+            self.backend.apply(changes)
+        self.backend.scrub()
+
+    def _forget_conversation(self, changes: Changes, conversation: StoredConversation) -> None:
+        changes.deleted.add(names.conversation(conversation.tenant, conversation.id))
+        changes.removed.add((names.conversations(conversation.tenant), conversation.id))
+        changes.count(names.stored(conversation.tenant), -len(conversation.to_bytes()))
+
+    # --- responses without a turn --------------------------------------------------------------------------------
+
+    def put_ended(self, tenant: str, name: str, shown: bytes) -> None:
+        """Keep what is shown of a response that ended without a turn."""
+        self.backend.apply(Changes(values={names.response(tenant, name): shown}))
+
+    def ended(self, tenant: str, name: str) -> bytes | None:
+        """Return it."""
+        return self.backend.get([names.response(tenant, name)])[0]
+
+    def delete_ended(self, tenant: str, name: str) -> None:
+        """Delete it."""
+        self.backend.apply(Changes(deleted={names.response(tenant, name)}))
+
+    # --- feedback ------------------------------------------------------------------------------------------------
+
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Write a remark on a turn; `GoneError` where the turn is gone."""
+        place, turn = names.feedback(feedback.tenant, feedback.id), names.node(feedback.tenant, feedback.node)
+        changes = Changes(expected={turn: self._needed(turn, f"The turn {feedback.node}")})
+        changes.values[place] = feedback.to_bytes()
+        changes.members[names.remarks(feedback.tenant, feedback.node), feedback.id] = feedback.created
+        changes.members[names.feedbacks(feedback.tenant), feedback.id] = feedback.created
+        changes.count(names.stored(feedback.tenant), len(changes.values[place]))
+        if not self.backend.apply(changes):
+            raise GoneError(f"The turn {feedback.node} was deleted.")
+
+    def delete_feedback(self, feedback: Feedback) -> None:
+        """Delete a remark."""
+        self.backend.apply(
+            Changes(
+                deleted={names.feedback(feedback.tenant, feedback.id)},
+                removed={
+                    (names.remarks(feedback.tenant, feedback.node), feedback.id),
+                    (names.feedbacks(feedback.tenant), feedback.id),
+                },
+                counted={names.stored(feedback.tenant): -len(feedback.to_bytes())},
+            )
+        )
+
+    def remarks(self, tenant: str, node: str | None = None) -> list[Feedback]:
+        """Return the remarks on a turn, or all of the tenant's, oldest first."""
+        name = names.feedbacks(tenant) if node is None else names.remarks(tenant, node)
+        found = self.backend.members(name, _ALL, newest=False)
+        values = self.backend.get([names.feedback(tenant, each) for each in found])
+        return [Feedback.from_bytes(value) for value in values if value is not None]
+
+    def stored_bytes(self, tenant: str) -> int:
+        """Return the bytes that are stored for a tenant: turns, memories, conversations and feedback."""
+        return self.backend.counter(names.stored(tenant))
+
+    def _needed(self, place: str, what: str) -> bytes:
+        found = self.backend.get([place])[0]
+        if found is None:
+            raise GoneError(f"{what} was deleted.")
+        return found
