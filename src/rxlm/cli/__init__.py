@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "quickstart": Command("rxlm.cli.quickstart", "quickstart", "Train a small model and see what it remembers."),
     "chat": Command("rxlm.cli.chat", "chat", "Talk with a model; its memory is the conversation."),
+    "serve": Command("rxlm.cli.serve", "serve", "Serve a model by OpenAI's interfaces, and a page to chat."),
     "info": Command("rxlm.cli.info", "info", "Show a model's parameters, memory and costs."),
     "train": Command("rxlm.cli.train", "train", "Train a model by a recipe."),
     "report": Command("rxlm.cli.report", "report", "Draw what a run logged, or compare several runs."),

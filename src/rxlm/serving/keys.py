@@ -55,7 +55,7 @@ def without_reasoning(answer: str) -> str:
 
 def new_id(prefix: str) -> str:
     """Return an identifier that nobody can guess: 192 random bits."""
-    return f"{prefix}_{secrets.token_hex(24)}"
+    return f"{prefix}{'' if prefix.endswith('-') else '_'}{secrets.token_hex(24)}"
 
 
 def new_api_key() -> str:

@@ -116,6 +116,11 @@ class Scheduler:
     # --- from other threads --------------------------------------------------------------------------------------
 
     @property
+    def is_draining(self) -> bool:
+        """Whether nothing new is taken."""
+        return self._draining
+
+    @property
     def num_running(self) -> int:
         """Answers that are being written."""
         return len(self._running)

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.templates import interaction_ids, query_ids
-from rxlm.data.tokenizer import encode_text
 from rxlm.memory import MemoryState
 from rxlm.rxt.alpha import ThinkingMode
 from rxlm.rxt.fingerprint import fingerprint
@@ -25,6 +24,7 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 from rxlm.rxt.turn_engine import Query
 from rxlm.serving.keys import Keys, new_id, root_keys, without_reasoning
+from rxlm.serving.lengths import Lengths
 from rxlm.serving.memories import Making
 from rxlm.serving.scheduler import Asked, Event, Failed, Finished, Scheduler
 from rxlm.serving.store.records import RECENT, Node, StoredConversation, Tenant
@@ -32,10 +32,6 @@ from rxlm.serving.store.store import Store
 
 MODEL_SEED = 0
 """Of the first memories: all conversations with the same instructions begin with the same one."""
-
-
-class TooLongError(ValueError):
-    """A message that no turn has room for."""
 
 
 class OtherModelError(ValueError):
@@ -60,6 +56,10 @@ class Options:
     stop: tuple[str, ...] = ()
     thinking: ThinkingMode | None = None
     with_log_probs: bool = False
+
+    def with_seed(self, seed: int) -> "Options":
+        """Return the same with another seed."""
+        return replace(self, seed=seed % 2**63)
 
 
 @dataclass
@@ -124,6 +124,7 @@ class Service:
         name: str,
     ) -> None:
         self.model, self.tokenizer, self.scheduler, self.store, self.name = model, tokenizer, scheduler, store, name
+        self.lengths = Lengths(tokenizer, model.tokenizer_config, scheduler.engine.limit)
         self.sampling = model.sampling or DEFAULT_SAMPLING
         self.memory_tokens = model.init_memory(1, MODEL_SEED).num_tokens
         identity = json.dumps(fingerprint(model, tokenizer), sort_keys=True).encode()
@@ -155,14 +156,20 @@ class Service:
         own = None if root is None else self._root_key(tenant, root)
         if root is None or own != root.key:
             raise OtherModelError(
-                f"{node.id} was answered by another model, or with another size of the memory: this server goes on with "
-                f"conversations of {self.name} alone. Send the whole conversation, and its turns are read again."
+                f"{node.id} was answered by another model, or with another size of the memory, and this server goes on "
+                f"with those of {self.name} alone. Send the whole conversation, and its turns are read again."
             )
         before, read = self._memory_after(node)
         return Place(node, before, Keys(node.key, node.alias), node.tokens, read, stored)
 
     def after_turns(
-        self, tenant: Tenant, instructions: str | None, turns: Sequence[Said], *, stored: bool = True
+        self,
+        tenant: Tenant,
+        instructions: str | None,
+        turns: Sequence[Said],
+        *,
+        stored: bool = True,
+        conversation: str | None = None,
     ) -> Place:
         """Return the place after turns that a client sends: after as many as are stored, the others are read again."""
         root = self.root(tenant, instructions, stored=stored)
@@ -177,28 +184,38 @@ class Service:
                     found, count = node, number
                     break
         place = self.after_node(tenant, found, stored=stored)
-        return self.read(tenant, place, turns[count:])
+        return self.read(tenant, place, turns[count:], conversation)
+
+    def said(self, node: Node) -> list[Said]:
+        """Return the turns up to a node, oldest first."""
+        path = [each for each in self._needed_store.path(node) if each.kind == "turn"]
+        return [Said(each.query, each.answer, each.thought) for each in reversed(path)]
 
     def read(self, tenant: Tenant, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
         """Return the place after further turns, which become memories without being answered."""
         for turn in turns:
-            answer = without_reasoning(turn.answer)
-            for query, said in self._fitting(turn.query, answer):
-                ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, query, said)
-                node = self._node(place, new_id("turn"), tenant, query, said, None, ids, conversation)
-                keys = place.keys.after(query, said, turn.thought)
-                place = self._after(place, replace(node, key=keys.key, alias=keys.alias), keys, ids)
+            parts = self.lengths.fitting(turn.query, without_reasoning(turn.answer))
+            for number, part in enumerate(parts):
+                last = number == len(parts) - 1
+                keys = place.keys.after(turn.query, without_reasoning(turn.answer), turn.thought) if last else None
+                place = self._read_part(tenant, place, *part, keys, conversation)
         return place
 
-    def in_pieces(self, tenant: Tenant, place: Place, text: str, room: int) -> tuple[Place, str]:
-        """Return the place after all of a long text but its last piece, which leaves `room` for an answer; and that."""
-        pieces = self._pieces(text, self._room_for_query(room))
+    def in_pieces(self, tenant: Tenant, place: Place, text: str, answer: int) -> tuple[Place, str]:
+        """Return the place after all of a long text but its last piece, and that, which leaves room for an answer."""
+        pieces = self.lengths.pieces(text, self.lengths.room(answer))
         for piece in pieces[:-1]:
-            ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, piece, "")
-            node = self._node(place, new_id("turn"), tenant, piece, "", None, ids, None)
-            unseen = root_keys(new_id("piece"), tenant.salt, None, None, None)  # found by nobody
-            place = self._after(place, replace(node, key=unseen.key, alias=unseen.alias), place.keys, ids)
+            place = self._read_part(tenant, place, piece, "", None, None)
         return place, pieces[-1]
+
+    def _read_part(
+        self, tenant: Tenant, place: Place, query: str, answer: str, keys: Keys | None, conversation: str | None
+    ) -> Place:
+        """Return the place after an exchange; without `keys` it is a part of a longer one, which nobody finds."""
+        ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, query, answer)
+        own = keys or root_keys(new_id("part"), tenant.salt, None, None, None)
+        node = self._node(place, new_id("turn"), tenant, query, answer, None, ids, conversation)
+        return self._after(place, replace(node, key=own.key, alias=own.alias), keys or place.keys, ids)
 
     def _after(self, place: Place, node: Node, keys: Keys, ids: Sequence[int]) -> Place:
         if self.store is not None and place.stored:
@@ -253,7 +270,11 @@ class Service:
     def _save(self, node: Node, making: Making, stored: bool) -> None:
         store = self.store
         if store is not None and stored:
-            making.then(lambda made: self._saving.submit(_put, store, node, made) and None)
+
+            def save(made: Making) -> None:
+                self._saving.submit(_put, store, node, made)
+
+            making.then(save)
 
     # --- an answer -----------------------------------------------------------------------------------------------
 
@@ -264,18 +285,8 @@ class Service:
 
         `name` becomes the turn's. `whole` is what the client sent, of which `query` is the last piece.
         """
-        asked = Query(
-            query_ids(self.tokenizer, self.model.tokenizer_config, query),
-            self.model.opening(options.thinking),
-            options.sampling,
-            options.seed,
-            max_answer_tokens=options.max_tokens,
-            stop=options.stop,
-        )
-        room = self._room_for_query(1)
-        if (count := len(encode_text(self.tokenizer, query))) > room:
-            raise TooLongError(f"The message takes {count} tokens; a turn of this model has room for {room}.")
-        turn = self.scheduler.engine.prepare(asked)
+        self.lengths.check(query)
+        turn = self.scheduler.engine.prepare(self.query_of(query, options))
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
 
         def sink(event: Event) -> None:
@@ -286,8 +297,23 @@ class Service:
         self.scheduler.ask(waiting)
         return Answer(name, tenant, place, query if whole is None else whole, options, waiting, events)
 
-    async def events(self, answer: Answer) -> AsyncIterator[Event]:
-        """Yield what is written of an answer. Whoever stops listening before the end ends it, and nothing comes of it."""
+    def options(self) -> Options:
+        """Return how answers are written unless a client says otherwise."""
+        return Options(self.sampling)
+
+    def query_of(self, text: str, options: Options) -> Query:
+        """Return a message as the turn engine takes it."""
+        return Query(
+            query_ids(self.tokenizer, self.model.tokenizer_config, text),
+            self.model.opening(options.thinking),
+            options.sampling,
+            options.seed,
+            max_answer_tokens=options.max_tokens,
+            stop=options.stop,
+        )
+
+    async def events(self, answer: Answer) -> AsyncGenerator[Event]:
+        """Yield what is written of an answer; who stops listening before the end ends it, and nothing comes of it."""
         try:
             while True:
                 event = await answer.events.get()
@@ -327,12 +353,11 @@ class Service:
     def forget(self, tenant: Tenant, node: Node, first: int, end: int, forgotten: str) -> Node:
         """Store that the tokens at some positions are forgotten after a turn; returns the new place."""
         keys = Keys(node.key, node.alias).after_forgetting(first, end)
-        made = Node(
+        return Node(
             id=new_id("resp"), tenant=tenant.id, created=time.time(), kind="forget", parent=node.id, root=node.root,
             depth=node.depth + 1, key=keys.key, alias=keys.alias, tokens=node.tokens, span=(first, end),
             recent=(node.id, *node.recent)[:RECENT], conversation=node.conversation, forgotten=forgotten,
         )  # fmt: skip
-        return made
 
     def _node(
         self, place: Place, name: str, tenant: Tenant, query: str, answer: str, thought: str | None,
@@ -344,49 +369,6 @@ class Service:
             depth=parent.depth + 1, key="", alias="", query=query, answer=answer, thought=thought, ids=tuple(ids),
             tokens=place.tokens + len(ids), recent=(parent.id, *parent.recent)[:RECENT], conversation=conversation,
         )  # fmt: skip
-
-    # --- lengths -------------------------------------------------------------------------------------------------
-
-    @property
-    def limit(self) -> int:
-        """Tokens of a turn, at most."""
-        return self.scheduler.engine.limit
-
-    def _room_for_query(self, answer: int) -> int:
-        """Return the tokens that a query may take beside an answer of so many."""
-        tokens = self.model.tokenizer_config
-        return self.limit - len(tokens.before_query) - len(tokens.before_answer) - answer - 1
-
-    def count(self, text: str) -> int:
-        """Return the tokens of a text."""
-        return len(encode_text(self.tokenizer, text))
-
-    def _fitting(self, query: str, answer: str) -> list[tuple[str, str]]:
-        """Return an exchange as exchanges that fit in turns: a long query and a long answer come in pieces."""
-        room = self._room_for_query(0)
-        if self.count(query) + self.count(answer) <= room:
-            return [(query, answer)]
-        queries, answers = self._pieces(query, room // 2), self._pieces(answer, room // 2)
-        return [
-            *((each, "") for each in queries[:-1]),
-            (queries[-1], answers[0]),
-            *(("", each) for each in answers[1:]),
-        ]
-
-    def _pieces(self, text: str, room: int) -> list[str]:
-        """Return a text in pieces of at most so many tokens, cut between tokens and, where there are some, at spaces."""
-        pieces = []
-        while self.count(text) > room:
-            ids = encode_text(self.tokenizer, text)[:room]
-            head = self.tokenizer.decode(ids)
-            while not text.startswith(head) and len(ids) > 1:  # a token of half a character
-                ids = ids[:-1]
-                head = self.tokenizer.decode(ids)
-            space = max(head.rfind(" "), head.rfind("\n"))
-            end = space + 1 if space > len(head) // 2 else len(head)
-            pieces.append(text[:end])
-            text = text[end:]
-        return [*pieces, text]
 
     def _root_key(self, tenant: Tenant, root: Node) -> str:
         return root_keys(self.fingerprint, tenant.salt, root.instructions, MODEL_SEED, self.memory_tokens).key

@@ -26,8 +26,10 @@ class Record:
     def from_bytes(cls, data: bytes) -> Self:
         """Return the record that `to_bytes` made; fields of later versions are left out."""
         known = {each.name for each in fields(cls)}
-        values: dict[str, Any] = {name: value for name, value in json.loads(data).items() if name in known}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values: Any = {name: value for name, value in json.loads(data).items() if name in known}
+        for name, value in values.items():
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,10 @@ class Store:
         values = self.backend.get([names.feedback(tenant, each) for each in found])
         return [Feedback.from_bytes(value) for value in values if value is not None]
 
+    def memory_bytes(self) -> int:
+        """Return the bytes of all memories that are stored."""
+        return self.backend.counter(names.MEMORY_BYTES)
+
     def stored_bytes(self, tenant: str) -> int:
         """Return the bytes that are stored for a tenant: turns, memories, conversations and feedback."""
         return self.backend.counter(names.stored(tenant))

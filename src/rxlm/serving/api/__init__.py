@@ -1,0 +1,1 @@
+"""The interfaces of the server: OpenAI's responses, conversations and chat completions, and what is our own."""

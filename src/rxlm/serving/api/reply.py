@@ -1,0 +1,200 @@
+"""From a request to an answer: where it goes on from, and what clients see of it."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rxlm.serving.api.answering import Progress
+from rxlm.serving.api.context import Context, check_budget, check_model, options_of
+from rxlm.serving.api.errors import ApiError, not_found
+from rxlm.serving.api.items import Sent, output_of
+from rxlm.serving.api.requests import ResponseRequest
+from rxlm.serving.keys import new_id
+from rxlm.serving.scheduler import Finished
+from rxlm.serving.service import Answer, Options, Place
+from rxlm.serving.store.records import Node, StoredConversation, Tenant
+
+ROOM_FOR_ANSWER = 64
+"""Tokens that a message which is read in pieces leaves for the answer."""
+
+
+@dataclass
+class Reply:
+    """A response under way.
+
+    Fields:
+        shown: the response as clients see it, without its output. asked: how it is answered.
+        sent: the client's messages of this request. conversation: which it belongs to.
+    """
+
+    context: Context
+    tenant: Tenant
+    request: ResponseRequest
+    shown: dict[str, Any]
+    query: str
+    place: Place
+    options: Options
+    conversation: StoredConversation | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
+    error: ApiError | None = None
+    answer: Answer | None = None
+
+    @property
+    def id(self) -> str:
+        """The response's id."""
+        return self.shown["id"]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes."""
+        return self.shown["status"] not in ("queued", "in_progress")
+
+    def ask(self) -> None:
+        """Let the answer be written."""
+        whole = self.shown.pop("input")
+        self.answer = self.context.service.ask(self.tenant, self.place, self.query, self.options, self.id, whole)
+
+    def keep(self, progress: Progress, finished: Finished) -> None:
+        """Store the turn, and let the conversation go on from it."""
+        answer = self.answer
+        assert answer is not None
+        ended = finished.reason == "stop"
+        self.shown["status"] = "completed" if ended else "incomplete"
+        self.shown["completed_at"] = int(time.time()) if ended else None
+        self.shown["incomplete_details"] = None if ended else {"reason": "max_output_tokens"}
+        before, after = self.conversation, None
+        if before is not None:
+            after = replace(
+                before, head=self.id, root=self.place.node.root, updated=time.time(), waiting=(),
+                instructions=self.shown["instructions"],
+            )  # fmt: skip
+        shown = {**self.shown, "usage": progress.usage.as_response}
+        if progress.tokens:
+            shown["logprobs"] = [token.shown for token in progress.tokens]
+        self.context.service.keep(answer, finished, shown, after, before)
+
+    def release(self) -> None:
+        """Let the conversation take another message."""
+        if self.conversation is not None:
+            self.context.busy_conversations.discard((self.tenant.id, self.conversation.id))
+
+    def body(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Return the response with its output so far."""
+        if progress is None or progress.reason is None:
+            return {**self.shown, "output": []}
+        tokens = [token.shown for token in progress.tokens]
+        status = self.shown["status"]
+        output = output_of(self.id, progress.text, progress.thought, status, tokens)
+        return {**self.shown, "output": output, "usage": progress.usage.as_response}
+
+
+def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
+    """Find where an answer goes on from."""
+    check_model(context, given.model)
+    check_budget(context, tenant)
+    stored = given.store is not False
+    if given.store and context.service.store is None:
+        raise ApiError(400, "This server stores nothing: store must be false.", param="store", code="no_store")
+    stored = stored and context.service.store is not None
+    if given.background and not stored:
+        raise ApiError(400, "background needs store=true.", param="background")
+    if given.input is None:
+        raise ApiError(400, "Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+    if given.previous_response_id is not None and given.conversation is not None:
+        raise ApiError(400, "Give previous_response_id or conversation, not both.", param="conversation")
+    sent = Sent(given.input, "input")
+    instructions = given.instructions if given.instructions is not None else sent.instructions
+    options = options_of(
+        context, given, max_tokens=given.max_output_tokens, stop=given.stop,
+        effort=None if given.reasoning is None else given.reasoning.effort,
+        log_probs="message.output_text.logprobs" in (given.include or ()),
+    )  # fmt: skip
+    conversation, head, query = None, None, sent.query
+    if given.conversation_id is not None:
+        conversation = context.store.conversation(tenant.id, given.conversation_id)
+        if conversation is None:
+            raise not_found("Conversation", given.conversation_id)
+        if not stored:
+            raise ApiError(400, "A response of a conversation is stored: store must not be false.", param="store")
+        head = None if conversation.head is None else node_of(context, tenant, conversation.head)
+        waiting = [message["text"] for message in conversation.waiting]
+        query = "\n\n".join([*waiting, *([] if query is None else [query])]) or None
+        if instructions is None:
+            instructions = conversation.instructions
+    elif given.previous_response_id is not None:
+        head = node_of(context, tenant, given.previous_response_id)
+    if query is None or not query.strip():
+        query = sent.needed_query
+    name = None if conversation is None else conversation.id
+    place = _place(context, tenant, head, instructions, sent, stored=stored, conversation=name)
+    whole = query
+    if given.truncation == "auto":
+        room = min(ROOM_FOR_ANSWER, context.service.lengths.limit // 4)
+        place, query = context.service.in_pieces(tenant, place, query, room)
+    shown = _shown(context, given, options, instructions, conversation)
+    reply = Reply(context, tenant, given, shown, query, place, options, conversation)
+    reply.shown["input"] = whole
+    return reply
+
+
+def _place(
+    context: Context, tenant: Tenant, head: Node | None, instructions: str | None, sent: Sent, *, stored: bool,
+    conversation: str | None,
+) -> Place:  # fmt: skip
+    service = context.service
+    if head is None:
+        return service.after_turns(tenant, instructions, sent.turns, stored=stored)
+    root = context.store.node(tenant.id, head.root)
+    if instructions is not None and root is not None and instructions != root.instructions:
+        return service.after_turns(
+            tenant, instructions, [*service.said(head), *sent.turns], stored=stored, conversation=conversation
+        )
+    return service.read(tenant, service.after_node(tenant, head, stored=stored), sent.turns, conversation)
+
+
+def node_of(context: Context, tenant: Tenant, name: str) -> Node:
+    """Return the turn that a response was; an error where there is none."""
+    node = context.store.node(tenant.id, name)
+    if node is None or node.kind == "root":
+        message = f"Previous response with id '{name[:80]}' not found."
+        raise ApiError(400, message, param="previous_response_id", code="previous_response_not_found")
+    return node
+
+
+def _shown(
+    context: Context, given: ResponseRequest, options: Options, instructions: str | None,
+    conversation: StoredConversation | None,
+) -> dict[str, Any]:  # fmt: skip
+    effort = None if given.reasoning is None else given.reasoning.effort
+    return {
+        "id": new_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "completed_at": None,
+        "status": "queued" if given.background else "in_progress",
+        "background": bool(given.background),
+        "error": None,
+        "incomplete_details": None,
+        "instructions": instructions,
+        "max_output_tokens": given.max_output_tokens,
+        "model": context.service.name,
+        "parallel_tool_calls": given.parallel_tool_calls is not False,
+        "previous_response_id": given.previous_response_id,
+        "conversation": None if conversation is None else {"id": conversation.id},
+        "reasoning": {"effort": effort, "summary": None},
+        "service_tier": "default",
+        "store": given.store is not False and context.service.store is not None,
+        "temperature": options.sampling.temperature,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": given.tool_choice or "auto",
+        "tools": [],
+        "top_logprobs": 0,
+        "top_p": 1.0 if options.sampling.top_p is None else options.sampling.top_p,
+        "truncation": given.truncation or "disabled",
+        "usage": None,
+        "user": given.user,
+        "metadata": given.metadata or {},
+    }

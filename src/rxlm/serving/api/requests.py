@@ -1,0 +1,206 @@
+"""What clients may send. What the server cannot do is refused by name, and nothing is ignored that would change it."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=16)]
+Text = Annotated[str, Field(max_length=4_000_000)]
+
+
+class Strict(BaseModel):
+    """A request that has no unknown fields; those that are null, empty or false say nothing."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    unsupported: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for name in cls.unsupported:
+            if values.get(name) not in (None, [], {}, False, "none"):
+                raise PydanticCustomError("unsupported", "'{name}' is not supported by this server", {"name": name})
+        return {name: value for name, value in values.items() if name in cls.model_fields or (value is not None
+                and name not in cls.unsupported)}  # fmt: skip
+
+
+class Part(Strict):
+    """A part of a message's content; only text can be read."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["input_text", "output_text", "text", "refusal"]
+    text: Text = ""
+    refusal: Text | None = None
+
+
+class Message(Strict):
+    """A message of a conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["message"] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Text | list[Part] | None
+    reasoning_content: Text | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of all parts."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.refusal or part.text for part in self.content or ())
+
+
+class Reasoning(Strict):
+    """A thought that a client sends back; it is left out."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["reasoning"]
+
+
+class Sampling(Strict):
+    """How an answer is sampled; what is not given is as the model says. Beyond OpenAI's: top_k to seed, as in vLLM."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.001, le=1000)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+
+
+class TextFormat(Strict):
+    """The form of an answer: text."""
+
+    type: Literal["text"] = "text"
+
+
+class TextOptions(Strict):
+    """Options of an answer's text."""
+
+    unsupported = ("verbosity",)
+    format: TextFormat | None = None
+
+
+class ReasoningOptions(Strict):
+    """Whether a model that can thinks before it answers."""
+
+    unsupported = ("summary", "generate_summary")
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+
+
+class ConversationName(Strict):
+    """A conversation by its id."""
+
+    id: str
+
+
+class ResponseStreamOptions(Strict):
+    """Options of a stream."""
+
+    include_obfuscation: bool | None = None
+
+
+class ResponseRequest(Sampling):
+    """`POST /v1/responses`."""
+
+    unsupported = (
+        "prompt", "max_tool_calls", "context_management", "moderation", "image", "access_programs",
+        "background_options", "top_logprobs", "tools",
+    )  # fmt: skip
+    model: str | None = None
+    input: Text | list[Message | Reasoning] | None = None
+    instructions: Text | None = None
+    previous_response_id: str | None = None
+    conversation: str | ConversationName | None = None
+    stream: bool | None = None
+    stream_options: ResponseStreamOptions | None = None
+    store: bool | None = None
+    background: bool | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    metadata: Metadata | None = None
+    text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
+    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    stop: Stop | str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation's id."""
+        return self.conversation.id if isinstance(self.conversation, ConversationName) else self.conversation
+
+
+class NewConversation(Strict):
+    """`POST /v1/conversations`."""
+
+    metadata: Metadata | None = None
+    items: Annotated[list[Message | Reasoning], Field(max_length=20)] | None = None
+
+
+class ChangedConversation(Strict):
+    """`POST /v1/conversations/{id}`."""
+
+    metadata: Metadata
+
+
+class NewItems(Strict):
+    """`POST /v1/conversations/{id}/items`."""
+
+    items: Annotated[list[Message | Reasoning], Field(min_length=1, max_length=20)]
+
+
+class StreamOptions(Strict):
+    """Options of a stream of chat completions."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class ChatMessage(Message):
+    """A message of a chat; what tools say is text to the model."""
+
+    unsupported = ("tool_calls", "function_call", "audio")
+    role: Literal["user", "assistant", "system", "developer", "tool"]  # type: ignore[assignment]
+
+
+class ChatRequest(Sampling):
+    """`POST /v1/chat/completions`."""
+
+    unsupported = (
+        "tools", "functions", "function_call", "audio", "logit_bias", "prediction", "web_search_options",
+        "moderation", "presence_penalty", "frequency_penalty", "top_logprobs", "verbosity",
+    )  # fmt: skip
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=16)] | None = None
+    stop: Stop | str | None = None
+    logprobs: bool | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    response_format: TextFormat | None = None
+    modalities: list[Literal["text"]] | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    service_tier: Literal["auto", "default"] | None = None

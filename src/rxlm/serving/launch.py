@@ -1,0 +1,138 @@
+"""From options to a running server."""
+
+import json
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import uvicorn
+
+from rxlm.nn.device import device_of
+from rxlm.serving.api.context import Context
+from rxlm.serving.app import Limits, make_app
+from rxlm.serving.keys import key_digest, new_api_key
+from rxlm.serving.metrics import Metrics
+from rxlm.serving.scheduler import Scheduler
+from rxlm.serving.service import Service
+from rxlm.serving.store.backend import Backend
+from rxlm.serving.store.opening import open_backend
+from rxlm.serving.store.store import Store
+from rxlm.serving.store.tenants import Tenants
+from rxlm.upcycling.loading import open_model
+
+LOG = logging.getLogger("rxlm.serving")
+DEFAULT_TENANT = "default"
+NO_STORE = "none"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Options of `rxlm serve`, see there."""
+
+    model: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    store: str | None = None
+    name: str | None = None
+    memory_tokens: int | None = None
+    max_seq_len: int | None = None
+    rows: int = 16
+    waiting: int = 256
+    cache_bytes: int = 10**9
+    store_bytes: int = 10**10
+    max_age: float | None = None
+    api_key: str | None = None
+    origins: tuple[str, ...] = ()
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port must be from 0 to 65535, got {self.port}.")
+        if self.api_key is not None and len(self.api_key) < 16:
+            raise ValueError("api_key must have 16 characters at least: whoever guesses it reads every conversation.")
+
+
+def store_beside(model: str) -> str:
+    """Return the file of a model's conversations: in its folder, or beside its file; in this folder for a hub id."""
+    path = Path(model)
+    if path.is_dir():
+        return str(path / "conversations.sqlite")
+    name = path.stem if path.is_file() else model.replace("/", "--")
+    return str((path.parent if path.is_file() else Path()) / f"{name}.conversations.sqlite")
+
+
+def build(options: Launch) -> Context:
+    """Load the model and open the store."""
+    backend: Backend = open_backend(
+        ":memory:" if options.store == NO_STORE else options.store or store_beside(options.model)
+    )
+    try:
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        model = open_model(options.model, memory_tokens=options.memory_tokens, device=device_of(options.device)).eval()
+        tokenizer = model.needed_tokenizer()
+        scheduler = Scheduler(
+            model, tokenizer, num_rows=options.rows, max_waiting=options.waiting, max_seq_len=options.max_seq_len,
+            cache_bytes=options.cache_bytes,
+        )  # fmt: skip
+    except BaseException:
+        backend.close()
+        raise
+    store = None if options.store == NO_STORE else Store(backend)
+    name = options.name or Path(options.model).name or options.model
+    service = Service(model, tokenizer, scheduler, store, name)
+    return Context(service, Tenants(backend), Metrics(scheduler, store))
+
+
+def key_of(context: Context, options: Launch) -> str | None:
+    """Return the key to print; None where clients have keys of the store's."""
+    key = options.api_key
+    if key is None and context.tenants.keys():
+        return None
+    key = key or new_api_key()
+    context.session_keys[key_digest(key)] = context.tenants.named(DEFAULT_TENANT).id
+    return key
+
+
+def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C. `ready` is told the address."""
+    listening = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with listening:
+        listening.bind((options.host, options.port))  # before the model is loaded: a port that is taken is told at once
+        context = build(options)
+        key = key_of(context, options)
+        limits = Limits(memory_bytes=options.store_bytes, max_age=options.max_age)
+        app = make_app(context, limits, options.origins)
+        host, port = listening.getsockname()[:2]
+        address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        _say(context, address, key)
+        if ready is not None:
+            ready(address)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=int(limits.drain_seconds),
+            server_header=False, lifespan="on",
+        )  # fmt: skip
+        LOG.info("%s", json.dumps(f"serving {context.service.name} at {address}"))
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _say(context: Context, address: str, key: str | None) -> None:
+    fragment = "" if key is None else f"/#key={key}"
+    lines = [
+        f"page      {address}{fragment}",
+        f"API base  {address}/v1",
+        f"key       {'one of `rxlm keys list`' if key is None else key}",
+        f"model     {context.service.name}",
+        f"store     {'none' if context.service.store is None else getattr(context.tenants.backend, 'path', 'Redis')}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
