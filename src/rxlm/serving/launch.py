@@ -69,6 +69,15 @@ def store_beside(model: str) -> str:
     return str((path.parent if path.is_file() else Path()) / f"{name}.conversations.sqlite")
 
 
+def store_of(name: str) -> Backend:
+    """Open a store that is there, by its file or address, or by the folder of the model that it is beside."""
+    path = Path(name)
+    place = store_beside(name) if path.is_dir() else name
+    if "://" not in place and not Path(place).is_file():
+        raise ValueError(f"There is no store {place}.")
+    return open_backend(place)
+
+
 def build(options: Launch) -> Context:
     """Load the model and open the store."""
     backend: Backend = open_backend(
