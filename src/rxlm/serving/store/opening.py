@@ -1,0 +1,33 @@
+"""Which database a URL names."""
+
+from rxlm.serving.store.backend import Backend, StoreError
+from rxlm.serving.store.redis import RedisBackend
+from rxlm.serving.store.redis_url import SCHEMES
+from rxlm.serving.store.sqlite import SQLiteBackend
+
+ALLOWED = (
+    "a path, sqlite:///relative/path, sqlite:////absolute/path, :memory:, redis://host:6379/0, rediss:// (TLS), "
+    "valkey://host:6379/0, valkeys:// (TLS) or unix:///path/of/redis.sock"
+)
+
+
+def open_backend(url: str) -> Backend:
+    """Open a database: `redis`, `rediss`, `valkey`, `valkeys`, `unix`, `sqlite`, a bare path, or ":memory:".
+
+    After sqlite:// comes a slash, then the path, as SQLAlchemy has it: absolute paths begin with a fourth slash.
+    `StoreError` for anything else, and for a database that cannot be opened.
+    """
+    scheme, colon, rest = url.partition(":")
+    slashes = rest.startswith("//")
+    if slashes and scheme in SCHEMES:
+        return RedisBackend(url)
+    if slashes and scheme == "sqlite" and rest.startswith("///") and "?" not in rest:
+        path = rest.removeprefix("///")
+    elif not slashes and scheme not in (*SCHEMES, "sqlite"):
+        path = url
+    else:
+        path = ""
+    if not path:
+        said = f"{scheme}:" if colon else repr(url)  # no more of it: the rest may have a password
+        raise StoreError(f"No store is opened by {said} as it was written; it is given as {ALLOWED}.")
+    return SQLiteBackend(path)
