@@ -135,6 +135,12 @@ class RedisBackend:
             found: list[Any] = self._client.zrange(self._set(name), 0, limit - 1, withscores=True)
         return [(member.decode(), float(number)) for member, number in found]
 
+    def number(self, name: str, member: str) -> float | None:
+        """Return the number of a member, None where it is none."""
+        with self._told():
+            found: Any = self._client.zscore(self._set(name), member.encode())
+        return None if found is None else float(found)
+
     def size(self, name: str) -> int:
         """Return how many members a set has."""
         with self._told():
