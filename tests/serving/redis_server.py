@@ -111,7 +111,7 @@ class LosesAnswers:
 def shared_server() -> RedisServer:
     """One server for a test process; whoever uses it empties it first."""
     folder = tempfile.mkdtemp(prefix="rxlm-redis-")
-    server = RedisServer(Path(folder))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    server = RedisServer(Path(folder))
     atexit.register(server.kill)  # runs before the folder goes
     return server
