@@ -300,3 +300,24 @@ def test_too_many_wait_and_a_draining_scheduler_takes_nothing(models):
             Listening(service, start, TEXTS[2])
         ended.join()
         assert [one.finished().reason for one in asked]
+
+
+def test_turns_that_a_client_sends_and_leaves_are_not_read(models, monkeypatch):
+    made: list[Making] = []
+    real = memories.make
+    with service_over(models["slots"]) as (service, ann):
+        start = service.after_node(ann, service.root(ann, None))
+        service.scheduler.need(start.before, 30)
+        monkeypatch.setattr("rxlm.serving.scheduler.make", lambda model, some: (made.extend(some), real(model, some)))
+        with held(service.scheduler):
+            place = service.read(ann, start, [Said(TEXTS[0], "Rex.")])
+            needed = Listening(service, place.before, TEXTS[1])
+            longer = service.read(ann, place, [Said(text, "Rex.") for text in TEXTS * 5])
+            service.scheduler.cancel(Listening(service, longer.before, TEXTS[1]).asked)
+        needed.finished()
+        service.scheduler.drain(30)
+        assert [making.name for making in made if making.read] == [place.node.id]
+        service.scheduler._draining = False
+        again = service.after_node(ann, longer.node)
+        assert again.read == longer.read - len(place.node.ids)
+        Listening(service, again.before, TEXTS[1]).finished()

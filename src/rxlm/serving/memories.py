@@ -7,7 +7,7 @@ read again, name the one before.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -31,6 +31,7 @@ class Making:
         before: the memory before; None for the first one of a conversation.
         ids: the turn to write, with what was `computed` of it. change: what is done instead, with the memory before.
         wanted: whether somebody waits for it.
+        read: whether it is made for a request alone, and given up with that.
         state: the memory, once it is there. error: why there will be none.
         seconds: what making it took.
     """
@@ -41,6 +42,7 @@ class Making:
     computed: ComputedTurn | None = None
     change: Callable[[MemoryState | None], MemoryState] | None = None
     wanted: bool = False
+    read: bool = False
     state: MemoryState | None = None
     error: Exception | None = None
     seconds: float = 0.0
@@ -63,12 +65,18 @@ class Making:
         """Whether it can be made now."""
         return not self.is_done and (self.before is None or self.before.is_done)
 
-    def want(self) -> None:
-        """Let it be made soon, and all before it."""
+    def pending(self) -> Iterator["Making"]:
+        """Yield it and those before it that are not there yet, the last first."""
         making: Making | None = self
         while making is not None and not making.is_done:
+            before = making.before
+            yield making
+            making = before
+
+    def want(self) -> None:
+        """Let it be made soon, and all before it."""
+        for making in self.pending():
             making.wanted = True
-            making = making.before
 
     def finish(self, state: MemoryState | None, error: Exception | None, seconds: float) -> None:
         """Take the outcome, and let go of what it was made of."""

@@ -240,11 +240,25 @@ class Scheduler:
 
     def _drop_cancelled(self) -> None:
         with self._changed:
+            left = [asked for asked in self._waiting if asked.cancelled]
             self._waiting = [asked for asked in self._waiting if not asked.cancelled]
+        if left:
+            self._give_up([making for asked in left for making in asked.before.pending() if making.read])
         gone = [asked for asked in self._running if asked.cancelled]
         if gone:
             self.engine.drop([asked.turn for asked in gone])
             self._running = [asked for asked in self._running if asked not in gone]
+
+    def _give_up(self, makings: list[Making]) -> None:
+        """Make no memories that were wanted by those alone who have left: a client may send thousands of turns."""
+        needed = {id(making) for asked in self._waiting for making in asked.before.pending()}
+        for making in reversed(makings):
+            if id(making) not in needed and not making.is_done:
+                if making.name is not None:
+                    self.cache.drop([making.name])
+                making.finish(None, BusyError("Another request gave up reading these turns: try again."), 0.0)
+        with self._changed:
+            self._makings = [each for each in self._makings if not each.is_done]
 
     def _admit(self) -> None:
         """Let those join whose memory is there, in the order in which they came."""

@@ -230,7 +230,9 @@ class Service:
     def _after(self, place: Place, node: Node, keys: Keys, ids: Sequence[int]) -> Place:
         if self.store is not None and place.stored:
             self._add(place, node)
-        making = self.scheduler.make(Making(node.id if place.stored else None, place.before, ids, wanted=True))
+        making = self.scheduler.make(
+            Making(node.id if place.stored else None, place.before, ids, wanted=True, read=True)
+        )
         self._save(node, making, place.stored)
         return Place(node, making, keys, place.tokens + len(ids), place.read + len(ids), place.stored)
 
@@ -255,11 +257,11 @@ class Service:
     def _making(self, node: Node, before: Making | None) -> Making:
         if node.kind == "root":
             instructions = node.instructions
-            return Making(node.id, change=lambda _: self._first_memory(instructions), wanted=True)
+            return Making(node.id, change=lambda _: self._first_memory(instructions), wanted=True, read=True)
         if node.span is not None:
             first, end = node.span
-            return Making(node.id, before, change=lambda memory: memory.forget(first, end), wanted=True)  # type: ignore[union-attr]
-        return Making(node.id, before, node.ids, wanted=True)
+            return Making(node.id, before, change=lambda memory: memory.forget(first, end), wanted=True, read=True)  # type: ignore[union-attr]
+        return Making(node.id, before, node.ids, wanted=True, read=True)
 
     @torch.no_grad()
     def _first_memory(self, instructions: str | None) -> MemoryState:

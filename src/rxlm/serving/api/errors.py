@@ -80,6 +80,8 @@ def error_of(error: Exception) -> ApiError:
         return ApiError(503 if stopping else 429, message, code=code, headers={"Retry-After": "2"})
     if isinstance(error, ModelFaultError):
         return ApiError(500, message, code="model_fault")
+    if isinstance(error, UnicodeEncodeError):
+        return ApiError(400, "A text has half a surrogate pair, which is no character.")
     if isinstance(error, TooLongError):
         return ApiError(400, message, param="input", code="context_length_exceeded")
     if isinstance(error, OtherModelError):
