@@ -17,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from rxlm import __version__
 from rxlm.serving.api import chat_completions, conversations, own, responses, status
 from rxlm.serving.api.context import Context, tenant_of
+from rxlm.serving.api.documents import ERRORS
 from rxlm.serving.api.errors import install
 from rxlm.serving.limits import LimitedBodies, LoggedRequests
 from rxlm.serving.store.eviction import age_out, evict_memories
@@ -71,7 +72,7 @@ def make_app(context: Context, limits: Limits = Limits(), origins: Sequence[str]
     app.state.context = context
     install(app)
     for module in (responses, conversations, chat_completions, own, status):
-        app.include_router(module.router)
+        app.include_router(module.router, responses=ERRORS)
     if (PAGE / "index.html").is_file():
         app.mount("/static", StaticFiles(directory=PAGE), name="static")
         app.get("/", include_in_schema=False)(_page)

@@ -9,8 +9,10 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
+from rxlm.serving.api import documents
 from rxlm.serving.api.answering import Delta, Progress, Token, Usage, while_connected, write
 from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_model, options_of
+from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import error_of
 from rxlm.serving.api.items import Sent
 from rxlm.serving.api.requests import ChatRequest
@@ -23,7 +25,7 @@ from rxlm.serving.store.records import Tenant
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
 
 
-@router.post("")
+@router.post("", response_model=None, responses=answers(documents.Completion, streams=True))
 async def create(request: Request, context: Server, tenant: Caller, given: ChatRequest) -> Response:
     """Answer the last message of a conversation."""
     sent = Sent(given.messages, "messages")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from rxlm.rxt.alpha import ThinkingMode
 from rxlm.serving.api.errors import ApiError
@@ -20,6 +21,7 @@ from rxlm.serving.store.store import Store
 from rxlm.serving.store.tenants import Tenants
 
 MINUTE = 60.0
+BEARER = HTTPBearer(auto_error=False, description="An API key of this server.")
 
 
 @dataclass
@@ -118,8 +120,20 @@ def tenant_of(request: Request) -> Tenant:
     return tenant
 
 
+def caller_of(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+) -> Tenant:
+    """Return who asks; `ApiError` for parameters in the address that mean nothing there."""
+    tenant, route = tenant_of(request), request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise ApiError(400, f"Unknown parameter: '{name:.80}'.", param=name, code="unknown_parameter")
+    return tenant
+
+
 Server = Annotated[Context, Depends(context_of)]
-Caller = Annotated[Tenant, Depends(tenant_of)]
+Caller = Annotated[Tenant, Depends(caller_of)]
 
 
 def check_budget(context: Context, tenant: Tenant) -> None:

@@ -17,8 +17,19 @@ Text = Annotated[str, Field(max_length=4_000_000)]
 class Strict(BaseModel):
     """A request that has no unknown fields; those that are null, empty or false say nothing."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), allow_inf_nan=False, strict=True,
+        json_schema_extra=lambda schema, cls: cls._describe(schema),
+    )  # fmt: skip
     unsupported: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def _describe(cls, schema: dict[str, Any]) -> None:
+        """Let the document say what `_refuse` does."""
+        empty = {"enum": [None, [], {}, False, 0, "none"], "description": "Not supported."}
+        schema.setdefault("properties", {}).update(dict.fromkeys(cls.unsupported, empty))
+        if schema.get("additionalProperties") is False:
+            schema["additionalProperties"] = {"type": "null"}
 
     @model_validator(mode="before")
     @classmethod
@@ -28,8 +39,14 @@ class Strict(BaseModel):
         for name in cls.unsupported:
             if values.get(name) not in (None, [], {}, False, "none"):
                 raise PydanticCustomError("unsupported", "'{name}' is not supported by this server", {"name": name})
+        values = {name: int(value) if _is_whole(value) else value for name, value in values.items()}
         return {name: value for name, value in values.items() if name in cls.model_fields or (value is not None
                 and name not in cls.unsupported)}  # fmt: skip
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number that was written with a point, as some languages write all numbers."""
+    return isinstance(value, float) and value.is_integer()
 
 
 class Part(Strict):
