@@ -217,6 +217,8 @@ class FakeStore:
 class Handler(BaseHTTPRequestHandler):
     """The routes of page_spec.md."""
 
+    protocol_version = "HTTP/1.1"  # connections stay open: the page is many small files
+    wbufsize = -1
     store: FakeStore
     query: dict[str, list[str]]
 
@@ -332,6 +334,7 @@ class Handler(BaseHTTPRequestHandler):
         thought = "The question asks me to think." if "think" in query else None
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
         self.end_headers()
         self.number = 0
         name = store.new_id("resp")
@@ -356,6 +359,7 @@ class Handler(BaseHTTPRequestHandler):
         self.number += 1
         data = json.dumps({"type": kind, "sequence_number": self.number, **fields})
         self.wfile.write(f"event: {kind}\ndata: {data}\n\n".encode())
+        self.wfile.flush()
 
     def send_json(self, status: int, value: Any) -> None:
         self.send_body(status, "application/json", json.dumps(value).encode())

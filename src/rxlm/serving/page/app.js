@@ -2,11 +2,12 @@
 
 import { html, render, useState } from "./vendor/htm-preact.js";
 import { Chat } from "./chat.js";
-import { Composer, focusBox } from "./composer.js";
+import { Composer, focusBox, returnToBox } from "./composer.js";
 import { start, watchServer } from "./connection.js";
 import { Dialogs } from "./dialogs.js";
 import "./keyboard.js";
-import { Panel, togglePanel } from "./panel.js";
+import { Panel } from "./panel.js";
+import { isNarrow, togglePanel } from "./panel_switch.js";
 import { bytes, Icon, IconButton } from "./parts.js";
 import { Sidebar } from "./sidebar.js";
 import { change, state, whenChanged } from "./state.js";
@@ -54,7 +55,7 @@ function App() {
     <a class="skip" href="#box" onClick=${(event) => { event.preventDefault(); focusBox(); }}>Go to the message box</a>
     <${Sidebar} />
     <div class="shade" onClick=${() => change({ drawer: false })} />
-    <main class="main">
+    <main class="main" inert=${isNarrow() && Boolean(state.drawer || state.panel)}>
       <${Header} />
       <${Chat} />
       <${Notices} />
@@ -66,4 +67,4 @@ function App() {
 }
 
 render(html`<${App} />`, document.getElementById("app"));
-start().then(focusBox);
+start().then(returnToBox);

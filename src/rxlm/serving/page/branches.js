@@ -1,19 +1,18 @@
 // The tree of a conversation: chains stay flat, forks are indented.
 
 import { html } from "./vendor/htm-preact.js";
+import { closePanel, isNarrow } from "./panel_switch.js";
 import { plural } from "./parts.js";
-import { change, isAnswering, state } from "./state.js";
+import { isAnswering, state } from "./state.js";
 import { childrenOf, currentPath, shortened } from "./tree.js";
 import { switchTo } from "./turns.js";
-
-const NARROW = 800;
 
 function Node({ turn, onPath }) {
   const isHead = turn.id === state.tree.head;
   const text = turn.kind === "forget" ? "A turn was forgotten" : shortened(turn.query, 70);
   const go = async () => {
     await switchTo(turn.id);
-    if (innerWidth < NARROW) change({ panel: null });
+    if (isNarrow()) closePanel();
     requestAnimationFrame(() => document.getElementById(turn.id)?.scrollIntoView({ block: "center" }));
   };
   return html`<button type="button" class=${`node${onPath.has(turn.id) ? " on-path" : ""}`} aria-current=${isHead ? "true" : undefined}

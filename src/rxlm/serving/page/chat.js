@@ -3,6 +3,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { attempt, loadTree } from "./conversations.js";
 import { prefer } from "./feedback.js";
+import { openPanel } from "./panel_switch.js";
 import { Icon, Markdown, plural } from "./parts.js";
 import { change, isAnswering, liveHere, setLive, state } from "./state.js";
 import { childrenOf, currentPath, forgottenIn, numbersOf, turnOf } from "./tree.js";
@@ -72,7 +73,7 @@ function Later() {
   return html`<div class="divider">
     <span>${later.length === 1 ? "A branch goes on from here" : `${later.length} branches go on from here`}</span>
     <button type="button" class="plain" onClick=${() => switchTo(later.at(-1).id)}>Show ${later.length === 1 ? "it" : "the newest"}</button>
-    <button type="button" class="plain" onClick=${() => change({ panel: "branches" })}>All branches</button>
+    <button type="button" class="plain" onClick=${() => openPanel("branches")}>All branches</button>
   </div>`;
 }
 
@@ -115,6 +116,13 @@ function useFollow(deps) {
   useLayoutEffect(() => {
     if (atEnd.current) holder.current.scrollTop = holder.current.scrollHeight;
   }, deps);
+  useEffect(() => {
+    const observer = new ResizeObserver(() => {
+      if (atEnd.current) holder.current.scrollTop = holder.current.scrollHeight;
+    });
+    observer.observe(holder.current);
+    return () => observer.disconnect();
+  }, []);
   return { holder, onScroll };
 }
 

@@ -41,6 +41,14 @@ export async function loadTree(id = state.current) {
   return tree;
 }
 
+// The list has the conversation that was used last at the top.
+export function moveToTop(id) {
+  const found = state.conversations.find((conversation) => conversation.id === id);
+  if (!found) return;
+  const others = state.conversations.filter((conversation) => conversation !== found);
+  change({ conversations: [{ ...found, updated_at: Date.now() / 1000 }, ...others] });
+}
+
 function setFragment(id) {
   const address = id ? `#${id}` : location.pathname;
   if (location.hash.slice(1) !== (id ?? "")) history.pushState(null, "", address);

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Buttons, Dialog } from "./dialog.js";
 import { start, useKey } from "./connection.js";
-import { SHORTCUTS } from "./keyboard.js";
+import { MODIFIER, SHORTCUTS } from "./keyboard.js";
 import { Settings } from "./settings.js";
 import { state } from "./state.js";
 
@@ -33,7 +33,7 @@ function TextLine({ title, label, value, action, close }) {
 function Help({ close }) {
   const keys = Object.entries(SHORTCUTS).map(([key, [what]]) => html`<tr key=${key}><td><kbd>${key.toUpperCase()}</kbd></td><td>${what}</td></tr>`);
   return html`<${Dialog} title="Keyboard shortcuts" close=${close}>
-    <p>Outside of text boxes press the key alone; anywhere, the key with <kbd>Alt</kbd>. Settings can switch the single keys off.</p>
+    <p>Outside of text boxes press the key alone; anywhere, the key with <kbd>${MODIFIER}</kbd>. Settings can switch the single keys off.</p>
     <table class="keys"><tbody>
       <tr><td><kbd>Enter</kbd></td><td>Send the message</td></tr>
       <tr><td><kbd>Shift</kbd> <kbd>Enter</kbd></td><td>New line</td></tr>

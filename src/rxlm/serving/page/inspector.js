@@ -14,7 +14,7 @@ function Slider({ path, numbers, index, setIndex }) {
   const turn = path[index];
   const step = (by) => setIndex(Math.min(path.length - 1, Math.max(0, index + by)));
   return html`<div class="slider">
-    <label for="memory-turn">Memory after <strong>${nameOf(turn, numbers)}</strong><span class="quiet"> of ${numbers.size}</span></label>
+    <label for="memory-turn">Memory after <strong>${nameOf(turn, numbers)}</strong>${turn.kind === "turn" && html`<span class="quiet"> of ${numbers.size}</span>`}</label>
     <div class="slider-row">
       <${IconButton} icon="back" label="One turn earlier" disabled=${index === 0} onClick=${() => step(-1)} />
       <input id="memory-turn" type="range" min="0" max=${path.length - 1} value=${index} disabled=${path.length === 1}
@@ -28,7 +28,7 @@ function Figures({ memory, turn }) {
   const update = state.updates[turn.id];
   const rows = [["Size", bytes(memory.num_bytes)]];
   if (memory.kind === "retained") {
-    const limit = memory.limit ? ` of at most ${memory.limit}` : "";
+    const limit = memory.limit ? ` (limit ${memory.limit})` : "";
     rows.push(["Kept", `${plural(memory.kept, "token")}${limit}`]);
     rows.push(["Said", `${plural(memory.said, "token")}, ${percent(memory.said ? memory.kept / memory.said : 1)} kept`]);
   } else {

@@ -1,13 +1,13 @@
-// Shortcuts: single letters outside of text boxes, the same letters with Alt everywhere.
+// Shortcuts: single letters outside of text boxes, the same letters with a modifier everywhere.
 
 import { setEditor } from "./conversations.js";
 import { focusBox } from "./composer.js";
+import { closePanel, togglePanel } from "./panel_switch.js";
 import { startNew } from "./sidebar.js";
 import { ask, change, isAnswering, state } from "./state.js";
 import { childrenOf } from "./tree.js";
 import { startEditing } from "./turn_view.js";
 import { retry, shownPath, stop, switchTo, undo } from "./turns.js";
-import { togglePanel } from "./panel.js";
 
 const lastTurn = () => shownPath().findLast((turn) => turn.kind === "turn");
 
@@ -48,21 +48,25 @@ function focusList() {
 function escape() {
   if (isAnswering()) stop();
   else if (state.editor) setEditor(null);
-  else if (state.panel) togglePanel(state.panel);
+  else if (state.panel) closePanel();
   else if (state.drawer) change({ drawer: false });
   else document.activeElement?.blur();
 }
 
+// On a Mac, Option alone writes accents.
+const IS_MAC = /^(Mac|iP)/.test(navigator.platform);
+export const MODIFIER = IS_MAC ? "Ctrl Option" : "Alt";
+
 const isText = (element) => element?.matches?.("textarea, input, select");
 
 addEventListener("keydown", (event) => {
-  if (state.dialog || state.keyProblem || event.ctrlKey || event.metaKey || event.isComposing) return;
+  if (state.dialog || state.keyProblem || event.metaKey || event.isComposing || event.ctrlKey !== (IS_MAC && event.altKey)) return undefined;
   if (event.key === "Escape") {
     event.preventDefault();
     return escape();
   }
   if (!event.altKey && (isText(event.target) || state.settings.noLetters)) return undefined;
-  // With Alt some keyboards give another letter: then the place of the key tells.
+  // With a modifier some keyboards give another letter: then the place of the key tells.
   const key = event.altKey && event.code.startsWith("Key") ? event.code.slice(3).toLowerCase() : event.key.toLowerCase();
   const shortcut = SHORTCUTS[key];
   if (!shortcut) return undefined;

@@ -17,7 +17,7 @@ const PATHS = {
   memory: "M5 5h4v4H5zM10 5h4v4h-4zM15 5h4v4h-4zM5 10h4v4H5zM10 10h4v4h-4zM15 10h4v4h-4zM5 15h4v4H5zM10 15h4v4h-4zM15 15h4v4h-4z",
   menu: "M4 7h16M4 12h16M4 17h16",
   moon: "M20 14.5A8 8 0 0 1 9.5 4 8 8 0 1 0 20 14.5z",
-  more: "M6 12h.01M12 12h.01M18 12h.01",
+  more: "M5.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M11.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M17.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0",
   retry: "M19 12a7 7 0 1 1-2.2-5.1M19 4v4h-4",
   send: "M12 19V5M6 11l6-6 6 6",
   settings: "M4 8h9M17 8h3M4 16h3M11 16h9M15 6v4M9 14v4",
@@ -53,6 +53,12 @@ export function Menu({ label, items }) {
       document.removeEventListener("focusin", outside);
     };
   }, [isOpen]);
+  // The items go away, so the focus returns to the menu's button first.
+  const choose = (item) => {
+    setOpen(false);
+    holder.current.querySelector("button").focus();
+    item.run();
+  };
   const keys = (event) => {
     if (!isOpen) return;
     const buttons = [...holder.current.querySelectorAll(".menu-items button:not(:disabled)")];
@@ -70,7 +76,7 @@ export function Menu({ label, items }) {
     <${IconButton} icon="more" label=${label} aria-expanded=${isOpen ? "true" : "false"} onClick=${() => setOpen(!isOpen)} />
     ${isOpen && html`<div class="menu-items">
       ${items.filter(Boolean).map((item) => html`<button type="button" key=${item.label} class=${item.danger ? "danger" : ""} disabled=${item.disabled}
-        onClick=${() => { setOpen(false); item.run(); }}>${item.label}</button>`)}
+        onClick=${() => choose(item)}>${item.label}</button>`)}
     </div>`}
   </div>`;
 }

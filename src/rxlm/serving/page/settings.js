@@ -40,7 +40,7 @@ export function Settings({ close }) {
         <select class="field" value=${chosen} onChange=${(event) => setChosen(event.target.value)}>
           ${["system", "light", "dark"].map((name) => html`<option key=${name} value=${name} selected=${name === chosen}>${name}</option>`)}
         </select></label>
-      <label class="setting"><span>Single-key shortcuts<small>off: only with Alt</small></span>
+      <label class="setting"><span>Single-key shortcuts<small>off: only with a modifier key</small></span>
         <input type="checkbox" checked=${!settings.noLetters} onChange=${(event) => put("noLetters", !event.target.checked)} /></label>
       ${state.consent && html`<p class="quiet">${CONSENT} <button type="button" class="link" onClick=${withdrawConsent}>Ask me again</button></p>`}
       <p class="quiet">${state.status?.model}, rxlm ${state.status?.version}</p>

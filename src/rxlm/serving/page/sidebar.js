@@ -59,7 +59,7 @@ export function Sidebar() {
   return html`<nav class="sidebar" id="sidebar" aria-label="Conversations">
     <div class="brand"><img src="/static/icon.svg" alt="" width="24" height="24" /><strong>rxlm</strong>
       <${IconButton} icon="close" label="Close the list" class="icon-button drawer-only" onClick=${() => change({ drawer: false })} /></div>
-    <button type="button" class="new wide" onClick=${startNew}><${Icon} name="add" />New conversation</button>
+    <button type="button" class="new" onClick=${startNew}><${Icon} name="add" />New conversation</button>
     <${List} />
     <div class="tools">
       <input type="file" accept="application/json,.json" class="hidden" ref=${file} tabindex="-1" aria-label="File of a conversation"

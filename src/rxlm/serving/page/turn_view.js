@@ -1,10 +1,12 @@
 // One turn: the question, its branches, the answer and what can be done with them.
 
 import { html, useState } from "./vendor/htm-preact.js";
+import { returnToBox } from "./composer.js";
 import { setEditor } from "./conversations.js";
 import { CONSENT, rate, saveBetterAnswer } from "./feedback.js";
+import { openPanel } from "./panel_switch.js";
 import { copyText, GrowingText, IconButton, Markdown, Menu } from "./parts.js";
-import { change, notify, state } from "./state.js";
+import { notify, state } from "./state.js";
 import { childrenOf } from "./tree.js";
 import { eraseTurn, forget, retry, sendEdited, switchTo, undo } from "./turns.js";
 
@@ -13,7 +15,16 @@ export function Arrows({ turn, disabled }) {
   const siblings = childrenOf(state.tree, turn.parent);
   if (siblings.length < 2) return null;
   const index = siblings.indexOf(turn);
-  const go = (step) => switchTo(siblings[index + step].id);
+  const go = async (step) => {
+    const next = siblings[index + step].id;
+    await switchTo(next);
+    // The same arrow in the other branch, or the other arrow where that was the last one.
+    requestAnimationFrame(() => {
+      const [back, forward] = document.getElementById(next)?.querySelectorAll(".arrows button") ?? [];
+      const [wanted, other] = step > 0 ? [forward, back] : [back, forward];
+      (wanted?.disabled ? other : wanted)?.focus();
+    });
+  };
   return html`<span class="arrows" role="group" aria-label="Branches of this turn">
     <${IconButton} icon="back" label="Previous branch" shortcut="[" disabled=${disabled || index === 0} onClick=${() => go(-1)} />
     <span>${index + 1} of ${siblings.length}</span>
@@ -54,8 +65,8 @@ function Question({ turn, busy }) {
   return html`<div class="question">
     <div class="bubble">${turn.query}</div>
     <div class="actions">
-      <${Arrows} turn=${turn} disabled=${busy} />
       <${IconButton} icon="edit" label="Edit the question" shortcut="E" disabled=${busy} onClick=${() => startEditing(turn, "question")} />
+      <${Arrows} turn=${turn} disabled=${busy} />
     </div>
   </div>`;
 }
@@ -76,17 +87,17 @@ function Actions({ turn, busy, isLast }) {
   };
   return html`<div class="actions">
     <${IconButton} icon="copy" label=${copied ? "Copied" : "Copy the answer"} text=${copied ? "Copied" : ""} onClick=${copy} />
-    <${IconButton} icon="retry" label="Retry: another answer as a branch" shortcut="R" disabled=${busy} onClick=${() => retry(turn)} />
-    ${isLast && html`<${IconButton} icon="undo" label="Undo this turn" shortcut="U" disabled=${busy} onClick=${undo} />`}
+    <${IconButton} icon="retry" label="Retry: another answer as a branch" shortcut="R" disabled=${busy} onClick=${() => { retry(turn); returnToBox(); }} />
+    ${isLast && html`<${IconButton} icon="undo" label="Undo this turn" shortcut="U" disabled=${busy} onClick=${() => { undo(); returnToBox(); }} />`}
     ${feedback && html`<${IconButton} icon="up" label="Good answer" title=${`Good answer. ${CONSENT}`} pressed=${String(rating === "up")} onClick=${() => rate(turn, "up")} />
     <${IconButton} icon="down" label="Bad answer" title=${`Bad answer. ${CONSENT}`} pressed=${String(rating === "down")} onClick=${() => rate(turn, "down")} />`}
-    <${IconButton} icon="memory" label="Memory after this turn" onClick=${() => change({ panel: "memory", panelTurn: turn.id })} />
+    <${IconButton} icon="memory" label="Memory after this turn" onClick=${() => openPanel("memory", turn.id)} />
     <${Menu} label="More actions" items=${[
       feedback && { label: turn.feedback?.edit ? "Edit the better answer" : "Write a better answer", run: () => startEditing(turn, "answer") },
       memory === "retained" && { label: "Forget this turn", run: () => forget(turn), disabled: busy },
-      { label: "Show the branches", run: () => change({ panel: "branches" }) },
+      { label: "Show the branches", run: () => openPanel("branches") },
       { label: "Copy the question", run: () => copyText(turn.query).then(() => notify("The question is copied.")) },
-      { label: "Delete", run: () => eraseTurn(turn), danger: true, disabled: busy },
+      { label: "Delete", run: () => eraseTurn(turn).then(returnToBox), danger: true, disabled: busy },
     ]} />
   </div>`;
 }

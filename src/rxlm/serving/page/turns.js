@@ -1,7 +1,7 @@
 // Turns: sending, stopping, retry, edit, undo, branches, deleting and forgetting.
 
 import { ApiError, inPlainWords, post, remove, request } from "./api.js";
-import { attempt, create, loadList, loadTree, moveHead, setDraft, setEditor } from "./conversations.js";
+import { attempt, create, loadTree, moveHead, moveToTop, setDraft, setEditor } from "./conversations.js";
 import { events } from "./events.js";
 import { drafts, savedInTab } from "./saved.js";
 import { ask, change, isAnswering, liveHere, notify, setLive, state } from "./state.js";
@@ -116,7 +116,7 @@ async function stored(conversation, live, response) {
   await attempt(() => loadTree(conversation));
   setLive(conversation, null);
   if (state.current === conversation && live.replaces) change({ comparing: { newer: response.id, older: live.replaces } });
-  attempt(() => loadList());
+  moveToTop(conversation);
 }
 
 function updated({ response_id, num_bytes, seconds }) {
@@ -125,6 +125,7 @@ function updated({ response_id, num_bytes, seconds }) {
 
 async function failed(conversation, live, error) {
   const stopped = error.name === "AbortError";
+  if (!stopped && !(error instanceof ApiError)) console.error(error);
   const retryAt = error.status === 429 ? Date.now() + 1000 * (error.retryAfter ?? 10) : null;
   setLive(conversation, { ...live, phase: stopped ? "stopped" : "failed", error: stopped ? null : inPlainWords(error), retryAt });
   // The branch that was shown before is shown again; where the server is gone this is left to the reader.
