@@ -1,11 +1,12 @@
 """A stand-in for `rxlm serve`: the API of the page over a dictionary, with answers that tests can foresee.
 
-The answer to a question is "You said: QUESTION (1)", and (2) for the second answer to it from the same turn. Words in the
-question ask for more: `slow` streams for ten seconds, `think` thinks first, `markdown` answers with markdown.
+The answer to a question is "You said: QUESTION (1)", and (2) for the second answer to it from the same turn. Words in
+the question ask for more: `slow` streams for ten seconds, `think` thinks first, `markdown` answers with markdown.
 """
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,13 @@ import rxlm
 
 KEY = "rxlm-test-key"
 PAGE = Path(rxlm.__file__).parent / "serving" / "page"
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".md": "text/plain"}
+TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".md": "text/plain",
+}
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 SLOTS = 48
 MARKDOWN = """## A heading
@@ -80,8 +87,8 @@ class FakeStore:
 
     def status(self) -> Json:
         return {
-            "version": "0.0", "model": "fake-16m", "memory": self.memory, "memory_tokens": 4096, "memory_bytes": 1_260_000,
-            "max_seq_len": 1024, "feedback": True,
+            "version": "0.0", "model": "fake-16m", "memory": self.memory, "memory_tokens": 4096,
+            "memory_bytes": 1_260_000, "max_seq_len": 1024, "feedback": True,
             "sampling": {"temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.0, "repetition_penalty": 1.0},
         }  # fmt: skip
 
@@ -117,7 +124,11 @@ class FakeStore:
 
     def tree(self, name: str) -> Json:
         found = self.conversation(name)
-        turns = [{k: v for k, v in t.items() if k != "conversation"} for t in self.turns.values() if t["conversation"] == name]
+        turns = [
+            {k: v for k, v in t.items() if k != "conversation"}
+            for t in self.turns.values()
+            if t["conversation"] == name
+        ]
         return {
             "id": name, "metadata": found["metadata"], "head": found["head"],
             "instructions": found.get("instructions"), "turns": turns,
@@ -177,10 +188,19 @@ class FakeStore:
         for n, turn in enumerate(said):
             start = sum(len(t["pieces"]) for t in turns)
             fade = 0.0 if turn["id"] in forgotten else 0.85 ** (len(said) - 1 - n)
-            turns.append({"response_id": turn["id"], "pieces": self.shared(f"{turn['query']} {turn['answer']}", start, fade)})
+            turns.append(
+                {"response_id": turn["id"], "pieces": self.shared(f"{turn['query']} {turn['answer']}", start, fade)}
+            )
         everything = [p for t in turns for p in t["pieces"]]
         kept = sum(p["share"] > 0 for p in everything)
-        return {"kind": "retained", "num_bytes": 512 * kept, "limit": 4096, "said": len(everything), "kept": kept, "turns": turns}
+        return {
+            "kind": "retained",
+            "num_bytes": 512 * kept,
+            "limit": 4096,
+            "said": len(everything),
+            "kept": kept,
+            "turns": turns,
+        }
 
     def shared(self, text: str, start: int, fade: float) -> list[Json]:
         return [
@@ -314,7 +334,9 @@ class Handler(BaseHTTPRequestHandler):
         if what == "reads":
             return store.reads(name)
         if what == "forget":
-            made = store.add(turn["conversation"], name, "", "", kind="forget", forgotten=store.turn(body["turn"])["id"])
+            made = store.add(
+                turn["conversation"], name, "", "", kind="forget", forgotten=store.turn(body["turn"])["id"]
+            )
             return {k: v for k, v in made.items() if k != "conversation"}
         if what == "without":
             asked = body.get("input") or turn["query"]
@@ -379,12 +401,21 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of browsers that close a connection."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serve(memory: str = "retained", port: int = 0) -> Iterator[tuple[str, FakeStore]]:
     """Serve a new store on loopback; yield its address and the store."""
     store = FakeStore(memory)
-    server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (Handler,), {"store": store}))
-    server.daemon_threads = True
+    server = QuietServer(("127.0.0.1", port), type("Handler", (Handler,), {"store": store}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -10,11 +10,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it drives the page")
-
-from serving.fake_server import KEY, FakeStore, serve  # noqa: E402
-from serving.page.driver import Driver, Server  # noqa: E402
+from serving.fake_server import KEY, FakeStore, serve
+from serving.page.driver import Driver, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -24,11 +23,11 @@ ARGUMENTS = [
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator["playwright.Browser"]:
+def browser() -> Iterator[Browser]:
     """One Chromium for this folder. Playwright keeps an event loop running, so it must end with the folder."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as running:
+    with sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
@@ -60,7 +59,7 @@ def fake(server: Server) -> FakeStore:
 
 
 @pytest.fixture
-def new_tab(browser: "playwright.Browser", server: Server) -> Iterator[Driver]:
+def new_tab(browser: Browser, server: Server) -> Iterator[Driver]:
     """An empty tab of a new browser profile; the test fails where the page wrote an error or left the host."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     tab = Driver(context, server)
@@ -74,5 +73,5 @@ def new_tab(browser: "playwright.Browser", server: Server) -> Iterator[Driver]:
 def tab(new_tab: Driver) -> Driver:
     """A tab with the page opened by its printed address."""
     new_tab.open()
-    playwright.expect(new_tab.page.locator(".welcome h1")).to_be_visible()
+    expect(new_tab.page.locator(".welcome h1")).to_be_visible()
     return new_tab

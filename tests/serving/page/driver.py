@@ -4,6 +4,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Request, expect
+
 from serving.fake_server import FakeStore
 
 expect.set_options(timeout=8000)

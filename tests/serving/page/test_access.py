@@ -1,13 +1,16 @@
 """The page: errors in plain words, phone width, and use with the keyboard alone."""
 
 from playwright.sync_api import Route, expect
+
 from serving.fake_server import FakeStore
 from serving.page.driver import Driver
 
 
 def refusal(status: int, message: str, **headers: str):
     error = {"error": {"message": message, "type": "error", "param": None, "code": "error"}}
-    return lambda route: route.fulfill(status=status, json=error, headers={"Content-Type": "application/json", **headers})
+    return lambda route: route.fulfill(
+        status=status, json=error, headers={"Content-Type": "application/json", **headers}
+    )
 
 
 def test_without_a_key_the_page_asks_for_one(new_tab: Driver) -> None:
@@ -107,7 +110,9 @@ def test_a_phone_shows_everything_without_sideways_scrolling(new_tab: Driver) ->
     tab.button("Memory inspector").click()
     expect(tab.page.locator(".figures")).to_be_visible()
     body = tab.page.locator(".panel-body")
-    assert body.evaluate("(element) => [element.scrollWidth - element.clientWidth, innerWidth - element.clientWidth]") == [0, 0]
+    assert body.evaluate(
+        "(element) => [element.scrollWidth - element.clientWidth, innerWidth - element.clientWidth]"
+    ) == [0, 0]
     tab.page.get_by_role("tab", name="Branches").click()
     assert body.evaluate("(element) => element.scrollWidth - element.clientWidth") == 0
     tab.button("Close the panel").click()

@@ -1,6 +1,7 @@
 """The page: retry, edit, undo, branches, deletion, and feedback on answers."""
 
 from playwright.sync_api import expect
+
 from serving.fake_server import FakeStore
 from serving.page.driver import Driver
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from playwright.sync_api import Route, expect
+
 from serving.fake_server import FakeStore
 from serving.page.driver import Driver
 
@@ -30,9 +31,10 @@ def test_markdown_and_thoughts_are_drawn(tab: Driver, fake: FakeStore) -> None:
 def test_an_answer_with_html_stays_harmless(tab: Driver) -> None:
     tab.say("Hello")
     answer = (
-        "<script>window.hacked = 1</script> <img src=x onerror='window.hacked = 2'> ![picture](https://example.org/a.png) "
-        "[go](javascript:window.hacked=3) <a href='https://example.org' onclick='window.hacked = 4' style='color: red'>raw</a>"
-        "\n\n<style>body { display: none }</style>\n\n<iframe src='https://example.org'></iframe>\n\n<svg onload='window.hacked = 5'>"
+        "<script>window.hacked = 1</script> <img src=x onerror='window.hacked = 2'> ![picture](https://example.org/a.png)"
+        " [go](javascript:window.hacked=3) <a href='https://example.org' onclick='window.hacked = 4' style='color: red'>"
+        "raw</a>\n\n<style>body { display: none }</style>\n\n<iframe src='https://example.org'></iframe>\n\n"
+        "<svg onload='window.hacked = 5'>"
     )
 
     def hostile(route: Route) -> None:

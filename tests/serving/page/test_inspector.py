@@ -2,6 +2,7 @@
 
 import pytest
 from playwright.sync_api import expect
+
 from serving.fake_server import FakeStore
 from serving.page.driver import Driver
 
@@ -90,7 +91,9 @@ def test_slots_are_drawn_as_a_heat_map_with_a_table(tab: Driver, fake: FakeStore
     tab.button("Memory inspector").click()
     expect(tab.page.get_by_role("img", name="Heat map of 2 turns and 48 slots")).to_be_visible()
     expect(tab.page.locator(".slots tbody tr")).to_have_count(2)
-    drawn = "document.querySelector('.heat').getContext('2d').getImageData(0, 0, 300, 30).data.some((value) => value > 0)"
+    drawn = (
+        "document.querySelector('.heat').getContext('2d').getImageData(0, 0, 300, 30).data.some((value) => value > 0)"
+    )
     assert tab.page.evaluate(drawn)
     tab.page.locator(".heat").hover(position={"x": 5, "y": 5})
     expect(tab.page.locator(".told")).to_contain_text("turn 1, slot 1: changed by 0.000")

@@ -5,19 +5,14 @@ import { inPlainWords, post } from "./api.js";
 import { plural } from "./parts.js";
 import { wordOf } from "./tokens.js";
 
-function wordsOf(all, selected) {
-  const words = [];
-  const seen = new Set();
-  for (const position of selected) {
-    if (seen.has(position)) continue;
-    const word = wordOf(all, position);
-    for (const piece of word) seen.add(piece.position);
-    words.push(word.map((piece) => piece.text).join("").trim());
-  }
-  return words;
+// Words are selected as a whole, so a word is selected where its first token is.
+function wordsOf(turns, selected) {
+  return turns.flatMap(({ pieces }) => pieces
+    .filter(({ position }) => selected.has(position) && wordOf(pieces, position)[0].position === position)
+    .map(({ position }) => wordOf(pieces, position).map(({ text }) => text).join("").trim()));
 }
 
-export function AnswerWithout({ turn, number, all, selected, clear }) {
+export function AnswerWithout({ turn, number, turns, selected, clear }) {
   const [question, setQuestion] = useState("");
   const [result, setResult] = useState(null); // {answer, answer_without} or {error}
   const [isBusy, setBusy] = useState(false);
@@ -25,7 +20,7 @@ export function AnswerWithout({ turn, number, all, selected, clear }) {
   if (selected.size === 0) {
     return html`<p class="quiet tip">Select words above to see the answer without them.</p>`;
   }
-  const words = wordsOf(all, selected);
+  const words = wordsOf(turns, selected);
   const run = async (event) => {
     event.preventDefault();
     setBusy(true);

@@ -49,19 +49,21 @@ function App() {
   const [, draw] = useState(0);
   whenChanged(() => draw((count) => count + 1));
   watchServer();
+  const isCovered = isNarrow() && Boolean(state.drawer || state.panel);
   const title = state.current && state.tree ? `${titleOf(state.tree)} - rxlm` : "rxlm";
   if (document.title !== title) document.title = title;
   return html`<div class=${`page${state.drawer ? " drawer-open" : ""}${state.panel ? " panel-open" : ""}`}>
     <a class="skip" href="#box" onClick=${(event) => { event.preventDefault(); focusBox(); }}>Go to the message box</a>
     <${Sidebar} />
     <div class="shade" onClick=${() => change({ drawer: false })} />
-    <main class="main" inert=${isNarrow() && Boolean(state.drawer || state.panel)}>
+    <main class="main" inert=${isCovered}>
       <${Header} />
       <${Chat} />
-      <${Notices} />
+      ${!isCovered && html`<${Notices} />`}
       <${Composer} />
     </main>
     <${Panel} />
+    ${isCovered && html`<div class="over"><${Notices} /></div>`}
     <${Dialogs} />
   </div>`;
 }

@@ -53,5 +53,5 @@ export function RetainedMemory({ memory, turn, numbers, isLast }) {
     <${Legend} />
     ${memory.turns.map((row) => html`<${MemoryTurn} key=${row.response_id} turn=${row} name=${nameOf(row.response_id)} weights=${weights}
       selected=${selected} toggle=${toggle} canForget=${isLast && !forgotten.has(row.response_id) && !isAnswering()} />`)}
-    <${AnswerWithout} turn=${turn} number=${numbers.get(turn.id)} all=${all} selected=${selected} clear=${() => setSelected(new Set())} />`;
+    <${AnswerWithout} turn=${turn} number=${numbers.get(turn.id)} turns=${memory.turns} selected=${selected} clear=${() => setSelected(new Set())} />`;
 }

@@ -44,7 +44,7 @@ export function SlotMemory({ memory, numbers }) {
   const nameOf = (row) => `turn ${numbers.get(row.response_id) ?? turns.indexOf(row) + 1}`;
   const told = pointed && `${nameOf(turns[pointed.turn])}, slot ${pointed.slot + 1}: changed by ${turns[pointed.turn].change[pointed.slot].toFixed(3)}`;
   return html`<h2>Change of each slot</h2>
-    <p class="quiet">A row is a turn, a column is a slot. The darker, the more the turn changed it; the largest change is ${largest.toFixed(3)}.</p>
+    <p class="quiet">A row is a turn, a column is a slot. The stronger the colour, the more the turn changed it; the largest change is ${largest.toFixed(3)}.</p>
     <canvas class="heat" ref=${canvas} style=${{ height: `${turns.length * ROW}px` }} role="img"
       aria-label=${`Heat map of ${turns.length} turns and ${slots} slots; the table below has its figures`}
       onPointerMove=${point} onPointerLeave=${() => setPointed(null)} />

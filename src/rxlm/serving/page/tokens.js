@@ -4,6 +4,9 @@ import { html, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
+// The space before a token is not coloured, so that lines end evenly; a token of nothing else is.
+const spaceOf = ({ text }) => (text.trim() ? /^\s*/.exec(text)[0] : "");
+
 // pieces: [{key, text, title, share?, weight?, chosen?}]; share colours the ground, weight draws a frame.
 export function Tokens({ id, label, pieces, choose, several }) {
   const [active, setActive] = useState(null); // index
@@ -26,10 +29,10 @@ export function Tokens({ id, label, pieces, choose, several }) {
     else return;
     event.preventDefault();
   };
-  const drawn = useMemo(() => pieces.map((piece, index) => html`<span key=${piece.key} id=${nameOf(index)} data-index=${index} role="option"
+  const drawn = useMemo(() => pieces.flatMap((piece, index) => [spaceOf(piece), html`<span key=${piece.key} id=${nameOf(index)} data-index=${index} role="option"
       class=${`token${piece.chosen ? " chosen" : ""}${piece.weight ? " read" : ""}${index === active ? " active" : ""}`}
       aria-selected=${String(Boolean(piece.chosen))} aria-label=${`${piece.text.trim() || "space"}, ${piece.title}`} title=${piece.title}
-      style=${{ "--share": piece.share ?? 0, "--weight": piece.weight ?? 0 }}>${piece.text}</span>`), [pieces, active]);
+      style=${{ "--share": piece.share ?? 0, "--weight": piece.weight ?? 0 }}>${piece.text.slice(spaceOf(piece).length)}</span>`]), [pieces, active]);
   return html`<div class="tokens" ref=${holder} role="listbox" aria-label=${label} aria-multiselectable=${String(several)} tabindex="0"
     aria-activedescendant=${active === null ? undefined : nameOf(active)} onClick=${press} onKeyDown=${keys}
     onBlur=${() => setActive(null)}>${drawn}</div>`;
