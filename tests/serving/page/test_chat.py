@@ -32,7 +32,7 @@ def test_an_answer_with_html_stays_harmless(tab: Driver) -> None:
     tab.say("Hello")
     answer = (
         "<script>window.hacked = 1</script> <img src=x onerror='window.hacked = 2'> ![picture](https://example.org/a.png)"
-        " [go](javascript:window.hacked=3) <a href='https://example.org' onclick='window.hacked = 4' style='color: red'>"
+        " [go](javascript:window.hacked=3) <a href='https://example.org' onclick='window.hacked = 4' style='top: 0'>"
         "raw</a>\n\n<style>body { display: none }</style>\n\n<iframe src='https://example.org'></iframe>\n\n"
         "<svg onload='window.hacked = 5'>"
     )

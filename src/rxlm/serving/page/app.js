@@ -19,11 +19,20 @@ function memorySize() {
 }
 
 function Header() {
-  const title = state.current ? titleOf(state.tree ?? state.conversations.find(({ id }) => id === state.current)) : "New conversation";
-  const tab = (name, icon, label, text) => html`<button type="button" class="plain with-icon" aria-expanded=${String(state.panel === name)}
-    aria-label=${label} title=${`${label} (${name[0].toUpperCase()})`} onClick=${() => togglePanel(name)}><${Icon} name=${icon} /><span>${text}</span></button>`;
+  const title = state.current
+    ? titleOf(state.tree ?? state.conversations.find(({ id }) => id === state.current))
+    : "New conversation";
+  const tab = (
+    name,
+    icon,
+    label,
+    text,
+  ) => html`<button type="button" class="plain with-icon" aria-expanded=${String(state.panel === name)}
+    aria-label=${label} title=${`${label} (${name[0].toUpperCase()})`}
+    onClick=${() => togglePanel(name)}><${Icon} name=${icon} /><span>${text}</span></button>`;
   return html`<header class="header">
-    <${IconButton} icon="menu" label="Conversations" class="icon-button drawer-only" aria-expanded=${String(state.drawer)} aria-controls="sidebar"
+    <${IconButton} icon="menu" label="Conversations" class="icon-button drawer-only"
+      aria-expanded=${String(state.drawer)} aria-controls="sidebar"
       onClick=${() => change({ drawer: !state.drawer })} />
     <h1 title=${title}>${title}</h1>
     ${state.status && html`<span class="model">${state.status.model}</span>`}
@@ -35,13 +44,25 @@ function Header() {
 function Notices() {
   const { notice, offline } = state;
   return html`<div class="notices" aria-live="polite">
-    ${offline && html`<div class="notice problem" role="alert"><p>The server does not answer. Your texts are kept, and the page tries again by itself.
-      If it stays away, start <code>rxlm serve</code> again.</p></div>`}
-    ${notice && html`<div class=${`notice${notice.problem ? " problem" : ""}`} role=${notice.problem ? "alert" : "status"}>
+    ${
+      offline &&
+      html`<div class="notice problem" role="alert"><p>The server does not answer. Your texts are kept, and the page tries again by itself.
+      If it stays away, start <code>rxlm serve</code> again.</p></div>`
+    }
+    ${
+      notice &&
+      html`<div class=${`notice${notice.problem ? " problem" : ""}`} role=${notice.problem ? "alert" : "status"}>
       <p>${notice.text}</p>
-      ${notice.action && html`<button type="button" class="plain" onClick=${() => { change({ notice: null }); notice.action.run(); }}>${notice.action.label}</button>`}
+      ${
+        notice.action &&
+        html`<button type="button" class="plain" onClick=${() => {
+          change({ notice: null });
+          notice.action.run();
+        }}>${notice.action.label}</button>`
+      }
       <${IconButton} icon="close" label="Close the message" onClick=${() => change({ notice: null })} />
-    </div>`}
+    </div>`
+    }
   </div>`;
 }
 
@@ -53,7 +74,10 @@ function App() {
   const title = state.current && state.tree ? `${titleOf(state.tree)} - rxlm` : "rxlm";
   if (document.title !== title) document.title = title;
   return html`<div class=${`page${state.drawer ? " drawer-open" : ""}${state.panel ? " panel-open" : ""}`}>
-    <a class="skip" href="#box" onClick=${(event) => { event.preventDefault(); focusBox(); }}>Go to the message box</a>
+    <a class="skip" href="#box" onClick=${(event) => {
+      event.preventDefault();
+      focusBox();
+    }}>Go to the message box</a>
     <${Sidebar} />
     <div class="shade" onClick=${() => change({ drawer: false })} />
     <main class="main" inert=${isCovered}>

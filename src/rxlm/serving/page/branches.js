@@ -15,7 +15,8 @@ function Node({ turn, onPath }) {
     if (isNarrow()) closePanel();
     requestAnimationFrame(() => document.getElementById(turn.id)?.scrollIntoView({ block: "center" }));
   };
-  return html`<button type="button" class=${`node${onPath.has(turn.id) ? " on-path" : ""}`} aria-current=${isHead ? "true" : undefined}
+  return html`<button type="button" class=${`node${onPath.has(turn.id) ? " on-path" : ""}`}
+    aria-current=${isHead ? "true" : undefined}
     title=${turn.query} disabled=${isAnswering()} onClick=${go}>
     <span>${text}</span>${turn.kind === "turn" && html`<small>${shortened(turn.answer, 60)}</small>`}
   </button>`;
@@ -35,7 +36,8 @@ function Chain({ first, onPath }) {
 
 function Fork({ turns, onPath }) {
   return html`<li class="fork"><p class="quiet">${plural(turns.length, "branch", "branches")}</p>
-    ${turns.map((turn) => html`<ul key=${turn.id} class=${onPath.has(turn.id) ? "on-path" : ""}><${Chain} first=${turn} onPath=${onPath} /></ul>`)}
+    ${turns.map((turn) => html`<ul key=${turn.id}
+      class=${onPath.has(turn.id) ? "on-path" : ""}><${Chain} first=${turn} onPath=${onPath} /></ul>`)}
   </li>`;
 }
 
@@ -46,6 +48,7 @@ export function Branches() {
   const roots = childrenOf(tree, null);
   return html`<p class="quiet">Choose a turn to go on with its branch. The marked turn is where the conversation goes on.</p>
     <ul class="tree" aria-label="Turns">
-      ${roots.length === 1 ? html`<${Chain} first=${roots[0]} onPath=${onPath} />` : html`<${Fork} turns=${roots} onPath=${onPath} />`}
+      ${roots.length === 1 ? html`<${Chain} first=${roots[0]} onPath=${onPath} />` : html`<${Fork} turns=${roots}
+        onPath=${onPath} />`}
     </ul>`;
 }

@@ -56,7 +56,11 @@ function Comparison() {
   const newer = comparing && turnOf(tree, comparing.newer);
   const older = comparing && turnOf(tree, comparing.older);
   if (!newer || !older || !state.status.feedback) return null;
-  const card = (turn, other, name) => html`<button type="button" class="card" onClick=${() => prefer(turn.id, other.id)}>
+  const card = (
+    turn,
+    other,
+    name,
+  ) => html`<button type="button" class="card" onClick=${() => prefer(turn.id, other.id)}>
     <strong>${name}</strong><span>${turn.answer}</span></button>`;
   return html`<section class="comparison" aria-labelledby="comparison-title">
     <h2 id="comparison-title">Which answer is better?</h2>
@@ -137,14 +141,17 @@ export function Chat() {
   const row = (turn, index) => {
     const isLast = index === path.length - 1 && !live;
     return turn.kind === "forget"
-      ? html`<${ForgetView} key=${turn.id} turn=${turn} number=${numbers.get(turn.forgotten)} busy=${busy} isLast=${isLast} />`
-      : html`<${TurnView} key=${turn.id} turn=${turn} number=${numbers.get(turn.id)} busy=${busy} isLast=${isLast} isForgotten=${forgotten.has(turn.id)} />`;
+      ? html`<${ForgetView} key=${turn.id} turn=${turn} number=${numbers.get(turn.forgotten)} busy=${busy}
+      isLast=${isLast} />`
+      : html`<${TurnView} key=${turn.id} turn=${turn} number=${numbers.get(turn.id)} busy=${busy} isLast=${isLast}
+      isForgotten=${forgotten.has(turn.id)} />`;
   };
   return html`<div class="transcript" ref=${holder} onScroll=${onScroll} tabindex="-1">
     <div class="column">
       ${state.current && !tree && html`<p class="quiet">Loading…</p>`}
       ${!state.current && html`<${Welcome} />`}
-      ${tree?.instructions && html`<details class="thought"><summary>Instructions</summary><div>${tree.instructions}</div></details>`}
+      ${tree?.instructions && html`<details
+        class="thought"><summary>Instructions</summary><div>${tree.instructions}</div></details>`}
       ${state.status && path.map(row)}
       ${live && html`<${Live} key="live" live=${live} />`}
       ${tree && !live && html`<${Later} />`}

@@ -30,10 +30,14 @@ export function Composer() {
       <label class="hidden" for="box">Message</label>
       <${GrowingText} id="box" inputRef=${box} value=${state.draft} placeholder="Write a message" autocomplete="off"
         aria-describedby="box-hint" onInput=${(event) => setDraft(event.target.value)} onKeyDown=${keys} />
-      ${answering
-        ? html`<${IconButton} key="stop" icon="stop" label="Stop the answer" shortcut="Escape" class="icon-button round" onClick=${stop} />`
-        : html`<${IconButton} key="send" icon="send" label="Send" shortcut="Enter" class="icon-button round primary" type="submit"
-            disabled=${!state.draft.trim() || !state.status} />`}
+      ${
+        answering
+          ? html`<${IconButton} key="stop" icon="stop" label="Stop the answer" shortcut="Escape"
+          class="icon-button round" onClick=${stop} />`
+          : html`<${IconButton} key="send" icon="send" label="Send" shortcut="Enter" class="icon-button round primary"
+          type="submit"
+            disabled=${!state.draft.trim() || !state.status} />`
+      }
     </div>
     <p class="hint" id="box-hint"><span>Enter sends, Shift+Enter starts a new line. </span>The model can be wrong.</p>
   </div></form>`;

@@ -58,8 +58,13 @@ function setFragment(id) {
 export async function open(id) {
   setFragment(id);
   change({
-    current: id, tree: null, comparing: null, drawer: false, panelTurn: null,
-    draft: drafts.get(id), editor: saved.get(`editor.${id}`),
+    current: id,
+    tree: null,
+    comparing: null,
+    drawer: false,
+    panelTurn: null,
+    draft: drafts.get(id),
+    editor: saved.get(`editor.${id}`),
   });
   if (!id) return;
   try {
@@ -78,11 +83,14 @@ async function restore(id) {
   if (!pending || state.lives[id]) return;
   savedInTab.set(`pending.${id}`, null);
   const tree = state.tree;
-  const stored = tree.turns.some((turn) => turn.parent === pending.parent && turn.query === pending.query && !pending.known.includes(turn.id));
+  const stored = tree.turns.some(
+    (turn) => turn.parent === pending.parent && turn.query === pending.query && !pending.known.includes(turn.id),
+  );
   if (stored) return drafts.get(id) === pending.query ? setDraft("") : undefined;
   if (pending.before !== tree.head && pending.before) await moveHead(pending.before);
   if (pending.edits) return setEditor({ id: pending.edits, what: "question", text: pending.query });
-  if (!pending.replaces && !state.draft.includes(pending.query)) setDraft([pending.query, state.draft].filter(Boolean).join("\n"));
+  if (!pending.replaces && !state.draft.includes(pending.query))
+    setDraft([pending.query, state.draft].filter(Boolean).join("\n"));
 }
 
 export async function moveHead(response) {
@@ -112,11 +120,19 @@ export async function create(question) {
 }
 
 export async function rename(conversation) {
-  const title = await ask({ kind: "text", title: "Rename the conversation", label: "Title", value: titleOf(conversation), action: "Rename" });
+  const title = await ask({
+    kind: "text",
+    title: "Rename the conversation",
+    label: "Title",
+    value: titleOf(conversation),
+    action: "Rename",
+  });
   if (!title?.trim()) return;
   const metadata = { ...conversation.metadata, title: title.trim() };
   await post(`/v1/conversations/${conversation.id}`, { metadata });
-  const conversations = state.conversations.map((other) => (other.id === conversation.id ? { ...other, metadata } : other));
+  const conversations = state.conversations.map((other) =>
+    other.id === conversation.id ? { ...other, metadata } : other,
+  );
   change({ conversations, tree: state.tree?.id === conversation.id ? { ...state.tree, metadata } : state.tree });
 }
 
@@ -138,7 +154,11 @@ export async function exportOne(conversation) {
   const exported = await get(`/v1/rxlm/conversations/${conversation.id}/export`);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([JSON.stringify(exported, null, 1)], { type: "application/json" }));
-  link.download = `${titleOf(conversation).replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40) || "conversation"}.json`;
+  link.download = `${
+    titleOf(conversation)
+      .replace(/[^\p{L}\p{N}]+/gu, "-")
+      .slice(0, 40) || "conversation"
+  }.json`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

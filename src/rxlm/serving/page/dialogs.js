@@ -25,13 +25,16 @@ function TextLine({ title, label, value, action, close }) {
   useEffect(() => field.current.select(), []);
   return html`<${Dialog} title=${title} close=${close}>
     <form onSubmit=${submitting(() => close(text))}>
-      <label class="line">${label}<input class="field" ref=${field} autofocus value=${text} onInput=${(event) => setText(event.target.value)} /></label>
+      <label class="line">${label}<input class="field" ref=${field} autofocus value=${text}
+        onInput=${(event) => setText(event.target.value)} /></label>
       <${Buttons} close=${close} action=${action} /></form>
   <//>`;
 }
 
 function Help({ close }) {
-  const keys = Object.entries(SHORTCUTS).map(([key, [what]]) => html`<tr key=${key}><td><kbd>${key.toUpperCase()}</kbd></td><td>${what}</td></tr>`);
+  const keys = Object.entries(SHORTCUTS).map(
+    ([key, [what]]) => html`<tr key=${key}><td><kbd>${key.toUpperCase()}</kbd></td><td>${what}</td></tr>`,
+  );
   return html`<${Dialog} title="Keyboard shortcuts" close=${close}>
     <p>Outside of text boxes press the key alone; anywhere, the key with <kbd>${MODIFIER}</kbd>. Settings can switch the single keys off.</p>
     <table class="keys"><tbody>
@@ -41,13 +44,17 @@ function Help({ close }) {
       ${keys}
     </tbody></table>
     <p>In the memory inspector the arrow keys move from token to token, and Space selects.</p>
-    <form onSubmit=${submitting(close)}><div class="buttons"><button type="submit" class="primary">Close</button></div></form>
+    <form onSubmit=${submitting(close)}><div class="buttons"><button type="submit"
+      class="primary">Close</button></div></form>
   <//>`;
 }
 
 function Key() {
   const [key, setKey] = useState("");
-  const text = state.keyProblem === "refused" ? "The server does not accept the key that this browser has." : "The server needs a key.";
+  const text =
+    state.keyProblem === "refused"
+      ? "The server does not accept the key that this browser has."
+      : "The server needs a key.";
   const save = () => {
     if (!key.trim()) return;
     useKey(key.trim());
@@ -56,7 +63,8 @@ function Key() {
   return html`<${Dialog} title="Enter the key" locked=${true}>
     <form onSubmit=${submitting(save)}>
       <p>${text} <code>rxlm serve</code> prints it when it starts; it is kept in this browser only.</p>
-      <label class="line">Key<input class="field" type="password" autofocus autocomplete="off" value=${key} onInput=${(event) => setKey(event.target.value)} /></label>
+      <label class="line">Key<input class="field" type="password" autofocus autocomplete="off" value=${key}
+        onInput=${(event) => setKey(event.target.value)} /></label>
       <div class="buttons"><button type="submit" class="primary">Use this key</button></div></form>
   <//>`;
 }

@@ -5,7 +5,8 @@ import { attempt, loadTree, moveHead, setEditor } from "./conversations.js";
 import { saved } from "./saved.js";
 import { ask, change, notify, state } from "./state.js";
 
-export const CONSENT = "Ratings and better answers are stored on this server with the conversation, and can be exported to train models.";
+export const CONSENT =
+  "Ratings and better answers are stored on this server with the conversation, and can be exported to train models.";
 
 async function agreed() {
   if (state.consent) return true;
@@ -35,13 +36,18 @@ async function give(body) {
   });
 }
 
-export const rate = (turn, rating) => give({ response_id: turn.id, rating: turn.feedback?.rating === rating ? null : rating });
+export const rate = (turn, rating) =>
+  give({ response_id: turn.id, rating: turn.feedback?.rating === rating ? null : rating });
 
 export async function saveBetterAnswer(turn, text) {
   const edit = text.trim() && text.trim() !== turn.answer.trim() ? text.trim() : null;
   if (!(await give({ response_id: turn.id, edit }))) return;
   setEditor(null);
-  notify(edit ? "The better answer is stored as feedback. The memory still keeps the model's own answer." : "No better answer is stored.");
+  notify(
+    edit
+      ? "The better answer is stored as feedback. The memory still keeps the model's own answer."
+      : "No better answer is stored.",
+  );
 }
 
 export async function prefer(better, other) {

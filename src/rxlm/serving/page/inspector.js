@@ -19,7 +19,8 @@ function Slider({ path, numbers, index, setIndex }) {
       <${IconButton} icon="back" label="One turn earlier" disabled=${index === 0} onClick=${() => step(-1)} />
       <input id="memory-turn" type="range" min="0" max=${path.length - 1} value=${index} disabled=${path.length === 1}
         aria-valuetext=${`after ${nameOf(turn, numbers)}`} onInput=${(event) => setIndex(Number(event.target.value))} />
-      <${IconButton} icon="forward" label="One turn later" disabled=${index === path.length - 1} onClick=${() => step(1)} />
+      <${IconButton} icon="forward" label="One turn later" disabled=${index === path.length - 1}
+        onClick=${() => step(1)} />
     </div>
   </div>`;
 }
@@ -30,11 +31,17 @@ function Figures({ memory, turn }) {
   if (memory.kind === "retained") {
     const limit = memory.limit ? ` (limit ${memory.limit})` : "";
     rows.push(["Kept", `${plural(memory.kept, "token")}${limit}`]);
-    rows.push(["Said", `${plural(memory.said, "token")}, ${percent(memory.said ? memory.kept / memory.said : 1)} kept`]);
+    rows.push([
+      "Said",
+      `${plural(memory.said, "token")}, ${percent(memory.said ? memory.kept / memory.said : 1)} kept`,
+    ]);
   } else {
     rows.push(["Slots", memory.slots]);
   }
-  rows.push(["Updated", `${timeOf(update?.at ?? turn.created_at)}${update ? `, took ${update.seconds.toFixed(2)} s` : ""}`]);
+  rows.push([
+    "Updated",
+    `${timeOf(update?.at ?? turn.created_at)}${update ? `, took ${update.seconds.toFixed(2)} s` : ""}`,
+  ]);
   return html`<dl class="figures">${rows.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
@@ -47,14 +54,19 @@ export function Inspector() {
   const index = found === -1 ? last : found;
   const turn = path[index];
   const { value: memory, error } = useFetched(turn && `/v1/rxlm/responses/${turn.id}/memory`);
-  if (!turn) return html`<p class="quiet">The memory is empty: nothing has been said yet. It is updated after each answer.</p>`;
+  if (!turn)
+    return html`<p class="quiet">The memory is empty: nothing has been said yet. It is updated after each answer.</p>`;
   const numbers = numbersOf(path);
   const View = memory?.kind === "slots" ? SlotMemory : RetainedMemory;
-  return html`<${Slider} path=${path} numbers=${numbers} index=${index} setIndex=${(at) => setChosen(at === last ? null : path[at].id)} />
+  return html`<${Slider} path=${path} numbers=${numbers} index=${index}
+    setIndex=${(at) => setChosen(at === last ? null : path[at].id)} />
     ${error && html`<p class="error" role="alert">${error}</p>`}
     ${!memory && !error && html`<p class="quiet">Reading the memory…</p>`}
-    ${memory && html`
+    ${
+      memory &&
+      html`
       <${Figures} memory=${memory} turn=${turn} />
       <${View} memory=${memory} turn=${turn} numbers=${numbers} isLast=${index === last} />
-      <${MemoryDiff} path=${path} numbers=${numbers} index=${index} />`}`;
+      <${MemoryDiff} path=${path} numbers=${numbers} index=${index} />`
+    }`;
 }

@@ -60,14 +60,22 @@ export const MODIFIER = IS_MAC ? "Ctrl Option" : "Alt";
 const isText = (element) => element?.matches?.("textarea, input, select");
 
 addEventListener("keydown", (event) => {
-  if (state.dialog || state.keyProblem || event.metaKey || event.isComposing || event.ctrlKey !== (IS_MAC && event.altKey)) return undefined;
+  if (
+    state.dialog ||
+    state.keyProblem ||
+    event.metaKey ||
+    event.isComposing ||
+    event.ctrlKey !== (IS_MAC && event.altKey)
+  )
+    return undefined;
   if (event.key === "Escape") {
     event.preventDefault();
     return escape();
   }
   if (!event.altKey && (isText(event.target) || state.settings.noLetters)) return undefined;
   // With a modifier some keyboards give another letter: then the place of the key tells.
-  const key = event.altKey && event.code.startsWith("Key") ? event.code.slice(3).toLowerCase() : event.key.toLowerCase();
+  const key =
+    event.altKey && event.code.startsWith("Key") ? event.code.slice(3).toLowerCase() : event.key.toLowerCase();
   const shortcut = SHORTCUTS[key];
   if (!shortcut) return undefined;
   event.preventDefault();

@@ -21,14 +21,17 @@ export function useFetched(path) {
     if (!path) return undefined;
     let isCurrent = true;
     // The slider passes many turns: only where it rests is asked for.
-    const timer = setTimeout(async () => {
-      try {
-        const value = await fetchOnce(path);
-        if (isCurrent) setFound({ value, error: null, path });
-      } catch (error) {
-        if (isCurrent) setFound({ value: null, error: inPlainWords(error), path });
-      }
-    }, known.has(path) ? 0 : 120);
+    const timer = setTimeout(
+      async () => {
+        try {
+          const value = await fetchOnce(path);
+          if (isCurrent) setFound({ value, error: null, path });
+        } catch (error) {
+          if (isCurrent) setFound({ value: null, error: inPlainWords(error), path });
+        }
+      },
+      known.has(path) ? 0 : 120,
+    );
     return () => {
       isCurrent = false;
       clearTimeout(timer);

@@ -23,7 +23,11 @@ export function MemoryDiff({ path, numbers, index }) {
         ${choices.map((other) => html`<option key=${other.id} value=${other.id}>${nameOf(other, numbers)}</option>`)}
       </select></label>
     ${error && html`<p class="error" role="alert">${error}</p>`}
-    ${value && html`<p>${percent(value.share)} of the memory changed.</p>
-      <pre class="diff" tabindex="0">${value.lines.map((line, at) => html`<span key=${at} class=${CLASSES[line[0]] ?? ""}>${line}${"\n"}</span>`)}</pre>`}
+    ${
+      value &&
+      html`<p>${percent(value.share)} of the memory changed.</p>
+      <pre class="diff" tabindex="0">${value.lines.map((line, at) => html`<span key=${at}
+        class=${CLASSES[line[0]] ?? ""}>${line}${"\n"}</span>`)}</pre>`
+    }
   </section>`;
 }

@@ -14,7 +14,8 @@ function Tab({ name, label }) {
     event.preventDefault();
     openPanel(name === "memory" ? "branches" : "memory");
   };
-  return html`<button type="button" role="tab" id=${`tab-${name}`} aria-selected=${String(isOpen)} aria-controls="panel-body"
+  return html`<button type="button" role="tab" id=${`tab-${name}`} aria-selected=${String(isOpen)}
+    aria-controls="panel-body"
     tabindex=${isOpen ? 0 : -1} onKeyDown=${keys} onClick=${() => openPanel(name)}>${label}</button>`;
 }
 

@@ -14,7 +14,8 @@ const PATHS = {
   edit: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
   forward: "M9 5l7 7-7 7",
   help: "M9 9a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 17.5v.01",
-  memory: "M5 5h4v4H5zM10 5h4v4h-4zM15 5h4v4h-4zM5 10h4v4H5zM10 10h4v4h-4zM15 10h4v4h-4zM5 15h4v4H5zM10 15h4v4h-4zM15 15h4v4h-4z",
+  memory:
+    "M5 5h4v4H5zM10 5h4v4h-4zM15 5h4v4h-4zM5 10h4v4H5zM10 10h4v4h-4zM15 10h4v4h-4zM5 15h4v4H5zM10 15h4v4h-4zM15 15h4v4h-4z",
   menu: "M4 7h16M4 12h16M4 17h16",
   moon: "M20 14.5A8 8 0 0 1 9.5 4 8 8 0 1 0 20 14.5z",
   more: "M5.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M11.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M17.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0",
@@ -28,12 +29,14 @@ const PATHS = {
   upload: "M12 16V5M7 10l5-5 5 5M5 19h14",
 };
 
-export const Icon = ({ name }) => html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${PATHS[name]} /></svg>`;
+export const Icon = ({ name }) =>
+  html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${PATHS[name]} /></svg>`;
 
 // shortcut: told in the tooltip only; keyboard.js holds the keys.
 export function IconButton({ icon, label, shortcut, pressed, text, ...rest }) {
   const title = shortcut ? `${label} (${shortcut})` : label;
-  return html`<button type="button" class="icon-button" title=${title} aria-label=${label} aria-pressed=${pressed} ...${rest}>
+  return html`<button type="button" class="icon-button" title=${title} aria-label=${label}
+    aria-pressed=${pressed} ...${rest}>
     <${Icon} name=${icon} />${text}
   </button>`;
 }
@@ -73,11 +76,19 @@ export function Menu({ label, items }) {
     event.stopPropagation();
   };
   return html`<div class="menu" ref=${holder} onKeyDown=${keys}>
-    <${IconButton} icon="more" label=${label} aria-expanded=${isOpen ? "true" : "false"} onClick=${() => setOpen(!isOpen)} />
-    ${isOpen && html`<div class="menu-items">
-      ${items.filter(Boolean).map((item) => html`<button type="button" key=${item.label} class=${item.danger ? "danger" : ""} disabled=${item.disabled}
-        onClick=${() => choose(item)}>${item.label}</button>`)}
-    </div>`}
+    <${IconButton} icon="more" label=${label} aria-expanded=${isOpen ? "true" : "false"}
+      onClick=${() => setOpen(!isOpen)} />
+    ${
+      isOpen &&
+      html`<div class="menu-items">
+      ${items.filter(Boolean).map(
+        (
+          item,
+        ) => html`<button type="button" key=${item.label} class=${item.danger ? "danger" : ""} disabled=${item.disabled}
+        onClick=${() => choose(item)}>${item.label}</button>`,
+      )}
+    </div>`
+    }
   </div>`;
 }
 
@@ -109,7 +120,8 @@ export const percent = (share) => `${Math.round(100 * share)} %`;
 
 export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
-export const timeOf = (seconds) => new Date(1000 * seconds).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+export const timeOf = (seconds) =>
+  new Date(1000 * seconds).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
 export async function copyText(text) {
   try {

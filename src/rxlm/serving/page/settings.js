@@ -15,7 +15,8 @@ export function Settings({ close }) {
   const put = (name, value) => setSettings({ ...settings, [name]: value });
   const number = (name, label, hint, limits) => html`<label class="setting">
     <span>${label}<small>${hint}</small></span>
-    <input class="field" type="number" inputmode="decimal" value=${settings[name] ?? ""} placeholder=${sampling[name] ?? "none"} ...${limits}
+    <input class="field" type="number" inputmode="decimal" value=${settings[name] ?? ""}
+      placeholder=${sampling[name] ?? "none"} ...${limits}
       onInput=${(event) => put(name, event.target.value === "" ? null : Number(event.target.value))} />
   </label>`;
   const save = (event) => {
@@ -24,7 +25,9 @@ export function Settings({ close }) {
     chooseTheme(chosen);
     close();
   };
-  const fixed = Object.entries(OTHERS).filter(([name]) => sampling[name] !== undefined).map(([name, label]) => `${label} ${sampling[name]}`);
+  const fixed = Object.entries(OTHERS)
+    .filter(([name]) => sampling[name] !== undefined)
+    .map(([name, label]) => `${label} ${sampling[name]}`);
   return html`<${Dialog} title="Settings" close=${close}>
     <form onSubmit=${save}>
       <h2>Sampling</h2>
@@ -34,17 +37,22 @@ export function Settings({ close }) {
       ${number("seed", "Seed", "the same seed gives the same answer", { min: 0, step: 1 })}
       ${fixed.length > 0 && html`<p class="quiet">Set by the server: ${fixed.join(", ")}.</p>`}
       <label class="line">Instructions for new conversations
-        <textarea class="field" rows="2" value=${settings.instructions ?? ""} onInput=${(event) => put("instructions", event.target.value)} /></label>
+        <textarea class="field" rows="2" value=${settings.instructions ?? ""}
+          onInput=${(event) => put("instructions", event.target.value)} /></label>
       <h2>Page</h2>
       <label class="setting"><span>Colours</span>
         <select class="field" value=${chosen} onChange=${(event) => setChosen(event.target.value)}>
-          ${["system", "light", "dark"].map((name) => html`<option key=${name} value=${name} selected=${name === chosen}>${name}</option>`)}
+          ${["system", "light", "dark"].map((name) => html`<option key=${name} value=${name}
+            selected=${name === chosen}>${name}</option>`)}
         </select></label>
       <label class="setting"><span>Single-key shortcuts<small>off: only with a modifier key</small></span>
-        <input type="checkbox" checked=${!settings.noLetters} onChange=${(event) => put("noLetters", !event.target.checked)} /></label>
-      ${state.consent && html`<p class="quiet">${CONSENT} <button type="button" class="link" onClick=${withdrawConsent}>Ask me again</button></p>`}
+        <input type="checkbox" checked=${!settings.noLetters}
+          onChange=${(event) => put("noLetters", !event.target.checked)} /></label>
+      ${state.consent && html`<p class="quiet">${CONSENT} <button type="button" class="link"
+        onClick=${withdrawConsent}>Ask me again</button></p>`}
       <p class="quiet">${state.status?.model}, rxlm ${state.status?.version}</p>
-      <div class="buttons between"><button type="button" class="plain" onClick=${() => setSettings({})}>Server's values</button>
+      <div class="buttons between"><button type="button" class="plain"
+        onClick=${() => setSettings({})}>Server's values</button>
         <${Buttons} close=${close} action="Save" /></div>
     </form>
   <//>`;

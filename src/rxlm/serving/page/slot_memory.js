@@ -15,10 +15,12 @@ function draw(canvas, turns, slots, largest) {
   context.fillStyle = getComputedStyle(canvas).color;
   const cell = width / slots;
   const gap = cell > 5 ? 1 : 0;
-  turns.forEach(({ change }, row) => change.forEach((value, slot) => {
-    context.globalAlpha = 0.05 + (0.95 * value) / largest;
-    context.fillRect(slot * cell, row * ROW, cell - gap, ROW - 2);
-  }));
+  turns.forEach(({ change }, row) =>
+    change.forEach((value, slot) => {
+      context.globalAlpha = 0.05 + (0.95 * value) / largest;
+      context.fillRect(slot * cell, row * ROW, cell - gap, ROW - 2);
+    }),
+  );
 }
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
@@ -42,7 +44,9 @@ export function SlotMemory({ memory, numbers }) {
     setPointed(turns[turn]?.change[slot] === undefined ? null : { turn, slot });
   };
   const nameOf = (row) => `turn ${numbers.get(row.response_id) ?? turns.indexOf(row) + 1}`;
-  const told = pointed && `${nameOf(turns[pointed.turn])}, slot ${pointed.slot + 1}: changed by ${turns[pointed.turn].change[pointed.slot].toFixed(3)}`;
+  const told =
+    pointed &&
+    `${nameOf(turns[pointed.turn])}, slot ${pointed.slot + 1}: changed by ${turns[pointed.turn].change[pointed.slot].toFixed(3)}`;
   return html`<h2>Change of each slot</h2>
     <p class="quiet">A row is a turn, a column is a slot. The stronger the colour, the more the turn changed it; the largest change is ${largest.toFixed(3)}.</p>
     <canvas class="heat" ref=${canvas} style=${{ height: `${turns.length * ROW}px` }} role="img"

@@ -29,11 +29,19 @@ export function Tokens({ id, label, pieces, choose, several }) {
     else return;
     event.preventDefault();
   };
-  const drawn = useMemo(() => pieces.flatMap((piece, index) => [spaceOf(piece), html`<span key=${piece.key} id=${nameOf(index)} data-index=${index} role="option"
+  const drawn = useMemo(
+    () =>
+      pieces.flatMap((piece, index) => [
+        spaceOf(piece),
+        html`<span key=${piece.key} id=${nameOf(index)} data-index=${index} role="option"
       class=${`token${piece.chosen ? " chosen" : ""}${piece.weight ? " read" : ""}${index === active ? " active" : ""}`}
       aria-selected=${String(Boolean(piece.chosen))} aria-label=${`${piece.text.trim() || "space"}, ${piece.title}`} title=${piece.title}
-      style=${{ "--share": piece.share ?? 0, "--weight": piece.weight ?? 0 }}>${piece.text.slice(spaceOf(piece).length)}</span>`]), [pieces, active]);
-  return html`<div class="tokens" ref=${holder} role="listbox" aria-label=${label} aria-multiselectable=${String(several)} tabindex="0"
+      style=${{ "--share": piece.share ?? 0, "--weight": piece.weight ?? 0 }}>${piece.text.slice(spaceOf(piece).length)}</span>`,
+      ]),
+    [pieces, active],
+  );
+  return html`<div class="tokens" ref=${holder} role="listbox" aria-label=${label}
+    aria-multiselectable=${String(several)} tabindex="0"
     aria-activedescendant=${active === null ? undefined : nameOf(active)} onClick=${press} onKeyDown=${keys}
     onBlur=${() => setActive(null)}>${drawn}</div>`;
 }

@@ -21,7 +21,9 @@ export function descendantsOf(tree, id) {
 
 // Where a branch goes on: its newest turn without later turns.
 export function newestLeaf(tree, id) {
-  const leaves = [turnOf(tree, id), ...descendantsOf(tree, id)].filter((turn) => childrenOf(tree, turn.id).length === 0);
+  const leaves = [turnOf(tree, id), ...descendantsOf(tree, id)].filter(
+    (turn) => childrenOf(tree, turn.id).length === 0,
+  );
   return leaves.reduce((newest, turn) => (turn.created_at >= newest.created_at ? turn : newest)).id;
 }
 

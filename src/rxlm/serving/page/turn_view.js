@@ -26,9 +26,11 @@ export function Arrows({ turn, disabled }) {
     });
   };
   return html`<span class="arrows" role="group" aria-label="Branches of this turn">
-    <${IconButton} icon="back" label="Previous branch" shortcut="[" disabled=${disabled || index === 0} onClick=${() => go(-1)} />
+    <${IconButton} icon="back" label="Previous branch" shortcut="[" disabled=${disabled || index === 0}
+      onClick=${() => go(-1)} />
     <span>${index + 1} of ${siblings.length}</span>
-    <${IconButton} icon="forward" label="Next branch" shortcut="]" disabled=${disabled || index === siblings.length - 1} onClick=${() => go(1)} />
+    <${IconButton} icon="forward" label="Next branch" shortcut="]"
+      disabled=${disabled || index === siblings.length - 1} onClick=${() => go(1)} />
   </span>`;
 }
 
@@ -41,7 +43,10 @@ function Editor({ label, hint, action, save }) {
       save(editor.text);
     }
   };
-  return html`<form class="editor" onSubmit=${(event) => { event.preventDefault(); save(editor.text); }}>
+  return html`<form class="editor" onSubmit=${(event) => {
+    event.preventDefault();
+    save(editor.text);
+  }}>
     <${GrowingText} class="field" aria-label=${label} value=${editor.text} onKeyDown=${keys}
       onInput=${(event) => setEditor({ ...editor, text: event.target.value })} />
     <p class="quiet">${hint}</p>
@@ -53,7 +58,7 @@ function Editor({ label, hint, action, save }) {
 }
 
 export function startEditing(turn, what) {
-  setEditor({ id: turn.id, what, text: what === "question" ? turn.query : turn.feedback?.edit ?? turn.answer });
+  setEditor({ id: turn.id, what, text: what === "question" ? turn.query : (turn.feedback?.edit ?? turn.answer) });
   requestAnimationFrame(() => document.querySelector(".editor textarea")?.focus());
 }
 
@@ -65,7 +70,8 @@ function Question({ turn, busy }) {
   return html`<div class="question">
     <div class="bubble">${turn.query}</div>
     <div class="actions">
-      <${IconButton} icon="edit" label="Edit the question" shortcut="E" disabled=${busy} onClick=${() => startEditing(turn, "question")} />
+      <${IconButton} icon="edit" label="Edit the question" shortcut="E" disabled=${busy}
+        onClick=${() => startEditing(turn, "question")} />
       <${Arrows} turn=${turn} disabled=${busy} />
     </div>
   </div>`;
@@ -86,14 +92,33 @@ function Actions({ turn, busy, isLast }) {
     setTimeout(() => setCopied(false), 2000);
   };
   return html`<div class="actions">
-    <${IconButton} icon="copy" label=${copied ? "Copied" : "Copy the answer"} text=${copied ? "Copied" : ""} onClick=${copy} />
-    <${IconButton} icon="retry" label="Retry: another answer as a branch" shortcut="R" disabled=${busy} onClick=${() => { retry(turn); returnToBox(); }} />
-    ${isLast && html`<${IconButton} icon="undo" label="Undo this turn" shortcut="U" disabled=${busy} onClick=${() => { undo(); returnToBox(); }} />`}
-    ${feedback && html`<${IconButton} icon="up" label="Good answer" title=${`Good answer. ${CONSENT}`} pressed=${String(rating === "up")} onClick=${() => rate(turn, "up")} />
-    <${IconButton} icon="down" label="Bad answer" title=${`Bad answer. ${CONSENT}`} pressed=${String(rating === "down")} onClick=${() => rate(turn, "down")} />`}
+    <${IconButton} icon="copy" label=${copied ? "Copied" : "Copy the answer"} text=${copied ? "Copied" : ""}
+      onClick=${copy} />
+    <${IconButton} icon="retry" label="Retry: another answer as a branch" shortcut="R" disabled=${busy}
+      onClick=${() => {
+      retry(turn);
+      returnToBox();
+    }} />
+    ${
+      isLast &&
+      html`<${IconButton} icon="undo" label="Undo this turn" shortcut="U" disabled=${busy} onClick=${() => {
+        undo();
+        returnToBox();
+      }} />`
+    }
+    ${
+      feedback &&
+      html`<${IconButton} icon="up" label="Good answer" title=${`Good answer. ${CONSENT}`}
+        pressed=${String(rating === "up")} onClick=${() => rate(turn, "up")} />
+    <${IconButton} icon="down" label="Bad answer" title=${`Bad answer. ${CONSENT}`}
+      pressed=${String(rating === "down")} onClick=${() => rate(turn, "down")} />`
+    }
     <${IconButton} icon="memory" label="Memory after this turn" onClick=${() => openPanel("memory", turn.id)} />
     <${Menu} label="More actions" items=${[
-      feedback && { label: turn.feedback?.edit ? "Edit the better answer" : "Write a better answer", run: () => startEditing(turn, "answer") },
+      feedback && {
+        label: turn.feedback?.edit ? "Edit the better answer" : "Write a better answer",
+        run: () => startEditing(turn, "answer"),
+      },
       memory === "retained" && { label: "Forget this turn", run: () => forget(turn), disabled: busy },
       { label: "Show the branches", run: () => openPanel("branches") },
       { label: "Copy the question", run: () => copyText(turn.query).then(() => notify("The question is copied.")) },
@@ -109,12 +134,15 @@ function Answer({ turn }) {
   }
   return html`<${Markdown} text=${turn.answer} />
     ${!turn.answer && html`<p class="quiet">The answer is empty.</p>`}
-    ${turn.status === "incomplete" && html`<p class="quiet">The answer was cut at its longest length. Settings can allow more tokens.</p>`}
-    ${turn.feedback?.edit && html`<details class="thought"><summary>Your better answer</summary><${Markdown} text=${turn.feedback.edit} /></details>`}`;
+    ${turn.status === "incomplete" && html`<p
+      class="quiet">The answer was cut at its longest length. Settings can allow more tokens.</p>`}
+    ${turn.feedback?.edit && html`<details
+      class="thought"><summary>Your better answer</summary><${Markdown} text=${turn.feedback.edit} /></details>`}`;
 }
 
 export function TurnView({ turn, number, busy, isLast, isForgotten }) {
-  return html`<article class=${`turn${isLast ? " last" : ""}${isForgotten ? " forgotten" : ""}`} id=${turn.id} aria-label=${`Turn ${number}`}>
+  return html`<article class=${`turn${isLast ? " last" : ""}${isForgotten ? " forgotten" : ""}`} id=${turn.id}
+    aria-label=${`Turn ${number}`}>
     <${Question} turn=${turn} busy=${busy} />
     <div class="answer">
       ${isForgotten && html`<p class="quiet">The memory no longer keeps this turn.</p>`}

@@ -58,13 +58,18 @@ async function answer(conversation, asked) {
   const tree = state.tree;
   const before = tree.head;
   const live = { ...asked, before, text: "", thought: "", phase: "waiting", error: null, since: Date.now() };
-  savedInTab.set(`pending.${conversation}`, { ...asked, before, known: childrenOf(tree, asked.parent).map((turn) => turn.id) });
+  savedInTab.set(`pending.${conversation}`, {
+    ...asked,
+    before,
+    known: childrenOf(tree, asked.parent).map((turn) => turn.id),
+  });
   change({ comparing: null, notice: null });
   setLive(conversation, live);
   const stopper = new AbortController();
   stoppers.set(conversation, stopper);
   try {
-    if (before !== asked.parent) await post(`/v1/rxlm/conversations/${conversation}/head`, { response_id: asked.parent });
+    if (before !== asked.parent)
+      await post(`/v1/rxlm/conversations/${conversation}/head`, { response_id: asked.parent });
     await receive(conversation, live, stopper.signal);
   } catch (error) {
     await failed(conversation, live, error);
@@ -77,8 +82,15 @@ async function answer(conversation, asked) {
 function bodyOf(conversation, live) {
   const { temperature, top_p, max_output_tokens, seed, instructions } = state.settings;
   const body = { model: state.status.model, input: live.query, conversation, stream: true };
-  const chosen = { temperature, top_p, max_output_tokens, seed, instructions: live.parent === null ? instructions : null };
-  for (const [name, value] of Object.entries(chosen)) if (value !== null && value !== undefined && value !== "") body[name] = value;
+  const chosen = {
+    temperature,
+    top_p,
+    max_output_tokens,
+    seed,
+    instructions: live.parent === null ? instructions : null,
+  };
+  for (const [name, value] of Object.entries(chosen))
+    if (value !== null && value !== undefined && value !== "") body[name] = value;
   return body;
 }
 
@@ -90,8 +102,10 @@ async function receive(conversation, live, signal) {
     for await (const event of events(response.body)) {
       if (event.type === "response.output_text.delta") live.text += event.delta;
       else if (event.type === "response.reasoning_text.delta") live.thought += event.delta;
-      else if (event.type === "response.completed" || event.type === "response.incomplete") await stored(conversation, live, event.response);
-      else if (event.type === "response.failed") throw new ApiError(500, event.response.error?.message ?? "no reason given");
+      else if (event.type === "response.completed" || event.type === "response.incomplete")
+        await stored(conversation, live, event.response);
+      else if (event.type === "response.failed")
+        throw new ApiError(500, event.response.error?.message ?? "no reason given");
       else if (event.type === "error") throw new ApiError(500, event.message);
       else if (event.type === "rxlm:memory.updated") updated(event);
       // Drawn at most thirty times a second, however fast the tokens come.
@@ -115,7 +129,8 @@ async function stored(conversation, live, response) {
   savedInTab.set(`pending.${conversation}`, null);
   await attempt(() => loadTree(conversation));
   setLive(conversation, null);
-  if (state.current === conversation && live.replaces) change({ comparing: { newer: response.id, older: live.replaces } });
+  if (state.current === conversation && live.replaces)
+    change({ comparing: { newer: response.id, older: live.replaces } });
   moveToTop(conversation);
 }
 
@@ -127,7 +142,12 @@ async function failed(conversation, live, error) {
   const stopped = error.name === "AbortError";
   if (!stopped && !(error instanceof ApiError)) console.error(error);
   const retryAt = error.status === 429 ? Date.now() + 1000 * (error.retryAfter ?? 10) : null;
-  setLive(conversation, { ...live, phase: stopped ? "stopped" : "failed", error: stopped ? null : inPlainWords(error), retryAt });
+  setLive(conversation, {
+    ...live,
+    phase: stopped ? "stopped" : "failed",
+    error: stopped ? null : inPlainWords(error),
+    retryAt,
+  });
   // The branch that was shown before is shown again; where the server is gone this is left to the reader.
   if (live.before === live.parent || error.status === 0) return;
   await attempt(() => post(`/v1/rxlm/conversations/${conversation}/head`, { response_id: live.before }));
@@ -153,7 +173,8 @@ export async function undo() {
 
 export async function eraseTurn(turn) {
   const later = descendantsOf(state.tree, turn.id).length;
-  const also = later === 1 ? " and the turn after it" : later ? ` and the ${later} turns after it, in all branches` : "";
+  const also =
+    later === 1 ? " and the turn after it" : later ? ` and the ${later} turns after it, in all branches` : "";
   const why = later ? " Later memories hold what was said here, so they go, too." : "";
   const sure = await ask({
     kind: "confirm",
@@ -177,6 +198,8 @@ export async function forget(turn) {
     await post(`/v1/rxlm/responses/${state.tree.head}/forget`, { turn: turn.id });
     change({ panelTurn: null });
     await loadTree();
-    notify("The memory no longer keeps this turn. Its text stays in the transcript.", { action: { label: "Undo", run: undo } });
+    notify("The memory no longer keeps this turn. Its text stays in the transcript.", {
+      action: { label: "Undo", run: undo },
+    });
   });
 }
