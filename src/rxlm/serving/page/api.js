@@ -25,7 +25,8 @@ async function errorOf(response) {
 }
 
 export async function request(method, path, body, signal) {
-  const headers = { Authorization: `Bearer ${state.key ?? ""}` };
+  // The second header asks for events about the memory in streams of responses, which other clients do not know.
+  const headers = { Authorization: `Bearer ${state.key ?? ""}`, "X-Rxlm-Memory-Events": "1" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
