@@ -18,6 +18,7 @@ from rxlm.serving.keys import key_digest, new_api_key
 from rxlm.serving.metrics import Metrics
 from rxlm.serving.scheduler import Scheduler
 from rxlm.serving.service import Service
+from rxlm.serving.stopping import DrainingServer
 from rxlm.serving.store.backend import Backend
 from rxlm.serving.store.opening import open_backend
 from rxlm.serving.store.store import Store
@@ -27,6 +28,8 @@ from rxlm.upcycling.loading import open_model
 LOG = logging.getLogger("rxlm.serving")
 DEFAULT_TENANT = "default"
 NO_STORE = "none"
+SECONDS_FOR_LAST_BYTES = 5
+"""For sending what is answered, once no answer is under way any more."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,11 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
         if ready is not None:
             ready(address)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=int(limits.drain_seconds),
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=SECONDS_FOR_LAST_BYTES,
             server_header=False, lifespan="on",
         )  # fmt: skip
         LOG.info("%s", json.dumps(f"serving {context.service.name} at {address}"))
-        uvicorn.Server(config).run(sockets=[listening])
+        DrainingServer(config, context.service.scheduler, limits.drain_seconds).run(sockets=[listening])
 
 
 def _say(context: Context, address: str, key: str | None) -> None:

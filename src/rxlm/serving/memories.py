@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -76,7 +77,8 @@ class Making:
             self.before = self.computed = self.change = None
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(self)
+            with suppress(RuntimeError):  # who listened has stopped
+                callback(self)
 
     def then(self, callback: Callable[["Making"], None]) -> None:
         """Call `callback` once it is done: now, or in the model's thread."""
@@ -100,18 +102,23 @@ def make(model: RxTModel, makings: Sequence[Making]) -> None:
         else:
             alike.setdefault(making.computed is not None, []).append(making)
     for together in alike.values():
-        begun = time.monotonic()
-        try:
-            befores = MemoryState.join([making.before.state for making in together])  # type: ignore[misc, union-attr]
-            after = write_turns(
-                model, befores, [making.ids for making in together], [each.computed for each in together]
-            )
-        except Exception as error:
-            for making in together:
-                making.finish(None, error, time.monotonic() - begun)
-        else:
-            for row, making in enumerate(together):
-                making.finish(after.select(row), None, time.monotonic() - begun)
+        _write(model, together)
+
+
+def _write(model: RxTModel, together: Sequence[Making]) -> None:
+    begun = time.monotonic()
+    try:
+        befores = MemoryState.join([making.before.state for making in together])  # type: ignore[misc, union-attr]
+        after = write_turns(model, befores, [making.ids for making in together], [each.computed for each in together])
+    except Exception as error:
+        if len(together) == 1:
+            together[0].finish(None, error, time.monotonic() - begun)
+            return
+        for making in together:  # one does not pay for another
+            _write(model, [making])
+    else:
+        for row, making in enumerate(together):
+            making.finish(after.select(row), None, time.monotonic() - begun)
 
 
 def _change(making: Making) -> None:
@@ -133,7 +140,7 @@ class MemoryCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._kept: OrderedDict[str, Making] = OrderedDict()
 
     def get(self, name: str) -> Making | None:
@@ -170,4 +177,5 @@ class MemoryCache:
     @property
     def num_bytes(self) -> int:
         """What all memories take."""
-        return sum(each.state.num_bytes for each in self._kept.values() if each.state is not None)
+        with self._lock:
+            return sum(each.state.num_bytes for each in self._kept.values() if each.state is not None)

@@ -109,6 +109,7 @@ Keep = Callable[[Finished], None]
 async def write(context: Context, progress: Progress, keep: Keep) -> AsyncGenerator[Delta]:
     """Yield what is written of an answer; its turn is stored once it is complete. Raises what went wrong."""
     answer, usage, metrics = progress.answer, progress.usage, context.metrics
+    context.budgets.use(answer.tenant, usage.read)
     metrics.prompt_tokens.inc(usage.read)
     metrics.cached_tokens.inc(usage.cached)
     is_first = True
@@ -133,7 +134,7 @@ async def write(context: Context, progress: Progress, keep: Keep) -> AsyncGenera
         metrics.generated_tokens.inc(usage.written)
         metrics.finished.labels(progress.reason or "abort").inc()
         metrics.whole.observe(time.monotonic() - answer.asked.since)
-        context.budgets.use(answer.tenant, usage.read + usage.written)
+        context.budgets.use(answer.tenant, usage.written)
 
 
 def _delta(context: Context, progress: Progress, event: Written | Finished) -> Delta:

@@ -31,13 +31,17 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
     name = new_id("chatcmpl-")
     names = [name] + [new_id("chatcmpl-") for _ in range((given.n or 1) - 1)]
     answers: list[Answer] = []
+
+    def leave() -> None:
+        for answer in answers:
+            context.service.scheduler.cancel(answer.asked)
+
     try:
         for number, each in enumerate(names):
             own = options if options.seed is None or not number else options.with_seed(options.seed + number)
             answers.append(context.service.ask(tenant, place, sent.needed_query, own, each))
     except BaseException:
-        for answer in answers:
-            context.service.scheduler.cancel(answer.asked)
+        leave()
         raise
     base = {
         "id": name,
@@ -48,7 +52,7 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
     progresses = [Progress(answer, Usage.of(answer)) for answer in answers]
     if given.stream:
         include_usage = given.stream_options is not None and bool(given.stream_options.include_usage)
-        return stream(_Chunks(context, base, progresses, include_usage).all(), context.ping_seconds)
+        return stream(_Chunks(context, base, progresses, include_usage).all(), context.ping_seconds, leave)
     await while_connected(request, asyncio.create_task(_all(context, progresses)))
     body = {
         **base, "object": "chat.completion", "service_tier": "default", "usage": _total(progresses).as_completion,
@@ -84,10 +88,12 @@ async def _all(context: Context, progresses: list[Progress]) -> None:
         async for _ in write(context, progress, _keep(context, progress)):
             pass
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(progress)) for progress in progresses]
-    for task in tasks:
-        task.result()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for progress in progresses:
+                group.create_task(one(progress))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
 
 
 class _Chunks:

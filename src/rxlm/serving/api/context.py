@@ -101,7 +101,10 @@ def context_of(request: Request) -> Context:
 
 
 def tenant_of(request: Request) -> Tenant:
-    """Return who asks, by the bearer key."""
+    """Return who asks, by the bearer key; looked up once a request."""
+    known = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     tenant = context_of(request).owner(given.strip()) if scheme.lower() == "bearer" and given else None
     if tenant is None:
@@ -111,7 +114,7 @@ def tenant_of(request: Request) -> Tenant:
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    request.state.tenant = tenant.name
+    request.state.tenant, request.state.caller = tenant.name, tenant
     return tenant
 
 

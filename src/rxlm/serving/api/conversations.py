@@ -49,8 +49,7 @@ def change(context: Server, tenant: Caller, name: str, given: ChangedConversatio
 def delete(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
     """Delete a conversation with all of its turns and memories."""
     conversation = conversation_of(context, tenant, name)
-    context.service.scheduler.cache.drop([node.id for node in context.store.tree(conversation)])
-    context.store.delete_conversation(conversation)
+    context.service.scheduler.cache.drop(context.store.delete_conversation(conversation))
     return {"id": name, "object": "conversation.deleted", "deleted": True}
 
 
@@ -148,6 +147,7 @@ def _add(
         place = service.after_node(tenant, node)
         for turn in turns:
             place = service.read(tenant, place, [turn], conversation.id)
+            context.budgets.use(tenant, len(place.node.ids))
             new += items_of(place.node)
         head, root = place.node.id, place.node.root
     if sent.query is not None:

@@ -29,7 +29,7 @@ def node_of_item(item: str) -> str | None:
 
 def items_of(node: Node) -> list[dict[str, Any]]:
     """Return the items of a turn, oldest first."""
-    if node.kind != "turn":
+    if node.kind != "turn" or node.is_piece:
         return []
     status = node.shown.get("status", "completed")
     found = [user_item(node.query, item_id(node.id, "u"))] if node.query else []

@@ -8,14 +8,16 @@ from pydantic_core import PydanticCustomError
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
-Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=16)]
+StopText = Annotated[str, Field(min_length=1, max_length=200)]
+Stop = Annotated[list[StopText], Field(max_length=16)]
+Label = Annotated[str, Field(max_length=512)]
 Text = Annotated[str, Field(max_length=4_000_000)]
 
 
 class Strict(BaseModel):
     """A request that has no unknown fields; those that are null, empty or false say nothing."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
     unsupported: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
@@ -130,11 +132,11 @@ class ResponseRequest(Sampling):
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    stop: Stop | str | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
+    stop: Stop | StopText | None = None
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
     service_tier: Literal["auto", "default"] | None = None
 
     @property
@@ -188,7 +190,7 @@ class ChatRequest(Sampling):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
-    stop: Stop | str | None = None
+    stop: Stop | StopText | None = None
     logprobs: bool | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -199,8 +201,8 @@ class ChatRequest(Sampling):
     metadata: Metadata | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
     service_tier: Literal["auto", "default"] | None = None

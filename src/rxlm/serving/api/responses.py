@@ -45,7 +45,7 @@ async def create(request: Request, context: Server, tenant: Caller, given: Respo
             return stream(events_from(reply, 0), context.ping_seconds)
         return JSONResponse(reply.body())
     if given.stream:
-        return stream(events_of(reply, with_memory), context.ping_seconds)
+        return stream(events_of(reply, with_memory), context.ping_seconds, reply.leave)
     await while_connected(request, asyncio.create_task(_all(reply)))
     if reply.error is not None:
         raise reply.error

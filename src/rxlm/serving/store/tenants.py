@@ -1,5 +1,6 @@
 """Tenants, and the API keys that belong to them."""
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -17,7 +18,12 @@ class Tenants:
     backend: Backend
 
     def named(self, name: str) -> Tenant:
-        """Return the tenant of a name, which is made where there is none."""
+        """Return the tenant of a name, which is made where there is none; ValueError for what can be no name.
+
+        A name is a part of the names of all that is stored for the tenant: a slash in it could make two of them equal.
+        """
+        if not re.fullmatch(r"[\w.@+-]{1,100}", name):
+            raise ValueError(f"A tenant's name is made of letters, digits and _.@+-, got {name!r:.120}.")
         made = Tenant(name, name, time.time(), name, new_id("salt"))
         changes = Changes(expected={_tenant(name): None}, values={_tenant(name): made.to_bytes()})
         changes.members["tenants", name] = made.created
