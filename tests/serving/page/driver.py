@@ -9,6 +9,20 @@ from serving.fake_server import FakeStore
 
 expect.set_options(timeout=8000)
 
+MISPLACED = """(within) => {
+    const outer = document.querySelector(within), bad = [];
+    if (document.documentElement.scrollWidth > innerWidth) bad.push('the page scrolls sideways');
+    if (outer.getBoundingClientRect().width !== innerWidth) bad.push(within + ' does not fill the width');
+    for (const element of outer.querySelectorAll('*')) {
+        const { left, right, width } = element.getBoundingClientRect();
+        if (width === 0 || element.closest('.hidden, pre, table')) continue;
+        const scrolls = ['auto', 'scroll'].includes(getComputedStyle(element).overflowX);
+        if (left < 0 || right > innerWidth + 0.5 || (scrolls && element.scrollWidth > element.clientWidth))
+            bad.push(element.outerHTML.slice(0, 80));
+    }
+    return bad;
+}"""
+
 
 class Server(NamedTuple):
     """A server with the page: its address without a slash at the end, a key, and the store of the fake one."""
@@ -89,6 +103,9 @@ class Driver:
     def entries(self) -> Locator:
         return self.page.locator(".entry-title")
 
-    def overflow(self) -> int:
-        """Return by how many pixels the page is wider than the window."""
-        return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    def misplaced(self, within: str) -> list[str]:
+        """Return what does not fit: `within` not as wide as the window, or parts of it out of the window's width.
+
+        Code and tables may be wider, where they scroll for themselves.
+        """
+        return self.page.evaluate(MISPLACED, within)

@@ -50,6 +50,7 @@ export function Menu({ label, items }) {
     const outside = (event) => holder.current.contains(event.target) || setOpen(false);
     document.addEventListener("pointerdown", outside);
     document.addEventListener("focusin", outside);
+    holder.current.querySelector(".menu-items").scrollIntoView({ block: "nearest" });
     holder.current.querySelector(".menu-items button:not(:disabled)")?.focus();
     return () => {
       document.removeEventListener("pointerdown", outside);
