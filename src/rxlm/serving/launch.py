@@ -1,6 +1,5 @@
 """From options to a running server."""
 
-import json
 import logging
 import socket
 import sys
@@ -52,6 +51,7 @@ class Launch:
     origins: tuple[str, ...] = ()
     threads: int | None = None
     device: str = "cpu"
+    log_texts: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rows", "waiting"):
@@ -101,7 +101,7 @@ def build(options: Launch) -> Context:
     store = None if options.store == NO_STORE else Store(backend)
     name = options.name or Path(options.model).name or options.model
     service = Service(model, tokenizer, scheduler, store, name)
-    return Context(service, Tenants(backend), Metrics(scheduler, store))
+    return Context(service, Tenants(backend), Metrics(scheduler, store), texts_in_log=options.log_texts)
 
 
 def key_of(context: Context, options: Launch) -> str | None:
@@ -133,7 +133,7 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
             app, log_config=None, access_log=False, timeout_graceful_shutdown=SECONDS_FOR_LAST_BYTES,
             server_header=False, lifespan="on",
         )  # fmt: skip
-        LOG.info("%s", json.dumps(f"serving {context.service.name} at {address}"))
+        LOG.info("serving %s at %s", context.service.name, address)
         DrainingServer(config, context.service.scheduler, limits.drain_seconds).run(sockets=[listening])
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from threading import Semaphore
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +34,8 @@ from rxlm.serving.store.records import READ_PREFIX, RECENT, Node, StoredConversa
 from rxlm.serving.store.store import Store
 
 LOG = logging.getLogger("rxlm.serving")
+MOST_UNSAVED = 64
+"""Memories that wait to be stored; beyond it they are not: they can be computed again, and this process has them."""
 MODEL_SEED = 0
 """Of the first memories: all conversations with the same instructions begin with the same one."""
 
@@ -137,6 +140,7 @@ class Service:
         identity = json.dumps(fingerprint(model, tokenizer), sort_keys=True).encode()
         self.fingerprint = hashlib.sha256(identity).hexdigest()
         self._saving = ThreadPoolExecutor(1, "saving")
+        self._unsaved = Semaphore(MOST_UNSAVED)
         self.started = time.time()
 
     # --- where an answer goes on from ----------------------------------------------------------------------------
@@ -284,7 +288,8 @@ class Service:
         if store is not None and stored:
 
             def save(made: Making) -> None:
-                self._saving.submit(_put, store, node, made)
+                if self._unsaved.acquire(blocking=False):
+                    self._saving.submit(_put, store, node, made).add_done_callback(lambda _: self._unsaved.release())
 
             making.then(save)
 
