@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test torture fuzz check docs format bench clean
+.PHONY: help services quickstart test torture fuzz check docs format bench clean
 FILES ?= 10000
 SEED ?= 0
 .DEFAULT_GOAL := help
@@ -11,6 +11,7 @@ SEED ?= 0
 help:
 	@echo "make quickstart   install, train a small model and see what it remembers (ten minutes on two cores)"
 	@echo "make test         run the tests"
+	@echo "make services     install what tests need of Debian's packages: redis-server, chromium (without: skipped)"
 	@echo "make torture      kill what saves 500 times (KILLS=100 for fewer), and count what is lost"
 	@echo "make fuzz         read 10,000 damaged files (FILES=1000 for fewer, SEED=1 for others)"
 	@echo "make check        lint, types, import rule, links of README and docs"
@@ -28,6 +29,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: $(INSTALLED)
 	$(BIN)/rxlm quickstart
+
+# Not a part of `test`: it installs on the machine, outside of the environment.
+services:
+	dev/services.sh
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto

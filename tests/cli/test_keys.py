@@ -47,7 +47,7 @@ def test_a_second_key_of_a_tenant_sees_the_same_conversations(store: str, capsys
 
 
 def test_the_store_of_a_folder_is_beside_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["keys", "add", "alice", "--model", str(tmp_path)]) == 0
+    assert main(["keys", "add", "alice", "--store", str(tmp_path)]) == 0
     key = capsys.readouterr().out.strip()
     assert tenants_of(str(tmp_path / "conversations.sqlite")).owner(key) is not None
 
@@ -95,9 +95,8 @@ def test_limits_are_set_one_by_one_and_taken_away(store: str, capsys: pytest.Cap
         (["add", "a/b", "--store", "STORE"], "1 to 64 of A-Z"),
         (["add", "", "--store", "STORE"], "1 to 64 of A-Z"),
         (["add", "a" * 65, "--store", "STORE"], "1 to 64 of A-Z"),
-        (["add", "alice"], "give --model or --store"),
-        (["list", "--store", "none"], "keeps no keys"),
-        (["list", "--store", "missing.sqlite"], "there is no store"),
+        (["add", "alice", "--store", "none"], "that two programs share"),
+        (["list", "--store", "missing.sqlite"], "There is no store missing.sqlite"),
         (["list", "--store", "http://example.org"], "No store is opened by http:"),
         (["limit", "bob", "--gigabytes", "1", "--store", "STORE"], "tenants: alice"),
         (["limit", "alice", "--store", "STORE"], "give --tokens-per-minute or --gigabytes"),

@@ -259,7 +259,7 @@ class ChatTerminal:
             return
         self.say("what it keeps of the conversation: by all heads (bold), by most, by few (dim), by none (struck out)")
         for piece, share in pieces:
-            self.screen.show(piece, _style_of(share))
+            self.screen.show(piece, style_of(share))
         self.screen.show("\n")
 
     def help(self) -> None:
@@ -287,7 +287,7 @@ class ChatTerminal:
         self.screen.show(piece, "dim italic")
 
 
-def _style_of(share: float) -> str:
+def style_of(share: float) -> str:
     """Return how a token is shown that so many of the heads keep."""
     if share == 1.0:
         return "bold"

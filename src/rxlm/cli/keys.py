@@ -2,10 +2,8 @@
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -13,8 +11,7 @@ from rich.console import Console
 
 from rxlm.cli.results import rich_table
 from rxlm.serving.keys import new_api_key
-from rxlm.serving.store.backend import Backend
-from rxlm.serving.store.opening import NO_STORE, open_backend, store_beside
+from rxlm.serving.store.opening import store_of
 from rxlm.serving.store.store import Store
 from rxlm.serving.store.tenants import Tenants
 
@@ -24,7 +21,7 @@ SHORTEST = 4
 """Characters of a digest that name a key, at least."""
 
 
-def add(tenant: Annotated[str, tyro.conf.Positional], /, *, model: str | None = None, store: str | None = None) -> None:
+def add(tenant: Annotated[str, tyro.conf.Positional], /, *, store: str) -> None:
     """Make an API key for a tenant, who sees the conversations of their own keys and of no others.
 
     Prints the key, which is shown this once: the store has only its digest. A tenant that is not there is made. A
@@ -32,10 +29,9 @@ def add(tenant: Annotated[str, tyro.conf.Positional], /, *, model: str | None = 
 
     Args:
         tenant: name of the tenant; 1 to 64 letters, digits, '_', '.' and '-'.
-        model: the model that is served; its store is the one beside it.
-        store: the store, as `rxlm serve --store` takes it.
+        store: where the server's conversations are: a file, redis://..., or the folder of the model.
     """
-    with _opened(model, store, may_be_new=True) as backend:
+    with closing(store_of(store, may_be_new=True)) as backend:
         tenants, key = Tenants(backend), new_api_key()
         digest = tenants.add_key(tenants.named(tenant), key)
         place = getattr(backend, "path", None) or getattr(backend, "place", "")
@@ -43,14 +39,13 @@ def add(tenant: Annotated[str, tyro.conf.Positional], /, *, model: str | None = 
     print(f"A key of {tenant}, digest {digest[:SHOWN]}, in {place}. It is not shown again.", file=sys.stderr)
 
 
-def list_keys(*, model: str | None = None, store: str | None = None) -> None:
+def list_keys(*, store: str) -> None:
     """Show tenants and their keys: the first characters of digests, limits, and bytes that are stored.
 
     Args:
-        model: the model that is served; its store is the one beside it.
-        store: the store, as `rxlm serve --store` takes it.
+        store: where the server's conversations are: a file, redis://..., or the folder of the model.
     """
-    with _opened(model, store) as backend:
+    with closing(store_of(store)) as backend:
         tenants, of_tenant = Tenants(backend), Store(backend).stored_bytes
         digests: dict[str, list[str]] = {}
         for digest, owner in tenants.keys():  # noqa: SIM118
@@ -72,19 +67,16 @@ def list_keys(*, model: str | None = None, store: str | None = None) -> None:
     Console(highlight=False, emoji=False).print(rich_table("Tenants", header, rows))
 
 
-def revoke(
-    digest: Annotated[str, tyro.conf.Positional], /, *, model: str | None = None, store: str | None = None
-) -> None:
+def revoke(digest: Annotated[str, tyro.conf.Positional], /, *, store: str) -> None:
     """Revoke an API key; running servers refuse it from their next request on. What is stored stays.
 
     Args:
         digest: the first characters of the key's digest, as `rxlm keys list` shows them.
-        model: the model that is served; its store is the one beside it.
-        store: the store, as `rxlm serve --store` takes it.
+        store: where the server's conversations are: a file, redis://..., or the folder of the model.
     """
     if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}", digest):
         raise ValueError(f"digest must be {SHORTEST} to 64 of 0-9 and a-f, the beginning of a key's digest.")
-    with _opened(model, store) as backend:
+    with closing(store_of(store)) as backend:
         tenants = Tenants(backend)
         found = [(each, owner) for each, owner in tenants.keys() if each.startswith(digest)]  # noqa: SIM118
         if not found:
@@ -100,27 +92,25 @@ def limit(
     tenant: Annotated[str, tyro.conf.Positional],
     /,
     *,
+    store: str,
     tokens_per_minute: int | None = None,
     gigabytes: float | None = None,
-    model: str | None = None,
-    store: str | None = None,
 ) -> None:
     """Limit what a tenant may use; requests beyond it are refused with status 429.
 
     Args:
         tenant: name of the tenant.
+        store: where the server's conversations are: a file, redis://..., or the folder of the model.
         tokens_per_minute: tokens that may be read and written in a minute, by each server; 0: no limit. As before if
             not given.
         gigabytes: what may be stored of turns, memories and feedback; 0: no limit. As before if not given.
-        model: the model that is served; its store is the one beside it.
-        store: the store, as `rxlm serve --store` takes it.
     """
     if tokens_per_minute is None and gigabytes is None:
         raise ValueError("give --tokens-per-minute or --gigabytes.")
     for name, value in (("tokens_per_minute", tokens_per_minute), ("gigabytes", gigabytes)):
         if value is not None and not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be at least 0, got {value}.")
-    with _opened(model, store) as backend:
+    with closing(store_of(store)) as backend:
         tenants = Tenants(backend)
         found = tenants.get(tenant)
         if found is None:
@@ -133,19 +123,3 @@ def limit(
         tenants.change(found)
     shown = ("no limit" if each is None else f"{each:,}" for each in (found.tokens_per_minute, found.max_bytes))
     print("{}: tokens a minute {}, bytes at most {}.".format(tenant, *shown))
-
-
-@contextmanager
-def _opened(model: str | None, store: str | None, *, may_be_new: bool = False) -> Iterator[Backend]:
-    """Open the store that a server uses; a file that is not there is an error, unless the store `may_be_new`."""
-    if (model is None) == (store is None):
-        raise ValueError("give --model or --store: where the server's conversations are.")
-    url = store_beside(model) if model is not None else store or ""
-    if url in (NO_STORE, ":memory:"):
-        raise ValueError(f"--store {url} keeps no keys: start the server with one in RXLM_API_KEY.")
-    path = Path(url.removeprefix("sqlite:///"))
-    is_file = "://" not in url or url.startswith("sqlite:///")
-    if is_file and not may_be_new and not path.exists():
-        raise FileNotFoundError(2, "there is no store", str(path))
-    with closing(open_backend(url)) as backend:
-        yield backend

@@ -14,17 +14,16 @@ from weakref import ref
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.data.stream_decoder import StreamDecoder
 from rxlm.data.templates import query_ids
 from rxlm.file_errors import placed
 from rxlm.memory import MemoryState
 from rxlm.rxt.alpha import ThinkingMode
 from rxlm.rxt.background import Job
-from rxlm.rxt.chat_template import conversation_prefix
 from rxlm.rxt.conversation_file import SavedConversation
 from rxlm.rxt.current_memory import KeptReading
 from rxlm.rxt.fingerprint import fingerprint
 from rxlm.rxt.history import ConversationError, History, Turn
+from rxlm.rxt.memory_view import said
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import SamplingConfig
 from rxlm.rxt.shared_history import Pieces, SharedHistory
@@ -181,20 +180,10 @@ class Conversation:
         shares = present.last.memory.heads_that_keep()
         if shares is None:
             return None
-        text, pieces = StreamDecoder(self.tokenizer), []
-        for position, token in enumerate(self._said(present)):
-            pieces.append((text.push(token), shares.get(position, 0.0)))
-        return pieces
-
-    def _said(self, present: History) -> list[int]:
-        """Return the tokens of the conversation, of a memory that keeps tokens, up to the last one that was read."""
-        prefix, system = self.model.tokenizer_config.conversation_prefix, present.system
-        said = list(prefix or ()) if system is None else list(conversation_prefix(self.tokenizer, system))
-        end = self.model.memory_writer.config.answer_end
-        for turn in present.turns:
-            ended = turn.ids[-1] == end[0]
-            said += [*turn.ids[:-1], *(() if ended else turn.ids[-1:]), *end]
-        return said[: int(present.last.memory.length[0])]  # type: ignore[attr-defined]
+        parts = said(self.model, self.tokenizer, present.system, [turn.ids for turn in present.turns])
+        pieces = [piece for part in parts for piece in part.pieces]
+        read = pieces[: int(present.last.memory.length[0])]  # type: ignore[attr-defined]
+        return [(piece, shares.get(position, 0.0)) for position, piece in enumerate(read)]
 
     def save(self, path: str | Path) -> None:
         """Write memory, transcript and the model's fingerprint to one safetensors file."""

@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from rxlm import __version__
-from rxlm.serving.api import chat_completions, conversations, responses, status
+from rxlm.serving.api import chat_completions, conversations, own, responses, status
 from rxlm.serving.api.context import Context
 from rxlm.serving.api.errors import install
 from rxlm.serving.limits import LimitedBodies, LoggedRequests
@@ -66,7 +66,7 @@ def make_app(context: Context, limits: Limits = Limits(), origins: Sequence[str]
     app = FastAPI(title="rxlm", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.context = context
     install(app)
-    for module in (responses, conversations, chat_completions, status):
+    for module in (responses, conversations, chat_completions, own, status):
         app.include_router(module.router)
     if (PAGE / "index.html").is_file():
         app.mount("/static", StaticFiles(directory=PAGE), name="static")

@@ -154,6 +154,19 @@ class Scheduler:
             self._changed.notify()
         return making
 
+    def need(self, making: Making, seconds: float) -> MemoryState:
+        """Return a memory once it is made; raises why there is none, and TimeoutError."""
+        there = threading.Event()
+        making.then(lambda _: there.set())
+        with self._changed:
+            making.want()
+            self._changed.notify()
+        if not there.wait(seconds):
+            raise TimeoutError(f"The memory was not made within {seconds:g} seconds.")
+        if making.state is None:
+            raise making.error or RuntimeError("The memory was not made.")
+        return making.state
+
     def call(self, work: Callable[[], T]) -> "Future[T]":
         """Let something be computed between two steps."""
         future: Future[T] = Future()

@@ -57,6 +57,10 @@ class Options:
     thinking: ThinkingMode | None = None
     with_log_probs: bool = False
 
+    def with_sampling(self, sampling: SamplingConfig) -> "Options":
+        """Return the same with another sampling."""
+        return replace(self, sampling=sampling)
+
     def with_seed(self, seed: int) -> "Options":
         """Return the same with another seed."""
         return replace(self, seed=seed % 2**63)
@@ -152,7 +156,7 @@ class Service:
 
     def after_node(self, tenant: Tenant, node: Node, *, stored: bool = True) -> Place:
         """Return the place after a stored turn; `OtherModelError` where another model made it."""
-        root = node if node.kind == "root" else self._needed_store.node(tenant.id, node.root)
+        root = node if node.kind == "root" else self.needed_store.node(tenant.id, node.root)
         own = None if root is None else self._root_key(tenant, root)
         if root is None or own != root.key:
             raise OtherModelError(
@@ -188,7 +192,7 @@ class Service:
 
     def said(self, node: Node) -> list[Said]:
         """Return the turns up to a node, oldest first."""
-        path = [each for each in self._needed_store.path(node) if each.kind == "turn"]
+        path = [each for each in self.needed_store.path(node) if each.kind == "turn"]
         return [Said(each.query, each.answer, each.thought) for each in reversed(path)]
 
     def read(self, tenant: Tenant, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
@@ -374,7 +378,8 @@ class Service:
         return root_keys(self.fingerprint, tenant.salt, root.instructions, MODEL_SEED, self.memory_tokens).key
 
     @property
-    def _needed_store(self) -> Store:
+    def needed_store(self) -> Store:
+        """The store, where there is one."""
         assert self.store is not None
         return self.store
 

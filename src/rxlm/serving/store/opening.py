@@ -43,3 +43,17 @@ def store_beside(model: str) -> str:
         return str(path / "conversations.sqlite")
     name = path.stem if path.is_file() else model.replace("/", "--")
     return str((path.parent if path.is_file() else Path()) / f"{name}.conversations.sqlite")
+
+
+def store_of(name: str, *, may_be_new: bool = False) -> Backend:
+    """Open a store by its file or address, or by the folder of the model that it is beside.
+
+    A file that is not there is an error, unless the store `may_be_new`; so is a store that lives in one process.
+    """
+    place = store_beside(name) if Path(name).is_dir() else name
+    if place in (NO_STORE, ":memory:"):
+        raise ValueError(f"There is no store {place} that two programs share.")
+    is_file = "://" not in place or place.startswith("sqlite:///")
+    if is_file and not may_be_new and not Path(place.removeprefix("sqlite:///")).is_file():
+        raise ValueError(f"There is no store {place}.")
+    return open_backend(place)

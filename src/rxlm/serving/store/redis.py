@@ -29,12 +29,11 @@ for _ = 1, counts[1] do
   if exists == '0' then value = false end
   if found ~= value then return 0 end
 end
-
+for _ = 1, counts[2] do redis.call('DEL', next_key()) end
 for _ = 1, counts[3] do redis.call('ZREM', next_key(), next_argument()) end
 for _ = 1, counts[4] do redis.call('SET', next_key(), next_argument()) end
 for _ = 1, counts[5] do redis.call('ZADD', next_key(), next_argument(), next_argument()) end
 for _ = 1, counts[6] do redis.call('INCRBY', next_key(), next_argument()) end
-for _ = 1, counts[2] do redis.call("DEL", next_key()) end
 return 1
 """
 # In one script, so that no other client moves `after` between finding it and reading on from there.
@@ -50,9 +49,8 @@ class RedisBackend:
 
     What was committed lives as long as Redis keeps it. A store needs `appendonly yes`: a Redis that is killed then
     loses about the last second (`appendfsync everysec`) or nothing (`always`); with snapshots alone, all since the
-    last one.
-    `maxmemory-policy` has to be `noeviction` or `volatile-*`: with `allkeys-*`, Redis drops conversations when its
-    memory is full, and a warning is logged when it is opened.
+    last one. `maxmemory-policy` has to be `noeviction` or `volatile-*`: with `allkeys-*`, Redis drops conversations
+    when its memory is full, and a warning is logged when it is opened.
 
     Nothing is sent twice: after an error, changes may have been made or not; the next call connects again.
     ImportError where the package redis is missing; `StoreError` for a Redis that cannot be reached.
@@ -136,6 +134,12 @@ class RedisBackend:
         with self._told():
             found: list[Any] = self._client.zrange(self._set(name), 0, limit - 1, withscores=True)
         return [(member.decode(), float(number)) for member, number in found]
+
+    def number(self, name: str, member: str) -> float | None:
+        """Return the number of a member, None where it is none."""
+        with self._told():
+            found: Any = self._client.zscore(self._set(name), member.encode())
+        return None if found is None else float(found)
 
     def size(self, name: str) -> int:
         """Return how many members a set has."""

@@ -50,7 +50,7 @@ class RedisAddress:
         host = f"[{host}]" if host and ":" in host else host
         prefix = options.pop("prefix", DEFAULT_PREFIX)
         return cls(
-            url=parts._replace(scheme=SCHEMES[parts.scheme], query=urlencode(options)).geturl(),
+            url=f"{SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}?{urlencode(options)}",
             place=f"unix://{parts.path}" if local else f"{parts.scheme}://{host}:{port}/{database}",
             is_local=local,
             prefix=prefix,
