@@ -5,7 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -44,7 +44,7 @@ class Launch:
     cache_bytes: int = 10**9
     store_bytes: int = 10**10
     max_age: float | None = None
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     origins: tuple[str, ...] = ()
     threads: int | None = None
     device: str = "cpu"
