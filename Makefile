@@ -31,11 +31,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: $(INSTALLED)
 	$(BIN)/rxlm quickstart
 
-# The first call of it installs the server's packages, once.
 MODEL ?= runs/quickstart
-serve: $(INSTALLED)
-	test -e .venv/.serve || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[serve]"
-	touch .venv/.serve
+.venv/.serve: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[serve]"
+	touch $@
+
+serve: .venv/.serve
 	$(BIN)/rxlm serve $(MODEL)
 
 # Not a part of `test`: it installs on the machine, outside of the environment.
