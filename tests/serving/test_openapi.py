@@ -12,7 +12,7 @@ from schemathesis.config import SchemathesisConfig
 from running_server import Running, running
 
 EXAMPLES = 2
-"""Of each kind of request to each address. For many: `schemathesis run ADDRESS/openapi.json`, see docs/serving.md."""
+"""Of each kind of request to each address. For many: `schemathesis run ADDRESS/openapi.json`."""
 # A request of the right form may still be refused: an id names nothing, a message is too long, or says nothing.
 CONFIG = {
     "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "404", "409", "413", "429"]}}

@@ -17,9 +17,10 @@ from rxlm.memory import MemoryState
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.models import RxTAlpha
 from rxlm.serving import memories
+from rxlm.serving.asking import Asked, BusyError, Event, Failed, Finished, ModelFaultError, Written
 from rxlm.serving.keys import new_id
 from rxlm.serving.memories import Making
-from rxlm.serving.scheduler import Asked, BusyError, Event, Failed, Finished, ModelFaultError, Scheduler, Written
+from rxlm.serving.scheduler import Scheduler
 from rxlm.serving.service import Place, Said, Service
 from rxlm.serving.store import names
 from rxlm.serving.store.backend import Changes

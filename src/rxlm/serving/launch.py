@@ -26,6 +26,8 @@ from rxlm.upcycling.loading import open_model
 
 LOG = logging.getLogger("rxlm.serving")
 DEFAULT_TENANT = "default"
+SECONDS_BETWEEN_REQUESTS = 75
+"""Of a connection, longer than clients keep one (httpx: 5): what they send is lost when both let go at once."""
 SECONDS_FOR_LAST_BYTES = 5
 """For sending what is answered, once no answer is under way any more."""
 
@@ -112,7 +114,7 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
             ready(address)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=SECONDS_FOR_LAST_BYTES,
-            server_header=False, lifespan="on",
+            timeout_keep_alive=SECONDS_BETWEEN_REQUESTS, server_header=False, lifespan="on",
         )  # fmt: skip
         LOG.info("serving %s at %s", context.service.name, address)
         DrainingServer(config, context.service.scheduler, limits.drain_seconds).run(sockets=[listening])

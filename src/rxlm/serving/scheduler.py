@@ -11,78 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.memory import MemoryState
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.turn_engine import RunningTurn, TurnEngine
-from rxlm.rxt.writer import Piece
+from rxlm.rxt.turn_engine import TurnEngine
+from rxlm.serving.asking import Asked, BusyError, Event, Failed, Finished, ModelFaultError, Written
 from rxlm.serving.memories import Making, MemoryCache, make
 
 LOG = logging.getLogger("rxlm.serving")
 LONGEST_BATCH_OF_UPDATES = 16
 T = TypeVar("T")
-
-
-class BusyError(Exception):
-    """Too many answers wait, or the server is stopping."""
-
-
-class ModelFaultError(RuntimeError):
-    """The model computes what are no numbers; nothing that a client sends can mend it."""
-
-
-class Written(NamedTuple):
-    """What one step wrote of an answer: pieces of text, the token, and its log-probability where that was asked for."""
-
-    pieces: list[Piece]
-    token: int
-    log_prob: float | None
-
-
-class Finished(NamedTuple):
-    """An answer is complete.
-
-    Fields:
-        turn: the turn. pieces: what was held back of its text. reason: "stop" or "length".
-        after: the memory after it.
-    """
-
-    turn: RunningTurn
-    pieces: list[Piece]
-    reason: str
-    after: Making
-
-
-class Failed(NamedTuple):
-    """There is no answer."""
-
-    error: Exception
-
-
-Event = Written | Finished | Failed
-
-
-@dataclass(eq=False)
-class Asked:
-    """An answer that somebody asks for.
-
-    Fields:
-        turn: what is answered, prepared by the engine. before: the memory that it is answered from.
-        name: of the node that the turn becomes; None: its memory is kept for nobody.
-        sink: takes events, in the model's thread. with_log_probs: whether log-probabilities are wanted.
-    """
-
-    turn: RunningTurn
-    before: Making
-    sink: Callable[[Event], None]
-    name: str | None = None
-    with_log_probs: bool = False
-    cancelled: bool = False
-    since: float = field(default_factory=time.monotonic)
 
 
 class Scheduler:

@@ -25,10 +25,11 @@ from rxlm.rxt.history import first_memory
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 from rxlm.rxt.turn_engine import Query
+from rxlm.serving.asking import Asked, Event, Failed, Finished
 from rxlm.serving.keys import Keys, new_id, root_keys, without_reasoning
 from rxlm.serving.lengths import Lengths
 from rxlm.serving.memories import Making
-from rxlm.serving.scheduler import Asked, Event, Failed, Finished, Scheduler
+from rxlm.serving.scheduler import Scheduler
 from rxlm.serving.store.backend import StoreError
 from rxlm.serving.store.records import READ_PREFIX, RECENT, Node, StoredConversation, Tenant
 from rxlm.serving.store.store import Store

@@ -14,8 +14,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from rxlm.serving.api.context import Context
 from rxlm.serving.api.errors import ApiError
+from rxlm.serving.asking import Failed, Finished, Written
 from rxlm.serving.memories import Making
-from rxlm.serving.scheduler import Failed, Finished, Written
 from rxlm.serving.service import Answer
 
 LOG = logging.getLogger("rxlm.serving.answers")

@@ -17,8 +17,8 @@ from rxlm.serving.api.errors import error_of
 from rxlm.serving.api.items import Sent
 from rxlm.serving.api.requests import ChatRequest
 from rxlm.serving.api.streams import stream
+from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
-from rxlm.serving.scheduler import Finished
 from rxlm.serving.service import Answer
 from rxlm.serving.store.records import Tenant
 

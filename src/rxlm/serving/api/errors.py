@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from rxlm.config import ConfigError
+from rxlm.serving.asking import BusyError, ModelFaultError
 from rxlm.serving.lengths import TooLongError
-from rxlm.serving.scheduler import BusyError, ModelFaultError
 from rxlm.serving.service import OtherModelError
 from rxlm.serving.store.backend import StoreError
 from rxlm.serving.store.store import GoneError

@@ -10,8 +10,8 @@ from rxlm.serving.api.context import Context, check_budget, check_model, options
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.items import Sent, output_of
 from rxlm.serving.api.requests import ResponseRequest
+from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
-from rxlm.serving.scheduler import Finished
 from rxlm.serving.service import Answer, Options, Place
 from rxlm.serving.store.records import Node, StoredConversation, Tenant
 

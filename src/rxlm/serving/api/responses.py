@@ -57,6 +57,21 @@ async def create(
     return JSONResponse(reply.events[-1]["response"])
 
 
+@router.post("/input_tokens", response_model=None, responses=answers(documents.InputTokens))
+def count(context: Server, tenant: Caller, given: ResponseRequest) -> dict[str, Any]:
+    """Return how many tokens a request would read."""
+    sent = Sent(given.input or "", "input")
+    service = context.service
+    form = service.model.tokenizer_config
+    texts = [each for turn in sent.turns for each in (turn.query, turn.answer)] + [sent.query or ""]
+    around = (len(sent.turns) + 1) * (len(form.before_query) + len(form.before_answer)) + len(sent.turns)
+    before = 0
+    if given.previous_response_id is not None:
+        before = node_of(context, tenant, given.previous_response_id).tokens
+    total = sum(map(service.lengths.count, [*texts, given.instructions or sent.instructions or ""])) + around + before
+    return {"object": "response.input_tokens", "input_tokens": total}
+
+
 @router.get("/{name}", response_model=None, responses=answers(documents.Response, streams=True))
 async def retrieve(
     context: Server, tenant: Caller, name: str, stream: bool = False, starting_after: int | None = None
@@ -126,21 +141,6 @@ def input_items(
     if node is None or node.kind != "turn":
         raise not_found("Response", name)
     return page([user_item(node.query, item_id(node.id, "u"))], limit, after, order)
-
-
-@router.post("/input_tokens", response_model=None, responses=answers(documents.InputTokens))
-def count(context: Server, tenant: Caller, given: ResponseRequest) -> dict[str, Any]:
-    """Return how many tokens a request would read."""
-    sent = Sent(given.input or "", "input")
-    service = context.service
-    form = service.model.tokenizer_config
-    texts = [each for turn in sent.turns for each in (turn.query, turn.answer)] + [sent.query or ""]
-    around = (len(sent.turns) + 1) * (len(form.before_query) + len(form.before_answer)) + len(sent.turns)
-    before = 0
-    if given.previous_response_id is not None:
-        before = node_of(context, tenant, given.previous_response_id).tokens
-    total = sum(map(service.lengths.count, [*texts, given.instructions or sent.instructions or ""])) + around + before
-    return {"object": "response.input_tokens", "input_tokens": total}
 
 
 async def _all(reply: Reply) -> None:
