@@ -59,10 +59,11 @@ def serve(
         log: file for the log, a JSON object a request; standard error if not given.
     """
     from rxlm.serving.launch import Launch, launch
+    from rxlm.serving.log import JsonLines
 
-    logging.basicConfig(
-        filename=log, level=logging.INFO, format='{"time": "%(asctime)s", "level": "%(levelname)s", "log": %(message)s}'
-    )
+    handler = logging.StreamHandler() if log is None else logging.FileHandler(log, encoding="utf-8")
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     launch(
         Launch(
             model=model,
