@@ -1,6 +1,5 @@
 """`rxlm serve`: conversations with a model over HTTP."""
 
-import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +27,7 @@ def serve(
     threads: int | None = None,
     device: str = "cpu",
     log: Path | None = None,
+    log_texts: bool = False,
 ) -> None:
     """Serve a model by OpenAI's interfaces (responses, conversations, chat completions), with a page to chat.
 
@@ -56,14 +56,13 @@ def serve(
         origins: pages of other servers that may ask (CORS).
         threads: threads that compute; PyTorch's choice if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
-        log: file for the log, a JSON object a request; standard error if not given.
+        log: file for the log, a JSON object a line; standard error if not given.
+        log_texts: let the log have what is said, which it has not otherwise.
     """
+    from rxlm.serving import logs
     from rxlm.serving.launch import Launch, launch
-    from rxlm.serving.log import JsonLines
 
-    handler = logging.StreamHandler() if log is None else logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logs.install(log)
     launch(
         Launch(
             model=model,
@@ -82,5 +81,6 @@ def serve(
             origins=origins,
             threads=threads,
             device=device,
+            log_texts=log_texts,
         )
     )

@@ -116,6 +116,8 @@ class KeyValueCache:
         filled, gaps, width = past.filled, past.gaps(), past.num_places
         self.keys[:, :, :, :width] = past.keys
         self.values[:, :, :, :width] = past.values
+        if gaps is not None:  # what stands after a row's last token is free for those to come
+            gaps = gaps & (self.places[:width] < filled[:, None])[None, :, None]
         self.gaps = None if gaps is None else F.pad(gaps, (0, self.capacity - width))
         self.positions.copy_(filled)
         self.begins = filled.tolist()

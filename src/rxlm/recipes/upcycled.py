@@ -153,6 +153,6 @@ def upcycled() -> UpcycledRecipe:
         log_every=1,
         checkpoint_every=10,
         keep_last=1,
-        settings=RetentionConfig(sizes=(48, 64, 128), cooling_steps=70, learned_share=0.67, longest_dialogue=640),
+        settings=RetentionConfig(sizes=(64, 128, 192), cooling_steps=70, learned_share=0.67, longest_dialogue=640),
     )
     return UpcycledRecipe(name="upcycled", stages=(stage,))

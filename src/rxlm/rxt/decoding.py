@@ -164,6 +164,7 @@ class DecodingState:
         for row in rows:
             self._settings[row] = None
             self._openings.pop(row, None)
+            self._broken[row] = False
         if not any(self._settings):
             self.steps_left, self._unread = 0, None
         self._group()
@@ -302,12 +303,16 @@ class DecodingState:
 
     def check_numbers(self, rows: Sequence[int] | None = None) -> None:
         """Raise ValueError where the logits of a row, or one of `rows`, were no numbers; on a GPU this waits for it."""
-        rows = [row for row, broken in enumerate(self._broken.tolist()) if broken and (rows is None or row in rows)]
-        if rows:
+        broken = [row for row in self.broken_rows() if rows is None or row in rows]
+        if broken:
             raise ValueError(
-                f"The logits of row {', '.join(map(str, rows))} are not numbers (NaN or infinity): the weights or the "
-                "memory hold such values, or float16 has overflowed, where float32 or bfloat16 would not."
+                f"The logits of row {', '.join(map(str, broken))} are not numbers (NaN or infinity): the weights or "
+                "the memory hold such values, or float16 has overflowed, where float32 or bfloat16 would not."
             )
+
+    def broken_rows(self) -> list[int]:
+        """Return the rows whose logits were no numbers; on a GPU this waits for it."""
+        return [row for row, broken in enumerate(self._broken.tolist()) if broken]
 
     def _read_chosen(self) -> None:
         """Let the decoder read the tokens that were chosen last."""

@@ -224,8 +224,7 @@ class TurnEngine:
 
     def leave(self, turns: Sequence[RunningTurn]) -> None:
         """Let turns leave, ended or not; their answers are complete then."""
-        if any(self.turns.get(turn.row) is not turn for turn in turns) or len(set(map(id, turns))) < len(turns):
-            raise ValueError("Only turns that have begun can leave, each of them once.")
+        self._check_under_way(turns)
         self.state.check_numbers([turn.row for turn in turns])
         ids, lengths = self.state.ids.tolist(), self.state.lengths.tolist()
         for turn in turns:
@@ -235,7 +234,23 @@ class TurnEngine:
                 turn.answer = turn.answer[: turn.writer.kept_tokens]
             if self.model.memory_writer.reads_computed:
                 turn.computed = self.state.computed(turn.row, [*turn.unread, *turn.ids[:-1]])
-        rows = [turn.row for turn in turns]  # none leaves before all can
+        self._release(turns)  # none leaves before all can
+
+    def drop(self, turns: Sequence[RunningTurn]) -> None:
+        """Let turns leave whose answers nobody wants."""
+        self._check_under_way(turns)
+        self._release(turns)
+
+    def broken(self) -> list[RunningTurn]:
+        """Return the turns under way whose logits were no numbers."""
+        return [self.turns[row] for row in self.state.broken_rows() if row in self.turns]
+
+    def _check_under_way(self, turns: Sequence[RunningTurn]) -> None:
+        if any(self.turns.get(turn.row) is not turn for turn in turns) or len(set(map(id, turns))) < len(turns):
+            raise ValueError("Only turns that have begun can leave, each of them once.")
+
+    def _release(self, turns: Sequence[RunningTurn]) -> None:
+        rows = [turn.row for turn in turns]
         self.state.evict(rows)
         for row in rows:
             del self.turns[row]

@@ -1,6 +1,5 @@
 """From options to a running server."""
 
-import json
 import logging
 import socket
 import sys
@@ -18,6 +17,7 @@ from rxlm.serving.keys import key_digest, new_api_key
 from rxlm.serving.metrics import Metrics
 from rxlm.serving.scheduler import Scheduler
 from rxlm.serving.service import Service
+from rxlm.serving.stopping import DrainingServer
 from rxlm.serving.store.backend import Backend
 from rxlm.serving.store.opening import NO_STORE, open_backend, store_beside
 from rxlm.serving.store.store import Store
@@ -26,6 +26,10 @@ from rxlm.upcycling.loading import open_model
 
 LOG = logging.getLogger("rxlm.serving")
 DEFAULT_TENANT = "default"
+SECONDS_BETWEEN_REQUESTS = 75
+"""Of a connection, longer than clients keep one (httpx: 5): what they send is lost when both let go at once."""
+SECONDS_FOR_LAST_BYTES = 5
+"""For sending what is answered, once no answer is under way any more."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Launch:
     origins: tuple[str, ...] = ()
     threads: int | None = None
     device: str = "cpu"
+    log_texts: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rows", "waiting"):
@@ -79,7 +84,7 @@ def build(options: Launch) -> Context:
     store = None if options.store == NO_STORE else Store(backend)
     name = options.name or Path(options.model).name or options.model
     service = Service(model, tokenizer, scheduler, store, name)
-    return Context(service, Tenants(backend), Metrics(scheduler, store))
+    return Context(service, Tenants(backend), Metrics(scheduler, store), texts_in_log=options.log_texts)
 
 
 def key_of(context: Context, options: Launch) -> str | None:
@@ -108,11 +113,11 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
         if ready is not None:
             ready(address)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=int(limits.drain_seconds),
-            server_header=False, lifespan="on",
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=SECONDS_FOR_LAST_BYTES,
+            timeout_keep_alive=SECONDS_BETWEEN_REQUESTS, server_header=False, lifespan="on",
         )  # fmt: skip
-        LOG.info("%s", json.dumps(f"serving {context.service.name} at {address}"))
-        uvicorn.Server(config).run(sockets=[listening])
+        LOG.info("serving %s at %s", context.service.name, address)
+        DrainingServer(config, context.service.scheduler, limits.drain_seconds).run(sockets=[listening])
 
 
 def _say(context: Context, address: str, key: str | None, *, is_given: bool) -> None:

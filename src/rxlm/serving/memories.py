@@ -7,7 +7,8 @@ read again, name the one before.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +31,7 @@ class Making:
         before: the memory before; None for the first one of a conversation.
         ids: the turn to write, with what was `computed` of it. change: what is done instead, with the memory before.
         wanted: whether somebody waits for it.
+        read: whether it is made for a request alone, and given up with that.
         state: the memory, once it is there. error: why there will be none.
         seconds: what making it took.
     """
@@ -40,6 +42,7 @@ class Making:
     computed: ComputedTurn | None = None
     change: Callable[[MemoryState | None], MemoryState] | None = None
     wanted: bool = False
+    read: bool = False
     state: MemoryState | None = None
     error: Exception | None = None
     seconds: float = 0.0
@@ -62,12 +65,18 @@ class Making:
         """Whether it can be made now."""
         return not self.is_done and (self.before is None or self.before.is_done)
 
-    def want(self) -> None:
-        """Let it be made soon, and all before it."""
+    def pending(self) -> Iterator["Making"]:
+        """Yield it and those before it that are not there yet, the last first."""
         making: Making | None = self
         while making is not None and not making.is_done:
+            before = making.before
+            yield making
+            making = before
+
+    def want(self) -> None:
+        """Let it be made soon, and all before it."""
+        for making in self.pending():
             making.wanted = True
-            making = making.before
 
     def finish(self, state: MemoryState | None, error: Exception | None, seconds: float) -> None:
         """Take the outcome, and let go of what it was made of."""
@@ -76,7 +85,8 @@ class Making:
             self.before = self.computed = self.change = None
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(self)
+            with suppress(RuntimeError):  # who listened has stopped
+                callback(self)
 
     def then(self, callback: Callable[["Making"], None]) -> None:
         """Call `callback` once it is done: now, or in the model's thread."""
@@ -100,18 +110,23 @@ def make(model: RxTModel, makings: Sequence[Making]) -> None:
         else:
             alike.setdefault(making.computed is not None, []).append(making)
     for together in alike.values():
-        begun = time.monotonic()
-        try:
-            befores = MemoryState.join([making.before.state for making in together])  # type: ignore[misc, union-attr]
-            after = write_turns(
-                model, befores, [making.ids for making in together], [each.computed for each in together]
-            )
-        except Exception as error:
-            for making in together:
-                making.finish(None, error, time.monotonic() - begun)
-        else:
-            for row, making in enumerate(together):
-                making.finish(after.select(row), None, time.monotonic() - begun)
+        _write(model, together)
+
+
+def _write(model: RxTModel, together: Sequence[Making]) -> None:
+    begun = time.monotonic()
+    try:
+        befores = MemoryState.join([making.before.state for making in together])  # type: ignore[misc, union-attr]
+        after = write_turns(model, befores, [making.ids for making in together], [each.computed for each in together])
+    except Exception as error:
+        if len(together) == 1:
+            together[0].finish(None, error, time.monotonic() - begun)
+            return
+        for making in together:  # one does not pay for another
+            _write(model, [making])
+    else:
+        for row, making in enumerate(together):
+            making.finish(after.select(row), None, time.monotonic() - begun)
 
 
 def _change(making: Making) -> None:
@@ -133,7 +148,7 @@ class MemoryCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._kept: OrderedDict[str, Making] = OrderedDict()
 
     def get(self, name: str) -> Making | None:
@@ -170,4 +185,5 @@ class MemoryCache:
     @property
     def num_bytes(self) -> int:
         """What all memories take."""
-        return sum(each.state.num_bytes for each in self._kept.values() if each.state is not None)
+        with self._lock:
+            return sum(each.state.num_bytes for each in self._kept.values() if each.state is not None)

@@ -4,79 +4,26 @@ Each round lets those join who wait and whose memory is ready, takes one step, h
 memories: at once where somebody waits for one, otherwise when the model is idle or the time is up.
 """
 
+import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.memory import MemoryState
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.turn_engine import RunningTurn, TurnEngine
-from rxlm.rxt.writer import Piece
+from rxlm.rxt.turn_engine import TurnEngine
+from rxlm.serving.asking import Asked, BusyError, Event, Failed, Finished, ModelFaultError, Written
 from rxlm.serving.memories import Making, MemoryCache, make
 
 LOG = logging.getLogger("rxlm.serving")
 LONGEST_BATCH_OF_UPDATES = 16
 T = TypeVar("T")
-
-
-class BusyError(Exception):
-    """Too many answers wait, or the server is stopping."""
-
-
-class Written(NamedTuple):
-    """What one step wrote of an answer: pieces of text, the token, and its log-probability where that was asked for."""
-
-    pieces: list[Piece]
-    token: int
-    log_prob: float | None
-
-
-class Finished(NamedTuple):
-    """An answer is complete.
-
-    Fields:
-        turn: the turn. pieces: what was held back of its text. reason: "stop" or "length".
-        after: the memory after it.
-    """
-
-    turn: RunningTurn
-    pieces: list[Piece]
-    reason: str
-    after: Making
-
-
-class Failed(NamedTuple):
-    """There is no answer."""
-
-    error: Exception
-
-
-Event = Written | Finished | Failed
-
-
-@dataclass(eq=False)
-class Asked:
-    """An answer that somebody asks for.
-
-    Fields:
-        turn: what is answered, prepared by the engine. before: the memory that it is answered from.
-        name: of the node that the turn becomes; None: its memory is kept for nobody.
-        sink: takes events, in the model's thread. with_log_probs: whether log-probabilities are wanted.
-    """
-
-    turn: RunningTurn
-    before: Making
-    sink: Callable[[Event], None]
-    name: str | None = None
-    with_log_probs: bool = False
-    cancelled: bool = False
-    since: float = field(default_factory=time.monotonic)
 
 
 class Scheduler:
@@ -106,6 +53,7 @@ class Scheduler:
         """What the model's thread has computed, for the metrics."""
         self._changed = threading.Condition()
         self._waiting: list[Asked] = []
+        self._joining: list[Asked] = []
         self._running: list[Asked] = []
         self._makings: list[Making] = []
         self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
@@ -200,7 +148,7 @@ class Scheduler:
             raise BusyError("The server is stopping.")
 
     def _is_idle(self) -> bool:
-        return not (self._waiting or self._running or self._makings or self._calls)
+        return not (self._waiting or self._joining or self._running or self._makings or self._calls)
 
     # --- the model's thread --------------------------------------------------------------------------------------
 
@@ -238,29 +186,50 @@ class Scheduler:
 
     def _drop_cancelled(self) -> None:
         with self._changed:
+            left = [asked for asked in self._waiting if asked.cancelled]
             self._waiting = [asked for asked in self._waiting if not asked.cancelled]
+        if left:
+            self._give_up([making for asked in left for making in asked.before.pending() if making.read])
         gone = [asked for asked in self._running if asked.cancelled]
         if gone:
-            self.engine.leave([asked.turn for asked in gone])
-            self._running = [asked for asked in self._running if not asked.cancelled]
+            self.engine.drop([asked.turn for asked in gone])
+            self._running = [asked for asked in self._running if asked not in gone]
+
+    def _give_up(self, makings: list[Making]) -> None:
+        """Make no memories that were wanted by those alone who have left: a client may send thousands of turns."""
+        needed = {id(making) for asked in self._waiting for making in asked.before.pending()}
+        for making in reversed(makings):
+            if id(making) not in needed and not making.is_done:
+                if making.name is not None:
+                    self.cache.drop([making.name])
+                making.finish(None, BusyError("Another request gave up reading these turns: try again."), 0.0)
+        with self._changed:
+            self._makings = [each for each in self._makings if not each.is_done]
 
     def _admit(self) -> None:
         """Let those join whose memory is there, in the order in which they came."""
-        joining: list[Asked] = []
         with self._changed:
+            waiting: list[Asked] = []
+            failed: list[Asked] = []
             for asked in self._waiting:
-                if not asked.before.is_done:
+                if asked.before.error is not None:
+                    failed.append(asked)
+                elif asked.before.state is None:
                     asked.before.want()
-                elif len(self._running) + len(joining) < self.max_rows:
-                    joining.append(asked)
-            self._waiting = [asked for asked in self._waiting if asked not in joining]
-        for failed in [asked for asked in joining if asked.before.error is not None]:
-            assert failed.before.error is not None
-            joining.remove(failed)
-            self._tell(failed, Failed(failed.before.error))
-        self._fit_rows(len(self._running) + len(joining))
+                    waiting.append(asked)
+                elif len(self._running) + len(self._joining) < self.max_rows:
+                    self._joining.append(asked)
+                else:
+                    waiting.append(asked)
+            self._waiting = waiting
+        for asked in failed:
+            assert asked.before.error is not None
+            self._tell(asked, Failed(asked.before.error))
+        if not self._joining:
+            return
+        self._fit_rows(len(self._running) + len(self._joining))
         by_length: dict[int, list[Asked]] = {}
-        for asked in joining:
+        for asked in self._joining:
             by_length.setdefault(len(asked.turn.prompt).bit_length(), []).append(asked)
         for alike in by_length.values():
             self._begin(alike)
@@ -276,19 +245,28 @@ class Scheduler:
         try:
             states = [asked.before.state for asked in joining]
             self.engine.begin([asked.turn for asked in joining], MemoryState.join(states))  # type: ignore[arg-type]
-        except ValueError as error:
-            for asked in joining:
-                self._tell(asked, Failed(error))
-            return
-        self._running += joining
+        except ValueError as error:  # before any has begun
+            if len(joining) > 1:  # one does not pay for another
+                for asked in joining:
+                    self._begin([asked])
+                return
+            self._tell(joining[0], Failed(error))
+        else:
+            self._running += joining
+        self._joining = [asked for asked in self._joining if asked not in joining]
 
     def _step(self) -> None:
         engine = self.engine
         engine.state.with_log_probs = any(asked.with_log_probs for asked in self._running)
-        column = engine.step()
+        try:
+            column = engine.step()
+        except ValueError:
+            if not self._lose_broken():
+                raise
+            return
         tokens, active = column.tokens.tolist(), engine.state.active.tolist()
         log_probs = None if column.log_probs is None else column.log_probs.tolist()
-        over = []
+        over: list[Asked] = []
         for asked in self._running:
             row, writer = asked.turn.row, asked.turn.writer
             assert writer is not None
@@ -297,10 +275,30 @@ class Scheduler:
             if not active[row]:
                 over.append(asked)
         if over:
+            lost = self._lose_broken()  # where computing goes on before its numbers are looked at
+            over = [asked for asked in over if asked not in lost]
+            if over:
+                engine.leave([asked.turn for asked in over])
             self._running = [asked for asked in self._running if asked not in over]
-            engine.leave([asked.turn for asked in over])
             for asked in over:
                 self._finish(asked)
+
+    def _lose_broken(self) -> list[Asked]:
+        """Give up the rows whose logits are no numbers, and no others; returns them."""
+        broken = self.engine.broken()
+        if not broken:
+            return []
+        rows = {turn.row for turn in broken}
+        lost = [asked for asked in self._running if asked.turn.row in rows]
+        self.engine.drop(broken)
+        self._running = [asked for asked in self._running if asked not in lost]
+        error = ModelFaultError(
+            "The model computed what are no numbers (NaN or infinity): its weights or the memory hold such values, or "
+            "float16 has overflowed."
+        )
+        LOG.error("%s", json.dumps(str(error)))
+        self._tell_all(lost, error)
+        return lost
 
     def _finish(self, asked: Asked) -> None:
         turn = asked.turn
@@ -325,14 +323,18 @@ class Scheduler:
 
     def _tell(self, asked: Asked, event: Event) -> None:
         if not asked.cancelled:
-            asked.sink(event)
+            with suppress(RuntimeError):  # the loop that listened is closed
+                asked.sink(event)
+
+    def _tell_all(self, lost: Sequence[Asked], error: Exception) -> None:
+        for asked in lost:
+            self._tell(asked, Failed(error))
 
     def _fail_all(self, error: Exception) -> None:
         """Give up the rows that are being answered, and begin with a new table."""
-        lost, self._running = self._running, []
+        lost, self._running, self._joining = [*self._joining, *self._running], [], []
         old = self.engine
         self.engine = TurnEngine(self.model, 1, max_seq_len=old.limit, tokenizer=old.tokenizer, streams=True)
-        for asked in lost:
-            self._tell(asked, Failed(error))
+        self._tell_all(lost, error)
         with self._changed:
             self._makings = [each for each in self._makings if not each.is_done]

@@ -6,10 +6,12 @@ This is what all interfaces of the server stand on. Its functions block, but for
 import asyncio
 import hashlib
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from threading import Semaphore
 from typing import Any, NamedTuple
 
 import torch
@@ -23,13 +25,18 @@ from rxlm.rxt.history import first_memory
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 from rxlm.rxt.turn_engine import Query
+from rxlm.serving.asking import Asked, Event, Failed, Finished
 from rxlm.serving.keys import Keys, new_id, root_keys, without_reasoning
 from rxlm.serving.lengths import Lengths
 from rxlm.serving.memories import Making
-from rxlm.serving.scheduler import Asked, Event, Failed, Finished, Scheduler
-from rxlm.serving.store.records import RECENT, Node, StoredConversation, Tenant
+from rxlm.serving.scheduler import Scheduler
+from rxlm.serving.store.backend import StoreError
+from rxlm.serving.store.records import READ_PREFIX, RECENT, Node, StoredConversation, Tenant
 from rxlm.serving.store.store import Store
 
+LOG = logging.getLogger("rxlm.serving")
+MOST_UNSAVED = 64
+"""Memories that wait to be stored; beyond it they are not: they can be computed again, and this process has them."""
 MODEL_SEED = 0
 """Of the first memories: all conversations with the same instructions begin with the same one."""
 
@@ -134,6 +141,7 @@ class Service:
         identity = json.dumps(fingerprint(model, tokenizer), sort_keys=True).encode()
         self.fingerprint = hashlib.sha256(identity).hexdigest()
         self._saving = ThreadPoolExecutor(1, "saving")
+        self._unsaved = Semaphore(MOST_UNSAVED)
         self.started = time.time()
 
     # --- where an answer goes on from ----------------------------------------------------------------------------
@@ -192,7 +200,7 @@ class Service:
 
     def said(self, node: Node) -> list[Said]:
         """Return the turns up to a node, oldest first."""
-        path = [each for each in self.needed_store.path(node) if each.kind == "turn"]
+        path = [each for each in self.needed_store.path(node) if each.kind == "turn" and not each.is_piece]
         return [Said(each.query, each.answer, each.thought) for each in reversed(path)]
 
     def read(self, tenant: Tenant, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
@@ -209,22 +217,27 @@ class Service:
         """Return the place after all of a long text but its last piece, and that, which leaves room for an answer."""
         pieces = self.lengths.pieces(text, self.lengths.room(answer))
         for piece in pieces[:-1]:
-            place = self._read_part(tenant, place, piece, "", None, None)
+            place = self._read_part(tenant, place, piece, "", None, None, is_piece=True)
         return place, pieces[-1]
 
     def _read_part(
-        self, tenant: Tenant, place: Place, query: str, answer: str, keys: Keys | None, conversation: str | None
-    ) -> Place:
+        self, tenant: Tenant, place: Place, query: str, answer: str, keys: Keys | None, conversation: str | None,
+        *, is_piece: bool = False,
+    ) -> Place:  # fmt: skip
         """Return the place after an exchange; without `keys` it is a part of a longer one, which nobody finds."""
         ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, query, answer)
         own = keys or root_keys(new_id("part"), tenant.salt, None, None, None)
-        node = self._node(place, new_id("turn"), tenant, query, answer, None, ids, conversation)
-        return self._after(place, replace(node, key=own.key, alias=own.alias), keys or place.keys, ids)
+        name = new_id(READ_PREFIX.removesuffix("_"))
+        node = self._node(place, name, tenant, query, answer, None, ids, conversation)
+        node = replace(node, key=own.key, alias=own.alias, is_piece=is_piece)
+        return self._after(place, node, keys or place.keys, ids)
 
     def _after(self, place: Place, node: Node, keys: Keys, ids: Sequence[int]) -> Place:
         if self.store is not None and place.stored:
-            self.store.add(node)
-        making = self.scheduler.make(Making(node.id if place.stored else None, place.before, ids, wanted=True))
+            self._add(place, node)
+        making = self.scheduler.make(
+            Making(node.id if place.stored else None, place.before, ids, wanted=True, read=True)
+        )
         self._save(node, making, place.stored)
         return Place(node, making, keys, place.tokens + len(ids), place.read + len(ids), place.stored)
 
@@ -249,11 +262,11 @@ class Service:
     def _making(self, node: Node, before: Making | None) -> Making:
         if node.kind == "root":
             instructions = node.instructions
-            return Making(node.id, change=lambda _: self._first_memory(instructions), wanted=True)
+            return Making(node.id, change=lambda _: self._first_memory(instructions), wanted=True, read=True)
         if node.span is not None:
             first, end = node.span
-            return Making(node.id, before, change=lambda memory: memory.forget(first, end), wanted=True)  # type: ignore[union-attr]
-        return Making(node.id, before, node.ids, wanted=True)
+            return Making(node.id, before, change=lambda memory: memory.forget(first, end), wanted=True, read=True)  # type: ignore[union-attr]
+        return Making(node.id, before, node.ids, wanted=True, read=True)
 
     @torch.no_grad()
     def _first_memory(self, instructions: str | None) -> MemoryState:
@@ -276,7 +289,8 @@ class Service:
         if store is not None and stored:
 
             def save(made: Making) -> None:
-                self._saving.submit(_put, store, node, made)
+                if self._unsaved.acquire(blocking=False):
+                    self._saving.submit(_put, store, node, made).add_done_callback(lambda _: self._unsaved.release())
 
             making.then(save)
 
@@ -348,11 +362,20 @@ class Service:
         answer.after = finished.after
         if self.store is not None and place.stored:
             try:
-                self.store.add(answer.node, conversation, before)
+                self._add(place, answer.node, conversation, before)
             except LookupError:
                 self.scheduler.cache.drop([answer.id])
                 raise
             self._save(answer.node, finished.after, True)
+
+    def _add(
+        self, place: Place, node: Node, conversation: StoredConversation | None = None,
+        before: StoredConversation | None = None,
+    ) -> None:  # fmt: skip
+        store = self.needed_store
+        if place.node.kind == "root":  # it may have gone meanwhile with all other conversations that began there
+            store.add(place.node)
+        store.add(node, conversation, before)
 
     def forget(self, tenant: Tenant, node: Node, first: int, end: int, forgotten: str) -> Node:
         """Store that the tokens at some positions are forgotten after a turn; returns the new place."""
@@ -393,4 +416,7 @@ class Service:
 
 def _put(store: Store, node: Node, making: Making) -> None:
     if making.state is not None:
-        store.put_memory(node, making.state.to_bytes())
+        try:
+            store.put_memory(node, making.state.to_bytes())
+        except StoreError as error:  # it can be computed again
+            LOG.error("%s", json.dumps(str(error)))

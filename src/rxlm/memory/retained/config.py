@@ -36,7 +36,8 @@ class RetainedMemoryConfig(MemoryConfig):
         num_tokens: S, tokens that each key/value head keeps; a conversation can have another number.
         num_sinks: tokens at the beginning of a conversation that are never dropped (attention sinks: Xiao et al.,
             2024), at least; those of a system prompt never are.
-        newest_share: share of S that the newest tokens have.
+        newest_share: share that the newest tokens have of S, less what is never dropped: however long a system prompt
+            is, there is room for what was learnt to be kept.
         answer_end: ids that close an answer: the token that ends it, and what the chat template writes after it.
     """
 
@@ -73,8 +74,12 @@ class RetainedMemoryConfig(MemoryConfig):
         """Return how much is kept."""
         return (
             f"{self.num_tokens} tokens a head, {self.num_layers} layers x {self.num_kv_heads} heads x {self.head_dim}; "
-            f"the first {self.num_sinks} and the newest {int(self.num_tokens * self.newest_share)} always"
+            f"the first {self.num_sinks} and the newest {self.newest(self.num_tokens, self.num_sinks)} always"
         )
+
+    def newest(self, num_tokens: int, first: int) -> int:
+        """Return how many of the newest tokens are kept of S, where so many are never dropped."""
+        return int(max(0, num_tokens - first) * self.newest_share)
 
 
 class RetainedMemory(MemoryWriter):
@@ -107,7 +112,7 @@ class RetainedMemory(MemoryWriter):
             length=start,
             limit=torch.full_like(start, self.num_tokens),
             first=torch.full_like(start, own.num_sinks),
-            newest=torch.full_like(start, self._newest(self.num_tokens)),
+            newest=torch.full_like(start, own.newest(self.num_tokens, own.num_sinks)),
             unread=start.new_full((batch_size, 1 + len(own.answer_end)), NO_TOKEN),
         )
 
@@ -136,12 +141,13 @@ class RetainedMemory(MemoryWriter):
                 f"memory_tokens must be at least {2 * count}: the system prompt, or what the chat template writes in "
                 f"its place, takes {count} tokens that are kept for good, and as much is needed beside it; got {limit}."
             )
-        return memory.with_tokens(computed, memory.unread, for_good=True)
+        newest = torch.full_like(memory.newest, self.config.newest(limit, max(count, self.config.num_sinks)))
+        return replace(memory, newest=newest).with_tokens(computed, memory.unread, for_good=True)
 
     def resized(self, memory: RetainedState, num_tokens: int) -> RetainedState:
         """Return the memory with another number of tokens S."""
         check_count(num_tokens)
-        return memory.resized(num_tokens, self._newest(num_tokens))
+        return memory.resized(num_tokens, self.config.newest(num_tokens, int(memory.first.max())))
 
     def set_num_tokens(self, count: int) -> None:
         """Let new memories keep another number of tokens."""
@@ -154,9 +160,6 @@ class RetainedMemory(MemoryWriter):
     def newest(self, memory: RetainedState) -> RetainedState:
         """Return the memory that keeps the newest tokens from here on, whatever their scores."""
         return replace(memory, newest=memory.limit)
-
-    def _newest(self, num_tokens: int) -> int:
-        return int(num_tokens * self.config.newest_share)
 
     def _unread(self, memory: RetainedState, turn: FinishedTurn) -> Tensor:
         """Return the ids that the next turn reads first: what closes an answer, after its last token if that is not."""

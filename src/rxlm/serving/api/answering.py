@@ -1,6 +1,8 @@
 """What every answer does, whatever its form: it is counted, its budget noted, and its turn stored before its end."""
 
 import asyncio
+import json
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -12,10 +14,11 @@ from fastapi.concurrency import run_in_threadpool
 
 from rxlm.serving.api.context import Context
 from rxlm.serving.api.errors import ApiError
+from rxlm.serving.asking import Failed, Finished, Written
 from rxlm.serving.memories import Making
-from rxlm.serving.scheduler import Failed, Finished, Written
 from rxlm.serving.service import Answer
 
+LOG = logging.getLogger("rxlm.serving.answers")
 SECONDS_BETWEEN_LOOKS = 0.25
 
 
@@ -109,6 +112,7 @@ Keep = Callable[[Finished], None]
 async def write(context: Context, progress: Progress, keep: Keep) -> AsyncGenerator[Delta]:
     """Yield what is written of an answer; its turn is stored once it is complete. Raises what went wrong."""
     answer, usage, metrics = progress.answer, progress.usage, context.metrics
+    context.budgets.use(answer.tenant, usage.read)
     metrics.prompt_tokens.inc(usage.read)
     metrics.cached_tokens.inc(usage.cached)
     is_first = True
@@ -127,13 +131,26 @@ async def write(context: Context, progress: Progress, keep: Keep) -> AsyncGenera
                     progress.reason, progress.finished = event.reason, event
                     await run_in_threadpool(keep, event)
                     event.after.then(lambda made: metrics.update.observe(made.seconds))
+                    _log(context, progress)
                 if delta.text or delta.thought or delta.tokens:
                     yield delta
     finally:
         metrics.generated_tokens.inc(usage.written)
         metrics.finished.labels(progress.reason or "abort").inc()
         metrics.whole.observe(time.monotonic() - answer.asked.since)
-        context.budgets.use(answer.tenant, usage.read + usage.written)
+        context.budgets.use(answer.tenant, usage.written)
+
+
+def _log(context: Context, progress: Progress) -> None:
+    """Note a complete answer; what was said only where the server was told so."""
+    answer, usage = progress.answer, progress.usage
+    line: dict[str, Any] = {
+        "response": answer.id, "tenant": answer.tenant.name, "read": usage.read, "cached": usage.cached,
+        "written": usage.written, "reason": progress.reason,
+    }  # fmt: skip
+    if context.texts_in_log:
+        line |= {"query": answer.query, "answer": progress.text}
+    LOG.info("%s", json.dumps(line, ensure_ascii=False))
 
 
 def _delta(context: Context, progress: Progress, event: Written | Finished) -> Delta:

@@ -5,11 +5,14 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from fastapi.concurrency import run_in_threadpool
+
 from rxlm.serving.api.context import Context
-from rxlm.serving.api.errors import not_found
+from rxlm.serving.api.errors import error_of, not_found
 from rxlm.serving.api.items import output_of
 from rxlm.serving.api.reply import Reply
 from rxlm.serving.api.response_events import events_of
+from rxlm.serving.store.backend import StoreError
 from rxlm.serving.store.records import Node, Tenant
 
 MOST_KEPT = 1000
@@ -25,9 +28,15 @@ async def run_in_background(reply: Reply, with_memory: bool) -> None:
     except asyncio.CancelledError:
         reply.shown["status"] = "cancelled"
     finally:
-        reply.changed.set()
+        reply.leave()
         if reply.shown["status"] in ("failed", "cancelled"):
-            reply.context.store.put_ended(reply.tenant.id, reply.id, json.dumps(reply.body()).encode())
+            # Instructions belong to what is remembered, and nothing of this is.
+            shown = json.dumps({**reply.body(), "instructions": None}).encode()
+            try:
+                await run_in_threadpool(reply.context.store.put_ended, reply.tenant.id, reply.id, shown)
+            except StoreError as error:
+                error_of(error)  # notes it
+        reply.changed.set()
         forget_old(reply.context)
 
 

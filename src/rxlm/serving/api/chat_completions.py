@@ -9,21 +9,23 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
+from rxlm.serving.api import documents
 from rxlm.serving.api.answering import Delta, Progress, Token, Usage, while_connected, write
 from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_model, options_of
+from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import error_of
 from rxlm.serving.api.items import Sent
 from rxlm.serving.api.requests import ChatRequest
 from rxlm.serving.api.streams import stream
+from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
-from rxlm.serving.scheduler import Finished
 from rxlm.serving.service import Answer
 from rxlm.serving.store.records import Tenant
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
 
 
-@router.post("")
+@router.post("", response_model=None, responses=answers(documents.Completion, streams=True))
 async def create(request: Request, context: Server, tenant: Caller, given: ChatRequest) -> Response:
     """Answer the last message of a conversation."""
     sent = Sent(given.messages, "messages")
@@ -31,13 +33,17 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
     name = new_id("chatcmpl-")
     names = [name] + [new_id("chatcmpl-") for _ in range((given.n or 1) - 1)]
     answers: list[Answer] = []
+
+    def leave() -> None:
+        for answer in answers:
+            context.service.scheduler.cancel(answer.asked)
+
     try:
         for number, each in enumerate(names):
             own = options if options.seed is None or not number else options.with_seed(options.seed + number)
             answers.append(context.service.ask(tenant, place, sent.needed_query, own, each))
     except BaseException:
-        for answer in answers:
-            context.service.scheduler.cancel(answer.asked)
+        leave()
         raise
     base = {
         "id": name,
@@ -48,7 +54,7 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
     progresses = [Progress(answer, Usage.of(answer)) for answer in answers]
     if given.stream:
         include_usage = given.stream_options is not None and bool(given.stream_options.include_usage)
-        return stream(_Chunks(context, base, progresses, include_usage).all(), context.ping_seconds)
+        return stream(_Chunks(context, base, progresses, include_usage).all(), context.ping_seconds, leave)
     await while_connected(request, asyncio.create_task(_all(context, progresses)))
     body = {
         **base, "object": "chat.completion", "service_tier": "default", "usage": _total(progresses).as_completion,
@@ -84,10 +90,12 @@ async def _all(context: Context, progresses: list[Progress]) -> None:
         async for _ in write(context, progress, _keep(context, progress)):
             pass
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(progress)) for progress in progresses]
-    for task in tasks:
-        task.result()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for progress in progresses:
+                group.create_task(one(progress))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
 
 
 class _Chunks:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from rxlm.rxt.alpha import ThinkingMode
 from rxlm.serving.api.errors import ApiError
@@ -20,6 +21,7 @@ from rxlm.serving.store.store import Store
 from rxlm.serving.store.tenants import Tenants
 
 MINUTE = 60.0
+BEARER = HTTPBearer(auto_error=False, description="An API key of this server.")
 
 
 @dataclass
@@ -101,7 +103,10 @@ def context_of(request: Request) -> Context:
 
 
 def tenant_of(request: Request) -> Tenant:
-    """Return who asks, by the bearer key."""
+    """Return who asks, by the bearer key; looked up once a request."""
+    known = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     tenant = context_of(request).owner(given.strip()) if scheme.lower() == "bearer" and given else None
     if tenant is None:
@@ -111,12 +116,24 @@ def tenant_of(request: Request) -> Tenant:
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    request.state.tenant = tenant.name
+    request.state.tenant, request.state.caller = tenant.name, tenant
+    return tenant
+
+
+def caller_of(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+) -> Tenant:
+    """Return who asks; `ApiError` for parameters in the address that mean nothing there."""
+    tenant, route = tenant_of(request), request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise ApiError(400, f"Unknown parameter: '{name:.80}'.", param=name, code="unknown_parameter")
     return tenant
 
 
 Server = Annotated[Context, Depends(context_of)]
-Caller = Annotated[Tenant, Depends(tenant_of)]
+Caller = Annotated[Tenant, Depends(caller_of)]
 
 
 def check_budget(context: Context, tenant: Tenant) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from rxlm.serving.api import documents
 from rxlm.serving.api.context import Caller, Context, Server, check_budget
+from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import ApiError, not_found
-from rxlm.serving.api.items import BETWEEN, Sent, items_of, node_of_item, page, user_item
+from rxlm.serving.api.items import BETWEEN, Limit, Order, Sent, items_of, node_of_item, page, user_item
 from rxlm.serving.api.requests import ChangedConversation, Message, NewConversation, NewItems, Reasoning
 from rxlm.serving.keys import new_id
 from rxlm.serving.store.records import StoredConversation, Tenant
@@ -17,7 +19,7 @@ from rxlm.serving.store.store import HasDescendantsError
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
 
 
-@router.post("")
+@router.post("", response_model=None, responses=answers(documents.Conversation))
 def create(context: Server, tenant: Caller, given: NewConversation | None = None) -> dict[str, Any]:
     """Begin a conversation, with messages or without."""
     check_budget(context, tenant)
@@ -30,13 +32,13 @@ def create(context: Server, tenant: Caller, given: NewConversation | None = None
     return shown(new)
 
 
-@router.get("/{name}")
+@router.get("/{name}", response_model=None, responses=answers(documents.Conversation))
 def retrieve(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
     """Return a conversation."""
     return shown(conversation_of(context, tenant, name))
 
 
-@router.post("/{name}")
+@router.post("/{name}", response_model=None, responses=answers(documents.Conversation))
 def change(context: Server, tenant: Caller, name: str, given: ChangedConversation) -> dict[str, Any]:
     """Change a conversation's metadata."""
     before = conversation_of(context, tenant, name)
@@ -45,24 +47,23 @@ def change(context: Server, tenant: Caller, name: str, given: ChangedConversatio
     return shown(after)
 
 
-@router.delete("/{name}")
+@router.delete("/{name}", response_model=None, responses=answers(documents.Deleted))
 def delete(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
     """Delete a conversation with all of its turns and memories."""
     conversation = conversation_of(context, tenant, name)
-    context.service.scheduler.cache.drop([node.id for node in context.store.tree(conversation)])
-    context.store.delete_conversation(conversation)
+    context.service.scheduler.cache.drop(context.store.delete_conversation(conversation))
     return {"id": name, "object": "conversation.deleted", "deleted": True}
 
 
-@router.get("/{name}/items")
+@router.get("/{name}/items", response_model=None, responses=answers(documents.Items))
 def items(
-    context: Server, tenant: Caller, name: str, limit: int = 20, after: str | None = None, order: str = "desc"
+    context: Server, tenant: Caller, name: str, limit: Limit = 20, after: str | None = None, order: Order = "desc"
 ) -> dict[str, Any]:
     """Return a page of what was said."""
     return page(_items(context, tenant, name), limit, after, order)
 
 
-@router.post("/{name}/items")
+@router.post("/{name}/items", response_model=None, responses=answers(documents.Items))
 def add(context: Server, tenant: Caller, name: str, given: NewItems) -> dict[str, Any]:
     """Add messages: finished exchanges are read into the memory, and what has no answer yet waits for the next one."""
     check_budget(context, tenant)
@@ -71,7 +72,7 @@ def add(context: Server, tenant: Caller, name: str, given: NewItems) -> dict[str
     return page(new, max(1, len(new)), None, "asc")
 
 
-@router.get("/{name}/items/{item}")
+@router.get("/{name}/items/{item}", response_model=None, responses=answers(documents.Item))
 def retrieve_item(context: Server, tenant: Caller, name: str, item: str) -> dict[str, Any]:
     """Return a message."""
     for found in _items(context, tenant, name):
@@ -80,7 +81,7 @@ def retrieve_item(context: Server, tenant: Caller, name: str, item: str) -> dict
     raise not_found("Item", item)
 
 
-@router.delete("/{name}/items/{item}")
+@router.delete("/{name}/items/{item}", response_model=None, responses=answers(documents.Conversation))
 def delete_item(context: Server, tenant: Caller, name: str, item: str, descendants: bool = False) -> dict[str, Any]:
     """Delete a message, with its whole turn; turns after it go only with `descendants`."""
     conversation = conversation_of(context, tenant, name)
@@ -148,6 +149,7 @@ def _add(
         place = service.after_node(tenant, node)
         for turn in turns:
             place = service.read(tenant, place, [turn], conversation.id)
+            context.budgets.use(tenant, len(place.node.ids))
             new += items_of(place.node)
         head, root = place.node.id, place.node.root
     if sent.query is not None:

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from rxlm.config import ConfigError
+from rxlm.serving.asking import BusyError, ModelFaultError
 from rxlm.serving.lengths import TooLongError
-from rxlm.serving.scheduler import BusyError
 from rxlm.serving.service import OtherModelError
 from rxlm.serving.store.backend import StoreError
 from rxlm.serving.store.store import GoneError
@@ -22,6 +22,9 @@ _TYPES = {
     405: "invalid_request_error", 408: "timeout_error", 409: "conflict_error", 413: "invalid_request_error",
     429: "rate_limit_error", 500: "server_error", 503: "server_error",
 }  # fmt: skip
+
+
+_CODES = {408: "timeout", 413: "request_too_large"}
 
 
 class ApiError(Exception):
@@ -37,18 +40,28 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
+        self.status, self.message, self.param, self.headers = status, message, param, headers
+        self.code = _CODES.get(status, "invalid_value") if code is None else code
 
     @property
     def body(self) -> dict[str, Any]:
         """What the client is sent."""
-        shown = {"message": self.message, "type": _TYPES[self.status], "param": self.param, "code": self.code}
-        return {"error": shown}
+        return {
+            "error": {
+                "message": _writable(self.message), "type": _TYPES[self.status],
+                "param": None if self.param is None else _writable(self.param[:200]), "code": self.code,
+            }
+        }  # fmt: skip
 
     @property
     def response(self) -> JSONResponse:
         """The whole answer."""
         return JSONResponse(self.body, self.status, headers=dict(self.headers or {}))
+
+
+def _writable(text: str) -> str:
+    """Return a text as UTF-8 can be written: half a surrogate pair, which JSON can name, becomes its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def not_found(kind: str, name: str) -> ApiError:
@@ -65,6 +78,10 @@ def error_of(error: Exception) -> ApiError:
         stopping = "stopping" in message
         code = "server_stopping" if stopping else "too_many_requests"
         return ApiError(503 if stopping else 429, message, code=code, headers={"Retry-After": "2"})
+    if isinstance(error, ModelFaultError):
+        return ApiError(500, message, code="model_fault")
+    if isinstance(error, UnicodeEncodeError):
+        return ApiError(400, "A text has half a surrogate pair, which is no character.")
     if isinstance(error, TooLongError):
         return ApiError(400, message, param="input", code="context_length_exceeded")
     if isinstance(error, OtherModelError):

@@ -2,13 +2,19 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
 
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.requests import Message, Reasoning
 from rxlm.serving.service import Said
 from rxlm.serving.store.records import Node
 
+Limit = Annotated[int, Query(ge=1, le=100)]
+"""Items of a page."""
+Order = Literal["asc", "desc"]
+"""Oldest first, or newest first."""
 BETWEEN = "\n\n"
 """Joins messages in a row of one side."""
 _KINDS = {"resp_": "r", "turn_": "t", "chatcmpl-": "c"}
@@ -29,7 +35,7 @@ def node_of_item(item: str) -> str | None:
 
 def items_of(node: Node) -> list[dict[str, Any]]:
     """Return the items of a turn, oldest first."""
-    if node.kind != "turn":
+    if node.kind != "turn" or node.is_piece:
         return []
     status = node.shown.get("status", "completed")
     found = [user_item(node.query, item_id(node.id, "u"))] if node.query else []
@@ -119,12 +125,8 @@ def _tool_text(message: Message) -> str:
     return f"<tool_response>\n{message.text}\n</tool_response>" if message.role == "tool" else message.text  # type: ignore[comparison-overlap]
 
 
-def page(items: list[dict[str, Any]], limit: int, after: str | None, order: str) -> dict[str, Any]:
+def page(items: list[dict[str, Any]], limit: int, after: str | None, order: Order) -> dict[str, Any]:
     """Return a page of items, given oldest first."""
-    if not 1 <= limit <= 100:
-        raise ApiError(400, f"limit must be from 1 to 100, got {limit}.", param="limit")
-    if order not in ("asc", "desc"):
-        raise ApiError(400, f"order must be 'asc' or 'desc', got '{order:.20}'.", param="order")
     items = items if order == "asc" else items[::-1]
     if after is not None:
         places = [place for place, item in enumerate(items) if item["id"] == after]

@@ -10,8 +10,8 @@ from rxlm.serving.api.context import Context, check_budget, check_model, options
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.items import Sent, output_of
 from rxlm.serving.api.requests import ResponseRequest
+from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
-from rxlm.serving.scheduler import Finished
 from rxlm.serving.service import Answer, Options, Place
 from rxlm.serving.store.records import Node, StoredConversation, Tenant
 
@@ -30,7 +30,6 @@ class Reply:
 
     context: Context
     tenant: Tenant
-    request: ResponseRequest
     shown: dict[str, Any]
     query: str
     place: Place
@@ -75,6 +74,12 @@ class Reply:
         if progress.tokens:
             shown["logprobs"] = [token.shown for token in progress.tokens]
         self.context.service.keep(answer, finished, shown, after, before)
+
+    def leave(self) -> None:
+        """Let an answer that is not complete end, and the conversation take another message."""
+        if self.answer is not None:
+            self.context.service.scheduler.cancel(self.answer.asked)
+        self.release()
 
     def release(self) -> None:
         """Let the conversation take another message."""
@@ -135,7 +140,7 @@ def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
         room = min(ROOM_FOR_ANSWER, context.service.lengths.limit // 4)
         place, query = context.service.in_pieces(tenant, place, query, room)
     shown = _shown(context, given, options, instructions, conversation)
-    reply = Reply(context, tenant, given, shown, query, place, options, conversation)
+    reply = Reply(context, tenant, shown, query, place, options, conversation)
     reply.shown["input"] = whole
     return reply
 
@@ -146,7 +151,7 @@ def _place(
 ) -> Place:  # fmt: skip
     service = context.service
     if head is None:
-        return service.after_turns(tenant, instructions, sent.turns, stored=stored)
+        return service.after_turns(tenant, instructions, sent.turns, stored=stored, conversation=conversation)
     root = context.store.node(tenant.id, head.root)
     if instructions is not None and root is not None and instructions != root.instructions:
         return service.after_turns(

@@ -8,15 +8,28 @@ from pydantic_core import PydanticCustomError
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
-Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=16)]
+StopText = Annotated[str, Field(min_length=1, max_length=200)]
+Stop = Annotated[list[StopText], Field(max_length=16)]
+Label = Annotated[str, Field(max_length=512)]
 Text = Annotated[str, Field(max_length=4_000_000)]
 
 
 class Strict(BaseModel):
     """A request that has no unknown fields; those that are null, empty or false say nothing."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), allow_inf_nan=False, strict=True,
+        json_schema_extra=lambda schema, cls: cls._describe(schema),
+    )  # fmt: skip
     unsupported: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def _describe(cls, schema: dict[str, Any]) -> None:
+        """Let the document say what `_refuse` does."""
+        empty = {"enum": [None, [], {}, False, 0, "none"], "description": "Not supported."}
+        schema.setdefault("properties", {}).update(dict.fromkeys(cls.unsupported, empty))
+        if schema.get("additionalProperties") is False:
+            schema["additionalProperties"] = {"type": "null"}
 
     @model_validator(mode="before")
     @classmethod
@@ -26,8 +39,14 @@ class Strict(BaseModel):
         for name in cls.unsupported:
             if values.get(name) not in (None, [], {}, False, "none"):
                 raise PydanticCustomError("unsupported", "'{name}' is not supported by this server", {"name": name})
+        values = {name: int(value) if _is_whole(value) else value for name, value in values.items()}
         return {name: value for name, value in values.items() if name in cls.model_fields or (value is not None
                 and name not in cls.unsupported)}  # fmt: skip
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number that was written with a point, as some languages write all numbers."""
+    return isinstance(value, float) and value.is_integer()
 
 
 class Part(Strict):
@@ -68,7 +87,7 @@ class Sampling(Strict):
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     min_p: Annotated[float, Field(gt=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.001, le=1000)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -130,11 +149,11 @@ class ResponseRequest(Sampling):
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    stop: Stop | str | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
+    stop: Stop | StopText | None = None
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
     service_tier: Literal["auto", "default"] | None = None
 
     @property
@@ -188,7 +207,7 @@ class ChatRequest(Sampling):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
-    stop: Stop | str | None = None
+    stop: Stop | StopText | None = None
     logprobs: bool | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -199,8 +218,8 @@ class ChatRequest(Sampling):
     metadata: Metadata | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
     service_tier: Literal["auto", "default"] | None = None

@@ -1,21 +1,23 @@
 """`/v1/responses`: an answer is a turn, and its id names the memory after it."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
+from rxlm.serving.api import documents
 from rxlm.serving.api.answering import while_connected
 from rxlm.serving.api.background import events_from, run_in_background, stored_response
 from rxlm.serving.api.context import Caller, Server
+from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import ApiError, not_found
-from rxlm.serving.api.items import Sent, item_id, page, user_item
+from rxlm.serving.api.items import Limit, Order, Sent, item_id, page, user_item
 from rxlm.serving.api.reply import Reply, node_of, prepare
 from rxlm.serving.api.requests import ResponseRequest
 from rxlm.serving.api.response_events import events_of
-from rxlm.serving.api.streams import stream
+from rxlm.serving.api.streams import stream as streamed
 from rxlm.serving.store.store import HasDescendantsError
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
@@ -23,8 +25,11 @@ MEMORY_EVENTS = "x-rxlm-memory-events"
 """Header with which a client asks for events about the memory, too."""
 
 
-@router.post("")
-async def create(request: Request, context: Server, tenant: Caller, given: ResponseRequest) -> Response:
+@router.post("", response_model=None, responses=answers(documents.Response, streams=True))
+async def create(
+    request: Request, context: Server, tenant: Caller, given: ResponseRequest,
+    memory_events: Annotated[str | None, Header(alias=MEMORY_EVENTS)] = None,
+) -> Response:  # fmt: skip
     """Answer a message."""
     reply = await run_in_threadpool(prepare, context, tenant, given)
     lock = None if reply.conversation is None else (tenant.id, reply.conversation.id)
@@ -37,41 +42,58 @@ async def create(request: Request, context: Server, tenant: Caller, given: Respo
     except BaseException:
         context.busy_conversations.discard(lock)  # type: ignore[arg-type]
         raise
-    with_memory = bool(request.headers.get(MEMORY_EVENTS))
+    with_memory = bool(memory_events)
     if given.background:
         context.background[tenant.id, reply.id] = reply
         reply.task = asyncio.create_task(run_in_background(reply, with_memory))
         if given.stream:
-            return stream(events_from(reply, 0), context.ping_seconds)
+            return streamed(events_from(reply, 0), context.ping_seconds)
         return JSONResponse(reply.body())
     if given.stream:
-        return stream(events_of(reply, with_memory), context.ping_seconds)
+        return streamed(events_of(reply, with_memory), context.ping_seconds, reply.leave)
     await while_connected(request, asyncio.create_task(_all(reply)))
     if reply.error is not None:
         raise reply.error
     return JSONResponse(reply.events[-1]["response"])
 
 
-@router.get("/{name}")
+@router.post("/input_tokens", response_model=None, responses=answers(documents.InputTokens))
+def count(context: Server, tenant: Caller, given: ResponseRequest) -> dict[str, Any]:
+    """Return how many tokens a request would read."""
+    sent = Sent(given.input or "", "input")
+    service = context.service
+    form = service.model.tokenizer_config
+    texts = [each for turn in sent.turns for each in (turn.query, turn.answer)] + [sent.query or ""]
+    around = (len(sent.turns) + 1) * (len(form.before_query) + len(form.before_answer)) + len(sent.turns)
+    before = 0
+    if given.previous_response_id is not None:
+        before = node_of(context, tenant, given.previous_response_id).tokens
+    total = sum(map(service.lengths.count, [*texts, given.instructions or sent.instructions or ""])) + around + before
+    return {"object": "response.input_tokens", "input_tokens": total}
+
+
+@router.get("/{name}", response_model=None, responses=answers(documents.Response, streams=True))
 async def retrieve(
-    request: Request, context: Server, tenant: Caller, name: str, starting_after: int | None = None
+    context: Server, tenant: Caller, name: str, stream: bool = False, starting_after: int | None = None
 ) -> Response:  # fmt: skip
     """Return a response; with `stream=true` its events, from the one after `starting_after` on."""
-    wants_stream = request.query_params.get("stream", "").lower() in ("true", "1")
+    after = -1 if starting_after is None else starting_after
     running = context.background.get((tenant.id, name))
     if running is not None and not running.is_over:
-        if wants_stream:
-            return stream(events_from(running, -1 if starting_after is None else starting_after), context.ping_seconds)
+        if stream:
+            return streamed(
+                events_from(running, -1 if starting_after is None else starting_after), context.ping_seconds
+            )
         return JSONResponse(running.body())
     shown = await run_in_threadpool(stored_response, context, tenant, name)
-    if wants_stream:
+    if stream:
         if running is None:
             raise ApiError(400, "Only responses in the background can be streamed again.", param="stream")
-        return stream(events_from(running, -1 if starting_after is None else starting_after), context.ping_seconds)
+        return streamed(events_from(running, after), context.ping_seconds)
     return JSONResponse(shown)
 
 
-@router.delete("/{name}")
+@router.delete("/{name}", response_model=None, responses=answers(documents.Deleted))
 def delete(context: Server, tenant: Caller, name: str, descendants: bool = False) -> dict[str, Any]:
     """Delete a response: its turn, and the memories that hold it. Turns after it go only with `descendants`."""
     store = context.store
@@ -95,7 +117,7 @@ def delete(context: Server, tenant: Caller, name: str, descendants: bool = False
     return {"id": name, "object": "response", "deleted": True}
 
 
-@router.post("/{name}/cancel")
+@router.post("/{name}/cancel", response_model=None, responses=answers(documents.Response))
 async def cancel(context: Server, tenant: Caller, name: str) -> Response:
     """Stop a response in the background; nothing of it is remembered."""
     running = context.background.get((tenant.id, name))
@@ -110,30 +132,15 @@ async def cancel(context: Server, tenant: Caller, name: str) -> Response:
     return JSONResponse(await run_in_threadpool(stored_response, context, tenant, name))
 
 
-@router.get("/{name}/input_items")
+@router.get("/{name}/input_items", response_model=None, responses=answers(documents.Items))
 def input_items(
-    context: Server, tenant: Caller, name: str, limit: int = 20, after: str | None = None, order: str = "desc"
+    context: Server, tenant: Caller, name: str, limit: Limit = 20, after: str | None = None, order: Order = "desc"
 ) -> dict[str, Any]:
     """Return the messages that a response answered."""
     node = context.store.node(tenant.id, name)
     if node is None or node.kind != "turn":
         raise not_found("Response", name)
     return page([user_item(node.query, item_id(node.id, "u"))], limit, after, order)
-
-
-@router.post("/input_tokens")
-def count(context: Server, tenant: Caller, given: ResponseRequest) -> dict[str, Any]:
-    """Return how many tokens a request would read."""
-    sent = Sent(given.input or "", "input")
-    service = context.service
-    form = service.model.tokenizer_config
-    texts = [each for turn in sent.turns for each in (turn.query, turn.answer)] + [sent.query or ""]
-    around = (len(sent.turns) + 1) * (len(form.before_query) + len(form.before_answer)) + len(sent.turns)
-    before = 0
-    if given.previous_response_id is not None:
-        before = node_of(context, tenant, given.previous_response_id).tokens
-    total = sum(map(service.lengths.count, [*texts, given.instructions or sent.instructions or ""])) + around + before
-    return {"object": "response.input_tokens", "input_tokens": total}
 
 
 async def _all(reply: Reply) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 PING = ": ping\n\n"
 
@@ -17,10 +18,29 @@ def event_of(data: Mapping[str, Any]) -> str:
     return f"{name}data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def stream(events: AsyncGenerator[Mapping[str, Any]], ping_seconds: float) -> StreamingResponse:
-    """Return a response that sends events as they come, signs of life in between, and `[DONE]` at the end."""
+def stream(
+    events: AsyncGenerator[Mapping[str, Any]], ping_seconds: float, left: Callable[[], None] | None = None
+) -> StreamingResponse:
+    """Return a response that sends events as they come, signs of life in between, and `[DONE]` at the end.
+
+    `left` is called when it is over, also where the client left before it began: a generator that nobody has started
+    ends without a word.
+    """
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_lines(events, ping_seconds), media_type="text/event-stream", headers=headers)
+    made = _Stream(_lines(events, ping_seconds), media_type="text/event-stream", headers=headers)
+    made.left = left
+    return made
+
+
+class _Stream(StreamingResponse):
+    left: Callable[[], None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.left is not None:
+                self.left()
 
 
 async def _lines(events: AsyncGenerator[Mapping[str, Any]], ping_seconds: float) -> AsyncGenerator[str]:

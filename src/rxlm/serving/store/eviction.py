@@ -4,7 +4,7 @@ import time
 
 from rxlm.serving.store import names
 from rxlm.serving.store.backend import Changes
-from rxlm.serving.store.store import Store
+from rxlm.serving.store.store import HasDescendantsError, Store
 
 
 def evict_memories(store: Store, max_bytes: int) -> int:
@@ -26,14 +26,27 @@ def evict_memories(store: Store, max_bytes: int) -> int:
 
 
 def age_out(store: Store, max_age: float) -> int:
-    """Delete turns that were not used for `max_age` seconds, and that none follows which was; returns how many."""
-    deleted, until = 0, time.time() - max_age
-    while old := [member for member, used in store.backend.numbers(names.TURNS, 256) if used < until]:
+    """Delete turns that were not used for `max_age` seconds, and that none follows which was; returns how many.
+
+    Conversations without a turn, and responses that ended without one, go likewise.
+    """
+    deleted, rest, until = 0, 0, time.time() - max_age
+    while old := _older(store, names.TURNS, until):
         for member in old:
             deleted += _age_out(store, member)
-    if deleted:
+    while old := _older(store, names.CONVERSATIONS, until):
+        rest += sum(_age_out_conversation(store, *member.split("/")) for member in old)
+    while old := _older(store, names.ENDED, until):
+        for member in old:
+            store.delete_ended(*member.split("/"))
+            rest += 1
+    if deleted or rest:
         store.backend.scrub()
     return deleted
+
+
+def _older(store: Store, name: str, until: float) -> list[str]:
+    return [member for member, used in store.backend.numbers(name, 256) if used < until]
 
 
 def _age_out(store: Store, member: str) -> int:
@@ -47,9 +60,21 @@ def _age_out(store: Store, member: str) -> int:
         own = store.backend.number(names.TURNS, member) or 0.0
         store.backend.apply(Changes(members={(names.TURNS, member): max(youngest, own + 1.0)}))
         return 0
-    store.delete(node, scrub=False)
-    if node.conversation is not None:
-        conversation = store.conversation(node.tenant, node.conversation)
-        if conversation is not None and not store.num_turns(conversation):
-            store.delete_conversation(conversation)
-    return 1
+    try:
+        return len(store.delete(node, scrub=False))
+    except HasDescendantsError:  # since a moment; it is as young as that one now
+        return 0
+
+
+def _age_out_conversation(store: Store, tenant: str, name: str) -> bool:
+    """Delete a conversation that has no turns any more; one that has some is as young as now."""
+    conversation = store.conversation(tenant, name)
+    member = (names.CONVERSATIONS, names.member(tenant, name))
+    if conversation is None:
+        store.backend.apply(Changes(removed={member}))
+        return False
+    if store.num_turns(conversation):
+        store.backend.apply(Changes(members={member: time.time()}))
+        return False
+    store.delete_conversation(conversation, scrub=False)
+    return True

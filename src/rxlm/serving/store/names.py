@@ -6,6 +6,10 @@ TURNS = "turns"
 """Set of all nodes, by when they were used last; members are `TENANT/NODE`."""
 MEMORIES = "memories"
 """Set of all memories, likewise."""
+CONVERSATIONS = "all conversations"
+"""Set of all conversations, by when they were changed last; members are `TENANT/CONVERSATION`."""
+ENDED = "ended"
+"""Set of all responses that ended without a turn, by when they did; members are `TENANT/RESPONSE`."""
 MEMORY_BYTES = "memory bytes"
 """Counter of what all memories take."""
 
@@ -23,6 +27,7 @@ def member(tenant: str, node: str) -> str:
 node, memory, conversation, feedback, response = (
     partial(_name, each) for each in ("node", "memory", "conversation", "feedback", "response")
 )
+memory_size = partial(_name, "memory size")
 # Sets of a tenant's: of nodes by their keys, after a node, and in a conversation; of conversations, of remarks.
 by_key, by_alias, children, tree = (partial(_name, each) for each in ("by key", "by alias", "children", "tree"))
 conversations, feedbacks, remarks = (partial(_name, each) for each in ("conversations", "all feedback", "remarks"))

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 RECENT = 8
 """Memories of a branch that are kept, the newest ones; of older turns every `EVERY`-th."""
 EVERY = 16
+READ_PREFIX = "turn_"
+"""Of the ids of turns that were read and not answered."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Node(Record):
         recent: the nodes before, the nearest first, at most `RECENT`.
         seed, memory_tokens: of a root.
         conversation: the conversation that it belongs to.
+        is_piece: whether it is a piece of the message of the turn after it, which has the whole.
         span: positions of the tokens that were forgotten. forgotten: the turn that they are of.
         shown: what a client is shown of the response besides.
     """
@@ -65,6 +68,7 @@ class Node(Record):
     seed: int | None = None
     memory_tokens: int | None = None
     conversation: str | None = None
+    is_piece: bool = False
     span: tuple[int, int] | None = None
     forgotten: str | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
@@ -73,6 +77,11 @@ class Node(Record):
     def instructions(self) -> str | None:
         """A root's instructions."""
         return self.query if self.has_instructions else None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it was read beside what was asked, and belongs to no conversation: no client knows its name."""
+        return self.id.startswith(READ_PREFIX) and self.conversation is None
 
     def keeps_memory(self) -> bool:
         """Whether the memory after it stays when it is no longer one of the newest."""

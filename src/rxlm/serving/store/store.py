@@ -92,42 +92,64 @@ class Store:
 
         `HasDescendantsError` where others follow it, unless they go, too. Nothing of it is left in the database.
         """
-        gone, waiting = [], [node]
-        while waiting:
-            one = waiting.pop()
-            gone.append(one)
-            below = self.children(one)
-            if below and not descendants:
+        gone: list[str] = []
+        while True:
+            below = self._with_descendants(node)
+            if len(below) > 1 and not descendants:
                 raise HasDescendantsError(node.id)
-            waiting += [found for each in below if (found := self.node(node.tenant, each)) is not None]
-        changes = Changes()
-        for one in gone:
-            self._forget(changes, one)
-        parent = None if node.parent is None else self.node(node.tenant, node.parent)
-        self._move_heads(changes, gone, parent)
-        self.backend.apply(changes)
-        if parent is not None and parent.kind == "root" and not self.children(parent):
-            rest = Changes()
-            self._forget(rest, parent)
-            self.backend.apply(rest)
+            changes, parent = Changes(), None if node.parent is None else self.node(node.tenant, node.parent)
+            self._move_heads(changes, below, parent)
+            for one in below:
+                self._forget(changes, one)
+            if self.backend.apply(changes):
+                break
+        gone += [each.id for each in below]
+        for one in below:  # what was written since; nothing can be any more
+            for remark in self.remarks(one.tenant, one.id):
+                self.delete_feedback(remark)
+            for late in self.children(one):
+                if (found := self.node(node.tenant, late)) is not None:
+                    gone += self.delete(found, descendants=True, scrub=False)
+        while parent is not None and (parent.kind == "root" or parent.is_read) and not self.children(parent):
+            before = None if parent.parent is None else self.node(parent.tenant, parent.parent)
+            self._delete_alone(parent)
+            gone.append(parent.id)
+            parent = before
         if scrub:
             self.backend.scrub()
-        return [each.id for each in gone]
+        return gone
+
+    def _delete_alone(self, node: Node) -> None:
+        """Delete a node after which nothing comes; it stays where something does since a moment."""
+        is_made = False
+        while not is_made:
+            changes = Changes()
+            self._forget(changes, node)
+            is_made = self.backend.apply(changes)
+        if self.children(node):
+            self.add(node)
+
+    def _with_descendants(self, node: Node) -> list[Node]:
+        found, waiting = [], [node]
+        while waiting:
+            found.append(waiting.pop())
+            below = (self.node(node.tenant, each) for each in self.children(found[-1]))
+            waiting += [each for each in below if each is not None]
+        return found
 
     def _forget(self, changes: Changes, node: Node) -> None:
-        """Note all that is stored of a node as deleted."""
-        tenant, places = node.tenant, [names.node(node.tenant, node.id), names.memory(node.tenant, node.id)]
-        remarks = self.backend.members(names.remarks(tenant, node.id), 10_000)
-        places += [names.feedback(tenant, remark) for remark in remarks]
-        value, memory, *rest = self.backend.get(places)
+        """Note all that is stored of a node as deleted, and expect that it is as it was."""
+        tenant, remarks = node.tenant, self.backend.members(names.remarks(node.tenant, node.id), 10_000)
+        places = [names.node(tenant, node.id), *(names.feedback(tenant, remark) for remark in remarks)]
+        values = self.backend.get(places)
+        changes.expected.update(zip(places, values, strict=True))
         changes.deleted.update(places)
-        changes.count(names.stored(tenant), -sum(len(each) for each in (value, memory, *rest) if each is not None))
-        changes.count(names.MEMORY_BYTES, -len(memory or b""))
+        changes.count(names.stored(tenant), -sum(len(value) for value in values if value is not None))
+        self.drop_memory(changes, tenant, node.id)
         changes.removed |= {
             (names.by_key(tenant, node.key), node.id),
             (names.by_alias(tenant, node.alias), node.id),
             (names.TURNS, names.member(tenant, node.id)),
-            (names.MEMORIES, names.member(tenant, node.id)),
             *((names.remarks(tenant, node.id), remark) for remark in remarks),
             *((names.feedbacks(tenant), remark) for remark in remarks),
         }
@@ -138,6 +160,8 @@ class Store:
 
     def _move_heads(self, changes: Changes, gone: Sequence[Node], parent: Node | None) -> None:
         """Let conversations whose heads go, go on from the turn before."""
+        while parent is not None and parent.is_read:  # goes, too
+            parent = None if parent.parent is None else self.node(parent.tenant, parent.parent)
         ids, head = {node.id for node in gone}, None if parent is None or parent.kind == "root" else parent.id
         for name in {node.conversation for node in gone if node.conversation is not None}:
             conversation = self.conversation(gone[0].tenant, name)
@@ -155,26 +179,30 @@ class Store:
 
     def put_memory(self, node: Node, data: bytes) -> None:
         """Keep the memory after a node, in place of one that is no longer among the newest; nothing if it is gone."""
-        place = names.memory(node.tenant, node.id)
-        there, old = self.backend.get([names.node(node.tenant, node.id), place])
-        if there is None:
-            return
-        changes = Changes(expected={names.node(node.tenant, node.id): there}, values={place: data})
-        changes.members[names.MEMORIES, names.member(node.tenant, node.id)] = time.time()
-        self._count_memory(changes, node.tenant, len(data) - len(old or b""))
+        place, size = names.memory(node.tenant, node.id), names.memory_size(node.tenant, node.id)
         former = self.node(node.tenant, node.recent[-1]) if len(node.recent) == RECENT else None
-        if former is not None and not former.keeps_memory():
-            self.drop_memory(changes, former.tenant, former.id)
-        self.backend.apply(changes)
+        while True:
+            there, old = self.backend.get([names.node(node.tenant, node.id), size])
+            if there is None:
+                return
+            changes = Changes(expected={names.node(node.tenant, node.id): there, size: old})
+            changes.values = {place: data, size: str(len(data)).encode()}
+            changes.members[names.MEMORIES, names.member(node.tenant, node.id)] = time.time()
+            self._count_memory(changes, node.tenant, len(data) - int(old or 0))
+            if former is not None and not former.keeps_memory():
+                self.drop_memory(changes, former.tenant, former.id)
+            if self.backend.apply(changes):
+                return
 
     def drop_memory(self, changes: Changes, tenant: str, node: str) -> None:
         """Note the memory after a node as deleted, where it is stored."""
-        old = self.backend.get([names.memory(tenant, node)])[0]
+        size = names.memory_size(tenant, node)
+        old = self.backend.get([size])[0]
+        changes.expected[size] = old
         if old is not None:
-            changes.expected[names.memory(tenant, node)] = old
-            changes.deleted.add(names.memory(tenant, node))
+            changes.deleted |= {names.memory(tenant, node), size}
             changes.removed.add((names.MEMORIES, names.member(tenant, node)))
-            self._count_memory(changes, tenant, -len(old))
+            self._count_memory(changes, tenant, -int(old))
 
     def _count_memory(self, changes: Changes, tenant: str, more: int) -> None:
         changes.count(names.stored(tenant), more)
@@ -199,6 +227,7 @@ class Store:
         old = None if before is None else before.to_bytes()
         changes.expected[place], changes.values[place] = old, value
         changes.members[names.conversations(new.tenant), new.id] = new.updated
+        changes.members[names.CONVERSATIONS, names.member(new.tenant, new.id)] = new.updated
         changes.count(names.stored(new.tenant), len(value) - len(old or b""))
 
     def conversations(self, tenant: str, limit: int, after: str | None = None) -> list[StoredConversation]:
@@ -218,28 +247,37 @@ class Store:
         """Return how many turns a conversation has, in all branches."""
         return self.backend.size(names.tree(conversation.tenant, conversation.id))
 
-    def delete_conversation(self, conversation: StoredConversation) -> None:
-        """Delete a conversation with all of its turns."""
+    def delete_conversation(self, conversation: StoredConversation, *, scrub: bool = True) -> list[str]:
+        """Delete a conversation with all of its turns; returns the ids of these."""
+        gone: list[str] = []
         for node in self.tree(conversation):
             if self.node(node.tenant, node.id) is not None:
-                self.delete(node, descendants=True)
-        changes = Changes()
-        now = self.conversation(conversation.tenant, conversation.id)
-        if now is not None:
-            self._forget_conversation(changes, now)
+                gone += self.delete(node, descendants=True, scrub=False)
+        while (now := self.conversation(conversation.tenant, conversation.id)) is not None:
+            changes, place, value = Changes(), names.conversation(now.tenant, now.id), now.to_bytes()
+            changes.expected[place] = value
+            changes.deleted.add(place)
+            changes.removed = {
+                (names.conversations(now.tenant), now.id),
+                (names.CONVERSATIONS, names.member(now.tenant, now.id)),
+            }
+            changes.count(names.stored(now.tenant), -len(value))
             self.backend.apply(changes)
-        self.backend.scrub()
-
-    def _forget_conversation(self, changes: Changes, conversation: StoredConversation) -> None:
-        changes.deleted.add(names.conversation(conversation.tenant, conversation.id))
-        changes.removed.add((names.conversations(conversation.tenant), conversation.id))
-        changes.count(names.stored(conversation.tenant), -len(conversation.to_bytes()))
+        for node in self.tree(conversation):  # written meanwhile
+            gone += self.delete(node, descendants=True, scrub=False)
+        if scrub:
+            self.backend.scrub()
+        return gone
 
     # --- responses without a turn --------------------------------------------------------------------------------
 
     def put_ended(self, tenant: str, name: str, shown: bytes) -> None:
         """Keep what is shown of a response that ended without a turn."""
-        self.backend.apply(Changes(values={names.response(tenant, name): shown}))
+        place, old = names.response(tenant, name), self.ended(tenant, name)
+        changes = Changes(expected={place: old}, values={place: shown})
+        changes.members[names.ENDED, names.member(tenant, name)] = time.time()
+        changes.count(names.stored(tenant), len(shown) - len(old or b""))
+        self.backend.apply(changes)
 
     def ended(self, tenant: str, name: str) -> bytes | None:
         """Return it."""
@@ -247,7 +285,11 @@ class Store:
 
     def delete_ended(self, tenant: str, name: str) -> None:
         """Delete it."""
-        self.backend.apply(Changes(deleted={names.response(tenant, name)}))
+        place, shown = names.response(tenant, name), self.ended(tenant, name)
+        changes = Changes(expected={place: shown}, deleted={place})
+        changes.removed.add((names.ENDED, names.member(tenant, name)))
+        changes.count(names.stored(tenant), -len(shown or b""))
+        self.backend.apply(changes)
 
     # --- feedback ------------------------------------------------------------------------------------------------
 
@@ -264,14 +306,16 @@ class Store:
 
     def delete_feedback(self, feedback: Feedback) -> None:
         """Delete a remark."""
+        place, value = names.feedback(feedback.tenant, feedback.id), feedback.to_bytes()
         self.backend.apply(
             Changes(
-                deleted={names.feedback(feedback.tenant, feedback.id)},
+                expected={place: value},
+                deleted={place},
                 removed={
                     (names.remarks(feedback.tenant, feedback.node), feedback.id),
                     (names.feedbacks(feedback.tenant), feedback.id),
                 },
-                counted={names.stored(feedback.tenant): -len(feedback.to_bytes())},
+                counted={names.stored(feedback.tenant): -len(value)},
             )
         )
 

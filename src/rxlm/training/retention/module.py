@@ -137,7 +137,7 @@ class Retention(TrainModule):
         return self.model.decoder.hidden_states(ids, None, cache=cache)
 
     def _newest(self, num_tokens: int) -> int:
-        return int(num_tokens * self.writer.config.newest_share)
+        return self.writer.config.newest(num_tokens, self.first)
 
     def _read(self, window: Dialogues) -> Tensor:
         """Return what the head reads of a window; while there are further turns, keep what they need, detached."""
