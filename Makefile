@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help services quickstart test torture fuzz check docs format bench clean
+.PHONY: help services quickstart serve test torture fuzz check docs format bench clean
 FILES ?= 10000
 SEED ?= 0
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart   install, train a small model and see what it remembers (ten minutes on two cores)"
+	@echo "make serve        serve the quickstart's model, or MODEL=folder, by OpenAI's interfaces with a page to chat"
 	@echo "make test         run the tests"
 	@echo "make services     install what tests need of Debian's packages: redis-server, chromium (without: skipped)"
 	@echo "make torture      kill what saves 500 times (KILLS=100 for fewer), and count what is lost"
@@ -29,6 +30,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: $(INSTALLED)
 	$(BIN)/rxlm quickstart
+
+MODEL ?= runs/quickstart
+.venv/.serve: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[serve]"
+	touch $@
+
+serve: .venv/.serve
+	$(BIN)/rxlm serve $(MODEL)
 
 # Not a part of `test`: it installs on the machine, outside of the environment.
 services:

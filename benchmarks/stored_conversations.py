@@ -38,12 +38,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "store.sqlite"
         context = build(Launch(given.model, store=str(file)))
-        begun = time.perf_counter()
+        begun, per = time.perf_counter(), f"conversations of {given.turns} turns"
         fill(context, given.conversations, given.turns)
         size = sum(each.stat().st_size for each in Path(name).glob("store.sqlite*"))
-        print(
-            f"{given.conversations:,} conversations of {given.turns} turns written in {time.perf_counter() - begun:.0f} s"
-        )
+        print(f"{given.conversations:,} {per} written in {time.perf_counter() - begun:.0f} s")
         print(f"{size / given.conversations:,.0f} bytes each, {memory_bytes(context):,} of them a memory")
         context.service.close()
 
@@ -131,11 +129,9 @@ def answer_times(context, first: int, count: int) -> list[float]:
 
 def serve_while_cleaning(context, count: int) -> None:
     backend = context.store.backend
+    half = backend.counter(names.MEMORY_BYTES) // 2
     for name, work in (
-        (
-            "dropping half of the memories",
-            lambda: evict_memories(context.store, backend.counter(names.MEMORY_BYTES) // 2),
-        ),
+        ("dropping half of the memories", lambda: evict_memories(context.store, half)),
         ("deleting the older half", lambda: age_out(context.store, time.time() - middle(backend, count))),
     ):
         ended, times, done = threading.Event(), [], []

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from rxlm.cli import COMMANDS, main
 from rxlm.cli.errors import Status
 from rxlm.file_errors import naming, read_json_object
+from rxlm.serving.store.backend import StoreError
 from rxlm.training.trainer import NotFiniteError
 from text_models import tiny_text_model
 
@@ -46,6 +47,7 @@ FAULTS: dict[str, tuple[BaseException, Status, str]] = {
     "no memory for a tensor": (RuntimeError("can't allocate memory: 8 bytes"), Status.MACHINE, "can't allocate"),
     "a lost process": (torch.distributed.DistNetworkError("peer left"), Status.MACHINE, "peer left"),
     "a missing package": (ImportError("reading x needs datasets"), Status.WRONG_INPUT, "needs datasets"),
+    "a store": (StoreError("The store x: refused."), Status.WRONG_INPUT, "The store x: refused."),
     "a fault of ours": (KeyError("layers"), Status.INTERNAL, "internal error"),
     "a control character": (ValueError("\x1b[2J"), Status.WRONG_INPUT, "\N{REPLACEMENT CHARACTER}[2J"),
     "Ctrl-C": (KeyboardInterrupt(), Status.INTERRUPTED, "stopped by Ctrl-C."),

@@ -11,6 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from rxlm.serving.store.backend import StoreError
+
 
 class Status(IntEnum):
     """Exit statuses of the command."""
@@ -27,7 +29,7 @@ class Status(IntEnum):
     CLOSED_PIPE = 141
 
 
-_INPUT = (ValueError, FloatingPointError, ImportError, SafetensorError, RecursionError)
+_INPUT = (ValueError, FloatingPointError, ImportError, SafetensorError, RecursionError, StoreError)
 _PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _OF_TORCH = ("OutOfMemoryError", "AcceleratorError", "distributed.DistError")
 _STEERING = ("Cc", "Cs", "Zl", "Zp")

@@ -27,8 +27,8 @@ def export(
         output: file to write; standard output if not given.
         tenant: whose; everybody's if not given.
     """
-    from rxlm.serving.launch import store_of
     from rxlm.serving.preferences import preference_records
+    from rxlm.serving.store.opening import store_of
     from rxlm.serving.store.store import Store
     from rxlm.serving.store.tenants import Tenants
 

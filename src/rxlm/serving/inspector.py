@@ -62,7 +62,7 @@ class Inspector:
         ]
         return {
             "kind": memory.kind, "num_bytes": memory.num_bytes, "limit": memory.num_tokens, "said": length,
-            "kept": len(shares), "update_seconds": making.seconds or None,
+            "kept": round(sum(shares.values())), "kept_by_some": len(shares), "update_seconds": making.seconds or None,
             "turns": [{"response_id": name, "pieces": own} for name, own in zip(names, pieces, strict=True) if own],
         }  # fmt: skip
 

@@ -4,7 +4,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,14 +19,13 @@ from rxlm.serving.scheduler import Scheduler
 from rxlm.serving.service import Service
 from rxlm.serving.stopping import DrainingServer
 from rxlm.serving.store.backend import Backend
-from rxlm.serving.store.opening import open_backend
+from rxlm.serving.store.opening import NO_STORE, open_backend, store_beside
 from rxlm.serving.store.store import Store
 from rxlm.serving.store.tenants import Tenants
 from rxlm.upcycling.loading import open_model
 
 LOG = logging.getLogger("rxlm.serving")
 DEFAULT_TENANT = "default"
-NO_STORE = "none"
 SECONDS_BETWEEN_REQUESTS = 75
 """Of a connection, longer than clients keep one (httpx: 5): what they send is lost when both let go at once."""
 SECONDS_FOR_LAST_BYTES = 5
@@ -49,7 +48,7 @@ class Launch:
     cache_bytes: int = 10**9
     store_bytes: int = 10**10
     max_age: float | None = None
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     origins: tuple[str, ...] = ()
     threads: int | None = None
     device: str = "cpu"
@@ -63,24 +62,6 @@ class Launch:
             raise ValueError(f"port must be from 0 to 65535, got {self.port}.")
         if self.api_key is not None and len(self.api_key) < 16:
             raise ValueError("api_key must have 16 characters at least: whoever guesses it reads every conversation.")
-
-
-def store_beside(model: str) -> str:
-    """Return the file of a model's conversations: in its folder, or beside its file; in this folder for a hub id."""
-    path = Path(model)
-    if path.is_dir():
-        return str(path / "conversations.sqlite")
-    name = path.stem if path.is_file() else model.replace("/", "--")
-    return str((path.parent if path.is_file() else Path()) / f"{name}.conversations.sqlite")
-
-
-def store_of(name: str) -> Backend:
-    """Open a store that is there, by its file or address, or by the folder of the model that it is beside."""
-    path = Path(name)
-    place = store_beside(name) if path.is_dir() else name
-    if "://" not in place and not Path(place).is_file():
-        raise ValueError(f"There is no store {place}.")
-    return open_backend(place)
 
 
 def build(options: Launch) -> Context:
@@ -107,7 +88,7 @@ def build(options: Launch) -> Context:
 
 
 def key_of(context: Context, options: Launch) -> str | None:
-    """Return the key to print; None where clients have keys of the store's."""
+    """Return the key of this process alone; None where clients have keys of the store's."""
     key = options.api_key
     if key is None and context.tenants.keys():
         return None
@@ -128,7 +109,7 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
         app = make_app(context, limits, options.origins)
         host, port = listening.getsockname()[:2]
         address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-        _say(context, address, key)
+        _say(context, address, key, is_given=options.api_key is not None)
         if ready is not None:
             ready(address)
         config = uvicorn.Config(
@@ -139,12 +120,14 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
         DrainingServer(config, context.service.scheduler, limits.drain_seconds).run(sockets=[listening])
 
 
-def _say(context: Context, address: str, key: str | None) -> None:
-    fragment = "" if key is None else f"/#key={key}"
+def _say(context: Context, address: str, key: str | None, *, is_given: bool) -> None:
+    """Print where the server is; a key that was given is not shown: a service's output is kept in logs."""
+    fragment = "" if key is None or is_given else f"/#key={key}"
+    shown = "one of `rxlm keys list`" if key is None else "the one given" if is_given else key
     lines = [
         f"page      {address}{fragment}",
         f"API base  {address}/v1",
-        f"key       {'one of `rxlm keys list`' if key is None else key}",
+        f"key       {shown}",
         f"model     {context.service.name}",
         f"store     {'none' if context.service.store is None else getattr(context.tenants.backend, 'path', 'Redis')}",
     ]

@@ -69,6 +69,11 @@ class Scheduler:
         return self._draining
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the model's thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def num_running(self) -> int:
         """Answers that are being written."""
         return len(self._running)

@@ -30,7 +30,7 @@ function Figures({ memory, turn }) {
   const rows = [["Size", bytes(memory.num_bytes)]];
   if (memory.kind === "retained") {
     const limit = memory.limit ? ` (limit ${memory.limit})` : "";
-    rows.push(["Kept", `${plural(memory.kept, "token")}${limit}`]);
+    rows.push(["Kept", `${plural(memory.kept, "token")} a head${limit}`]);
     rows.push([
       "Said",
       `${plural(memory.said, "token")}, ${percent(memory.said ? memory.kept / memory.said : 1)} kept`,

@@ -1,10 +1,13 @@
-"""Which database a URL names."""
+"""Which database a URL names, and where conversations are without one."""
+
+from pathlib import Path
 
 from rxlm.serving.store.backend import Backend, StoreError
 from rxlm.serving.store.redis import RedisBackend
 from rxlm.serving.store.redis_url import SCHEMES
 from rxlm.serving.store.sqlite import SQLiteBackend
 
+NO_STORE = "none"
 ALLOWED = (
     "a path, sqlite:///relative/path, sqlite:////absolute/path, :memory:, redis://host:6379/0, rediss:// (TLS), "
     "valkey://host:6379/0, valkeys:// (TLS) or unix:///path/of/redis.sock"
@@ -31,3 +34,26 @@ def open_backend(url: str) -> Backend:
         said = f"{scheme}:" if colon else repr(url)  # no more of it: the rest may have a password
         raise StoreError(f"No store is opened by {said} as it was written; it is given as {ALLOWED}.")
     return SQLiteBackend(path)
+
+
+def store_beside(model: str) -> str:
+    """Return the file of a model's conversations: in its folder, or beside its file; in this folder for a hub id."""
+    path = Path(model)
+    if path.is_dir():
+        return str(path / "conversations.sqlite")
+    name = path.stem if path.is_file() else model.replace("/", "--")
+    return str((path.parent if path.is_file() else Path()) / f"{name}.conversations.sqlite")
+
+
+def store_of(name: str, *, may_be_new: bool = False) -> Backend:
+    """Open a store by its file or address, or by the folder of the model that it is beside.
+
+    A file that is not there is an error, unless the store `may_be_new`; so is a store that lives in one process.
+    """
+    place = store_beside(name) if Path(name).is_dir() else name
+    if place in (NO_STORE, ":memory:"):
+        raise ValueError(f"There is no store {place} that two programs share.")
+    is_file = "://" not in place or place.startswith("sqlite:///")
+    if is_file and not may_be_new and not Path(place.removeprefix("sqlite:///")).is_file():
+        raise ValueError(f"There is no store {place}.")
+    return open_backend(place)

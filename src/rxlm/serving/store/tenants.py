@@ -9,6 +9,8 @@ from rxlm.serving.store.backend import Backend, Changes
 from rxlm.serving.store.records import Tenant
 
 _ALL = 1_000_000
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Names stand in the database's keys, whose parts a slash separates."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,12 @@ class Tenants:
     backend: Backend
 
     def named(self, name: str) -> Tenant:
-        """Return the tenant of a name, which is made where there is none; ValueError for what can be no name.
-
-        A name is a part of the names of all that is stored for the tenant: a slash in it could make two of them equal.
-        """
-        if not re.fullmatch(r"[\w.@+-]{1,100}", name):
-            raise ValueError(f"A tenant's name is made of letters, digits and _.@+-, got {name!r:.120}.")
+        """Return the tenant of a name, which is made where there is none; ValueError for what is no name."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"A tenant's name has 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-', got {name[:80]!r}.")
+        there = self.get(name)  # first: this is asked for every request, and a change would wait for those of others
+        if there is not None:
+            return there
         made = Tenant(name, name, time.time(), name, new_id("salt"))
         changes = Changes(expected={_tenant(name): None}, values={_tenant(name): made.to_bytes()})
         changes.members["tenants", name] = made.created
