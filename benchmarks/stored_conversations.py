@@ -109,6 +109,7 @@ def add_all(store, nodes: list[Node], conversation: StoredConversation, data: by
     changes.values[names.conversation(tenant, conversation.id)] = value
     changes.members[names.conversations(tenant), conversation.id] = now
     changes.values[names.memory(tenant, nodes[-1].id)] = data
+    changes.values[names.memory_size(tenant, nodes[-1].id)] = str(len(data)).encode()
     changes.members[names.MEMORIES, names.member(tenant, nodes[-1].id)] = now
     changes.count(names.stored(tenant), len(value) + len(data))
     changes.count(names.MEMORY_BYTES, len(data))

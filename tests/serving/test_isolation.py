@@ -45,7 +45,7 @@ def settle(server: Running) -> None:
     service = server.context.service
     service.scheduler.drain(30)
     service.scheduler._draining = False
-    service._saving.submit(lambda: None).result(30)
+    service.memories._saving.submit(lambda: None).result(30)
 
 
 def said_of(answer: httpx.Response, *ids: str) -> tuple[int, str]:

@@ -17,11 +17,12 @@ from rxlm.memory import MemoryState
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.models import RxTAlpha
 from rxlm.serving import memories
+from rxlm.serving.answers import Place, Said
 from rxlm.serving.asking import Asked, BusyError, Event, Failed, Finished, ModelFaultError, Written
 from rxlm.serving.keys import new_id
 from rxlm.serving.memories import Making
 from rxlm.serving.scheduler import Scheduler
-from rxlm.serving.service import Place, Said, Service
+from rxlm.serving.service import Service
 from rxlm.serving.store import names
 from rxlm.serving.store.backend import Changes
 from rxlm.serving.store.records import Tenant
@@ -198,7 +199,7 @@ def test_lost_memories_are_computed_again_and_the_answer_is_equal(models, kind: 
         place = _after_exchanges(service, ann, 11)
         expected = Listening(service, place.before, TEXTS[3]).finished().turn.ids
         service.scheduler.drain(30)
-        service._saving.submit(lambda: None).result(30)
+        service.memories._saving.submit(lambda: None).result(30)
         backend = service.needed_store.backend
         stored = backend.members(names.MEMORIES, 100)
         assert len(stored) == 9  # the root's and the newest 8
@@ -213,7 +214,7 @@ def test_lost_memories_are_computed_again_and_the_answer_is_equal(models, kind: 
             assert Listening(service, again.before, TEXTS[3]).finished().turn.ids == expected
             assert again.read > 0
             service.scheduler.drain(30)
-            service._saving.submit(lambda: None).result(30)
+            service.memories._saving.submit(lambda: None).result(30)
 
 
 def _after_exchanges(service: Service, tenant: Tenant, count: int) -> Place:

@@ -6,115 +6,31 @@ This is what all interfaces of the server stand on. Its functions block, but for
 import asyncio
 import hashlib
 import json
-import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from threading import Semaphore
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.templates import interaction_ids, query_ids
-from rxlm.memory import MemoryState
-from rxlm.rxt.alpha import ThinkingMode
 from rxlm.rxt.fingerprint import fingerprint
-from rxlm.rxt.history import first_memory
 from rxlm.rxt.models import RxTAlpha
-from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
+from rxlm.rxt.sampling import DEFAULT_SAMPLING
 from rxlm.rxt.turn_engine import Query
+from rxlm.serving.answers import Answer, Options, Place, Said
 from rxlm.serving.asking import Asked, Event, Failed, Finished
 from rxlm.serving.keys import Keys, new_id, root_keys, without_reasoning
 from rxlm.serving.lengths import Lengths
 from rxlm.serving.memories import Making
 from rxlm.serving.scheduler import Scheduler
-from rxlm.serving.store.backend import StoreError
 from rxlm.serving.store.records import READ_PREFIX, RECENT, Node, StoredConversation, Tenant
 from rxlm.serving.store.store import Store
-
-LOG = logging.getLogger("rxlm.serving")
-MOST_UNSAVED = 64
-"""Memories that wait to be stored; beyond it they are not: they can be computed again, and this process has them."""
-MODEL_SEED = 0
-"""Of the first memories: all conversations with the same instructions begin with the same one."""
+from rxlm.serving.stored_memories import MODEL_SEED, StoredMemories
 
 
 class OtherModelError(ValueError):
     """A turn that was made with another model."""
-
-
-class Said(NamedTuple):
-    """A finished exchange that a client sends."""
-
-    query: str
-    answer: str
-    thought: str | None = None
-
-
-@dataclass(frozen=True)
-class Options:
-    """How an answer is written; what is None is as the model says."""
-
-    sampling: SamplingConfig
-    seed: int | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    thinking: ThinkingMode | None = None
-    with_log_probs: bool = False
-
-    def with_sampling(self, sampling: SamplingConfig) -> "Options":
-        """Return the same with another sampling."""
-        return replace(self, sampling=sampling)
-
-    def with_seed(self, seed: int) -> "Options":
-        """Return the same with another seed."""
-        return replace(self, seed=seed % 2**63)
-
-
-@dataclass
-class Place:
-    """Where an answer goes on from.
-
-    Fields:
-        node: the turn before. before: the memory after it. keys: of it.
-        tokens: tokens of the conversation so far. read: how many of them had to be read again.
-        stored: whether what follows is stored.
-    """
-
-    node: Node
-    before: Making
-    keys: Keys
-    tokens: int
-    read: int
-    stored: bool
-
-
-@dataclass
-class Answer:
-    """An answer under way, or complete.
-
-    Fields:
-        place: where it goes on from. query: the text that is answered. asked: what the scheduler has of it.
-        node: the turn that it became, once it is complete. after: the memory after it.
-    """
-
-    id: str
-    tenant: Tenant
-    place: Place
-    query: str
-    options: Options
-    asked: Asked
-    events: "asyncio.Queue[Event]"
-    created: float = field(default_factory=time.time)
-    node: Node | None = None
-    after: Making | None = None
-
-    @property
-    def num_query_tokens(self) -> int:
-        """Tokens of the query, with those of its form."""
-        return len(self.asked.turn.prompt)
 
 
 class Service:
@@ -140,8 +56,7 @@ class Service:
         self.memory_tokens = model.init_memory(1, MODEL_SEED).num_tokens
         identity = json.dumps(fingerprint(model, tokenizer), sort_keys=True).encode()
         self.fingerprint = hashlib.sha256(identity).hexdigest()
-        self._saving = ThreadPoolExecutor(1, "saving")
-        self._unsaved = Semaphore(MOST_UNSAVED)
+        self.memories = StoredMemories(model, tokenizer, scheduler, store)
         self.started = time.time()
 
     # --- where an answer goes on from ----------------------------------------------------------------------------
@@ -171,7 +86,7 @@ class Service:
                 f"{node.id} was answered by another model, or with another size of the memory, and this server goes on "
                 f"with those of {self.name} alone. Send the whole conversation, and its turns are read again."
             )
-        before, read = self._memory_after(node)
+        before, read = self.memories.after(node)
         return Place(node, before, Keys(node.key, node.alias), node.tokens, read, stored)
 
     def after_turns(
@@ -238,61 +153,8 @@ class Service:
         making = self.scheduler.make(
             Making(node.id if place.stored else None, place.before, ids, wanted=True, read=True)
         )
-        self._save(node, making, place.stored)
+        self.memories.save(node, making, place.stored)
         return Place(node, making, keys, place.tokens + len(ids), place.read + len(ids), place.stored)
-
-    def _memory_after(self, node: Node) -> tuple[Making, int]:
-        """Return the memory after a node, and how many tokens must be read for it."""
-        missing: list[Node] = []
-        found: Making | None = None
-        path = iter([node]) if self.store is None or node.kind == "root" else self.store.path(node)
-        for each in path:
-            found = self.scheduler.cache.get(each.id) or self._stored_memory(each)
-            if found is not None:
-                break
-            missing.append(each)
-        read = 0
-        for each in reversed(missing):
-            found = self.scheduler.make(self._making(each, found))
-            self._save(each, found, self.store is not None)
-            read += len(each.ids)
-        assert found is not None
-        return found, read
-
-    def _making(self, node: Node, before: Making | None) -> Making:
-        if node.kind == "root":
-            instructions = node.instructions
-            return Making(node.id, change=lambda _: self._first_memory(instructions), wanted=True, read=True)
-        if node.span is not None:
-            first, end = node.span
-            return Making(node.id, before, change=lambda memory: memory.forget(first, end), wanted=True, read=True)  # type: ignore[union-attr]
-        return Making(node.id, before, node.ids, wanted=True, read=True)
-
-    @torch.no_grad()
-    def _first_memory(self, instructions: str | None) -> MemoryState:
-        return first_memory(self.model, self.tokenizer, instructions, MODEL_SEED, None)
-
-    def _stored_memory(self, node: Node) -> Making | None:
-        data = None if self.store is None else self.store.memory(node)
-        if data is None:
-            return None
-        try:
-            state = MemoryState.from_bytes(data, self.model.device)
-        except ValueError:  # it is computed again
-            return None
-        making = Making.of(state, node.id)
-        self.scheduler.cache.put(making)
-        return making
-
-    def _save(self, node: Node, making: Making, stored: bool) -> None:
-        store = self.store
-        if store is not None and stored:
-
-            def save(made: Making) -> None:
-                if self._unsaved.acquire(blocking=False):
-                    self._saving.submit(_put, store, node, made).add_done_callback(lambda _: self._unsaved.release())
-
-            making.then(save)
 
     # --- an answer -----------------------------------------------------------------------------------------------
 
@@ -366,7 +228,7 @@ class Service:
             except LookupError:
                 self.scheduler.cache.drop([answer.id])
                 raise
-            self._save(answer.node, finished.after, True)
+            self.memories.save(answer.node, finished.after, True)
 
     def _add(
         self, place: Place, node: Node, conversation: StoredConversation | None = None,
@@ -409,14 +271,6 @@ class Service:
     def close(self) -> None:
         """Store what is still to be stored, and stop."""
         self.scheduler.stop()
-        self._saving.shutdown()
+        self.memories.close()
         if self.store is not None:
             self.store.backend.close()
-
-
-def _put(store: Store, node: Node, making: Making) -> None:
-    if making.state is not None:
-        try:
-            store.put_memory(node, making.state.to_bytes())
-        except StoreError as error:  # it can be computed again
-            LOG.error("%s", json.dumps(str(error)))

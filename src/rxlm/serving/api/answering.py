@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from rxlm.serving.answers import Answer
 from rxlm.serving.api.context import Context
 from rxlm.serving.api.errors import ApiError
 from rxlm.serving.asking import Failed, Finished, Written
 from rxlm.serving.memories import Making
-from rxlm.serving.service import Answer
 
 LOG = logging.getLogger("rxlm.serving.answers")
 SECONDS_BETWEEN_LOOKS = 0.25

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
+from rxlm.serving.answers import Answer
 from rxlm.serving.api import documents
 from rxlm.serving.api.answering import Delta, Progress, Token, Usage, while_connected, write
 from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_model, options_of
@@ -19,7 +20,6 @@ from rxlm.serving.api.requests import ChatRequest
 from rxlm.serving.api.streams import stream
 from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
-from rxlm.serving.service import Answer
 from rxlm.serving.store.records import Tenant
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])

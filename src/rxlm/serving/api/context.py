@@ -11,11 +11,12 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from rxlm.rxt.alpha import ThinkingMode
+from rxlm.serving.answers import Options
 from rxlm.serving.api.errors import ApiError
 from rxlm.serving.api.requests import Sampling, Stop
 from rxlm.serving.keys import key_digest
 from rxlm.serving.metrics import Metrics
-from rxlm.serving.service import Options, Service
+from rxlm.serving.service import Service
 from rxlm.serving.store.records import Tenant
 from rxlm.serving.store.store import Store
 from rxlm.serving.store.tenants import Tenants

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query
 
+from rxlm.serving.answers import Said
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.requests import Message, Reasoning
-from rxlm.serving.service import Said
 from rxlm.serving.store.records import Node
 
 Limit = Annotated[int, Query(ge=1, le=100)]

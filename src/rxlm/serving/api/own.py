@@ -10,13 +10,13 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from rxlm import __version__
+from rxlm.serving.answers import Said
 from rxlm.serving.api.context import Caller, Context, Server, check_budget
 from rxlm.serving.api.conversations import conversation_of, shown
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.requests import Metadata, Strict, Text
 from rxlm.serving.inspector import Inspector
 from rxlm.serving.keys import new_id
-from rxlm.serving.service import Said
 from rxlm.serving.store.records import Feedback, Node, StoredConversation, Tenant
 
 router = APIRouter(prefix="/v1/rxlm", tags=["rxlm"])

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rxlm.serving.answers import Answer, Options, Place
 from rxlm.serving.api.answering import Progress
 from rxlm.serving.api.context import Context, check_budget, check_model, options_of
 from rxlm.serving.api.errors import ApiError, not_found
@@ -12,7 +13,6 @@ from rxlm.serving.api.items import Sent, output_of
 from rxlm.serving.api.requests import ResponseRequest
 from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
-from rxlm.serving.service import Answer, Options, Place
 from rxlm.serving.store.records import Node, StoredConversation, Tenant
 
 ROOM_FOR_ANSWER = 64
