@@ -136,4 +136,4 @@ def test_feedback_stands_beside_the_turn_and_goes_with_it(server: Running, http)
     give(rating=None).raise_for_status()
     assert tree(http, name)["turns"][0]["feedback"]["rating"] is None
     server.client().conversations.delete(name)
-    assert first not in {each["node"] for each in http.get("/v1/rxlm/feedback").json()["data"]}
+    assert first not in {each["response_id"] for each in http.get("/v1/rxlm/feedback").json()["data"]}

@@ -37,6 +37,9 @@ def add(tenant: Annotated[str, tyro.conf.Positional], /, *, store: str) -> None:
         place = getattr(backend, "path", None) or getattr(backend, "place", "")
     print(key)  # alone, so that KEY=$(rxlm keys add ...) has it
     print(f"A key of {tenant}, digest {digest[:SHOWN]}, in {place}. It is not shown again.", file=sys.stderr)
+    if tenant != "default":
+        print("A server makes no key of its own now; `rxlm keys add default` makes one for what such keys have said.",
+              file=sys.stderr)  # fmt: skip
 
 
 def list_keys(*, store: str) -> None:

@@ -28,6 +28,7 @@ LOG = logging.getLogger("rxlm.serving")
 DEFAULT_TENANT = "default"
 SECONDS_BETWEEN_REQUESTS = 75
 """Of a connection, longer than clients keep one (httpx: 5): what they send is lost when both let go at once."""
+WAITING_CONNECTIONS = 2048
 SECONDS_FOR_LAST_BYTES = 5
 """For sending what is answered, once no answer is under way any more."""
 
@@ -61,7 +62,10 @@ class Launch:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, got {self.port}.")
         if self.api_key is not None and len(self.api_key) < 16:
-            raise ValueError("api_key must have 16 characters at least: whoever guesses it reads every conversation.")
+            raise ValueError(
+                "The API key (--api-key or RXLM_API_KEY) must have 16 characters at least: who guesses it reads all "
+                "conversations."
+            )
 
 
 def build(options: Launch) -> Context:
@@ -82,7 +86,8 @@ def build(options: Launch) -> Context:
         backend.close()
         raise
     store = None if options.store == NO_STORE else Store(backend)
-    name = options.name or Path(options.model).name or options.model
+    path = Path(options.model)
+    name = options.name or (path.stem if path.suffix.lower() == ".gguf" else path.name) or options.model
     service = Service(model, tokenizer, scheduler, store, name)
     return Context(service, Tenants(backend), Metrics(scheduler, store), texts_in_log=options.log_texts)
 
@@ -102,13 +107,14 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
     listening = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with listening:
-        listening.bind((options.host, options.port))  # before the model is loaded: a port that is taken is told at once
+        _bind(listening, options.host, options.port)  # before the model is loaded: a port that is taken is told at once
         context = build(options)
         key = key_of(context, options)
         limits = Limits(memory_bytes=options.store_bytes, max_age=options.max_age)
         app = make_app(context, limits, options.origins)
         host, port = listening.getsockname()[:2]
         address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        listening.listen(WAITING_CONNECTIONS)  # who reads the address may come before the first request can be answered
         _say(context, address, key, is_given=options.api_key is not None)
         if ready is not None:
             ready(address)
@@ -120,10 +126,26 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
         DrainingServer(config, context.service.scheduler, limits.drain_seconds).run(sockets=[listening])
 
 
+def _bind(listening: socket.socket, host: str, port: int) -> None:
+    """Take the address to listen at; ValueError where it cannot be had."""
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        raise ValueError(
+            f"The server cannot listen at {host}, port {port} ({error.strerror}): choose another --port or --host."
+        ) from error
+
+
 def _say(context: Context, address: str, key: str | None, *, is_given: bool) -> None:
     """Print where the server is; a key that was given is not shown: a service's output is kept in logs."""
     fragment = "" if key is None or is_given else f"/#key={key}"
-    shown = "one of `rxlm keys list`" if key is None else "the one given" if is_given else key
+    shown = (
+        f"one of the store's; `rxlm keys add {DEFAULT_TENANT}` makes one for what keys of earlier starts have said"
+        if key is None
+        else "the one given"
+        if is_given
+        else key
+    )
     lines = [
         f"page      {address}{fragment}",
         f"API base  {address}/v1",

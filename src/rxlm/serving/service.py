@@ -68,6 +68,7 @@ class Service:
             id=f"root_{keys.key}", tenant=tenant.id, created=time.time(), kind="root", parent=None,
             root=f"root_{keys.key}", depth=0, key=keys.key, alias=keys.alias, query=instructions or "",
             has_instructions=instructions is not None, seed=MODEL_SEED, memory_tokens=self.memory_tokens,
+            tokens=0 if instructions is None else self.lengths.count(instructions),
         )  # fmt: skip
         if self.store is None or not stored:
             return node

@@ -48,7 +48,7 @@ class StoredMemories:
         for each in reversed(missing):
             found = self.scheduler.make(self._making(each, found))
             self.save(each, found, self.store is not None)
-            read += len(each.ids)
+            read += each.tokens if each.kind == "root" else len(each.ids)
         assert found is not None
         return found, read
 

@@ -1,6 +1,5 @@
 """`/v1/rxlm`: what the page shows beyond OpenAI's interfaces: trees of turns, memories, and feedback."""
 
-import json
 import time
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
@@ -220,14 +219,21 @@ def remark(context: Server, tenant: Caller, given: Remark) -> dict[str, Any]:
     )  # fmt: skip
     if getattr(given, kind) is not None:
         context.store.add_feedback(new)
-    return {"object": "feedback", "id": new.id, "response_id": node.id, kind: getattr(given, kind)}
+    return _remark(new)
 
 
 @router.get("/feedback")
 def feedback(context: Server, tenant: Caller) -> dict[str, Any]:
     """Return all that was said of answers, oldest first."""
-    data = [{"object": "feedback", **json.loads(each.to_bytes())} for each in context.store.remarks(tenant.id)]
+    data = [_remark(each) for each in context.store.remarks(tenant.id)]
     return {"object": "list", "data": data}
+
+
+def _remark(remark: Feedback) -> dict[str, Any]:
+    return {
+        "object": "feedback", "id": remark.id, "created_at": int(remark.created), "response_id": remark.node,
+        "rating": remark.rating, "edit": remark.edit, "better_than": remark.better_than,
+    }  # fmt: skip
 
 
 def _turn_of(context: Context, tenant: Tenant, name: str) -> Node:

@@ -139,7 +139,9 @@ def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
     if given.truncation == "auto":
         room = min(ROOM_FOR_ANSWER, context.service.lengths.limit // 4)
         place, query = context.service.in_pieces(tenant, place, query, room)
-    shown = _shown(context, given, options, instructions, conversation)
+    root = context.store.node(tenant.id, place.node.root) if instructions is None and stored else None
+    kept = instructions if root is None else root.instructions
+    shown = _shown(context, given, options, kept, conversation)
     reply = Reply(context, tenant, shown, query, place, options, conversation)
     reply.shown["input"] = whole
     return reply
