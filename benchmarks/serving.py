@@ -32,6 +32,8 @@ QUESTIONS = (
     "Name three birds.",
 )  # fmt: skip
 KEY = "benchmark-key-of-16-characters"
+A_CONNECTION_EACH = httpx.Limits(max_keepalive_connections=0)
+"""llama.cpp's server lets go of a kept connection at the moment that it is used again."""
 RANGES = ((1, 1), (2, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 128))
 
 
@@ -43,7 +45,8 @@ class Rxlm:
     """Asks by the id of the last response."""
 
     def __init__(self, address: str) -> None:
-        self.http = httpx.Client(base_url=address, headers={"Authorization": f"Bearer {KEY}"}, timeout=3600)
+        headers = {"Authorization": f"Bearer {KEY}"}
+        self.http = httpx.Client(base_url=address, headers=headers, timeout=3600, limits=A_CONNECTION_EACH)
         self.previous: str | None = None
 
     def ask(self, text: str, tokens: int) -> Iterator[str]:
@@ -61,7 +64,7 @@ class LlamaCpp:
     """Sends the whole history."""
 
     def __init__(self, address: str) -> None:
-        self.http = httpx.Client(base_url=address, timeout=3600)
+        self.http = httpx.Client(base_url=address, timeout=3600, limits=A_CONNECTION_EACH)
         self.messages: list[dict[str, str]] = []
 
     def ask(self, text: str, tokens: int) -> Iterator[str]:
