@@ -26,7 +26,7 @@ def server(models) -> Iterator[Running]:
 
 @pytest.fixture(autouse=True)
 def still_answers(request) -> Iterator[None]:
-    """Whatever was sent, the server answers the next one, and no row is left behind."""
+    """Whatever was sent, the server answers the next one, and no row stays taken."""
     yield
     if "server" in request.fixturenames:
         run = request.getfixturevalue("server")

@@ -1,7 +1,6 @@
 """Nobody learns whether another tenant has said something: each test is a pair, of who may and who may not."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from running_server import Running, running
 from rxlm.serving.keys import key_digest
 from rxlm.serving.store import names
+from serving_requests import held
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "tiny", "max_output_tokens": 4}
@@ -145,15 +145,7 @@ def test_a_history_that_one_tenant_sent_is_known_to_it_alone(ann: httpx.Client, 
 def test_a_response_in_the_background_is_seen_and_ended_by_its_tenant_alone(
     server: Running, ann: httpx.Client, bob: httpx.Client
 ):
-    blocked, go = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        blocked.set()
-        go.wait(30)
-
-    server.context.service.scheduler.call(hold)
-    blocked.wait(30)
-    try:
+    with held(server):
         name = ask(ann, background=True)["id"]
         for what in ("response", "its stream", "its end", "its deletion", "its input"):
             others, nobodys = send(bob, REQUESTS[what], name), send(bob, REQUESTS[what], absent(name))
@@ -162,8 +154,6 @@ def test_a_response_in_the_background_is_seen_and_ended_by_its_tenant_alone(
         assert send(ann, REQUESTS["response"], name).json()["status"] in ("queued", "in_progress")
         assert send(ann, REQUESTS["its deletion"], name).status_code == 409
         assert send(ann, REQUESTS["its end"], name).json()["status"] == "cancelled"
-    finally:
-        go.set()
     others, nobodys = send(bob, REQUESTS["response"], name), send(bob, REQUESTS["response"], absent(name))
     assert said_of(others, name) == said_of(nobodys, absent(name))
     assert send(ann, REQUESTS["its deletion"], name).status_code == 200

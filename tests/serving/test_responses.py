@@ -1,6 +1,5 @@
 """`/v1/responses`, asked by the official client."""
 
-import threading
 import time
 
 import openai
@@ -9,6 +8,7 @@ from openai.types.responses import Response
 
 from running_server import Running
 from rxlm.rxt.conversation import Conversation
+from serving_requests import held
 
 ORDER = [
     "response.created",
@@ -139,17 +139,9 @@ def test_a_response_in_the_background_ends_without_its_client(server: Running):
 
 def test_a_cancelled_response_is_not_remembered(server: Running):
     client = server.client()
-    blocked, go = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        blocked.set()
-        go.wait(10)
-
-    server.context.service.scheduler.call(hold)
-    blocked.wait(10)
-    response = ask(server, "Tell me a story.", background=True)
-    cancelled = client.responses.cancel(response.id)
-    go.set()
+    with held(server):
+        response = ask(server, "Tell me a story.", background=True)
+        cancelled = client.responses.cancel(response.id)
     assert cancelled.status == "cancelled"
     assert client.responses.retrieve(response.id).status == "cancelled"
     with pytest.raises(openai.BadRequestError):

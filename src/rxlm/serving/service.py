@@ -241,7 +241,7 @@ class Service:
         store.add(node, conversation, before)
 
     def forget(self, tenant: Tenant, node: Node, first: int, end: int, forgotten: str) -> Node:
-        """Store that the tokens at some positions are forgotten after a turn; returns the new place."""
+        """Return the node after a turn at which the tokens at some positions are forgotten; it is not stored yet."""
         keys = Keys(node.key, node.alias).after_forgetting(first, end)
         return Node(
             id=new_id("resp"), tenant=tenant.id, created=time.time(), kind="forget", parent=node.id, root=node.root,
