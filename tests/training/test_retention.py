@@ -1,5 +1,6 @@
 """Retention training: one pass over a dialogue is the turns one after the other (law 9), and gates learn from it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -83,7 +84,7 @@ def test_gates_learn_what_later_turns_need(folder: Path) -> None:
 
 
 def test_natural_dialogue_keeps_to_the_language_model(folder: Path) -> None:
-    """With everything kept there is nothing to lose; with little kept there is, and first turns do not count."""
+    """With everything kept there is nothing to lose; with little kept there is, but not in first turns."""
     model = gated(folder, seed=None)
     talk = Dialogue(tuple(Interaction(f"I like {word}.", "So do I.", is_reference=False) for word in "abcdef"))
     divergences = []
@@ -92,11 +93,28 @@ def test_natural_dialogue_keeps_to_the_language_model(folder: Path) -> None:
         batch = module.prepare(batch_of(model, [talk]), generator())
         assert not batch.values.any()
         assert not batch.words.any()
-        assert not batch.kept[batch.turns == 0].any()
         module.temperature = None
-        divergences.append(module(batch, module.counts(batch)).figures["keeping_loss"].item())
+        figures = module(batch, module.counts(batch)).figures
+        divergences.append(figures["keeping_loss"].item())
+        assert figures["language_change"].item() == pytest.approx(0, abs=1e-5)
     assert divergences[0] == pytest.approx(0, abs=1e-5)
     assert divergences[1] > 1e-4
+
+
+def test_the_change_of_language_is_what_first_turns_diverge(folder: Path) -> None:
+    """Whatever stands in later turns, and in further dialogues without natural answers."""
+    model = gated(folder, seed=None)
+    module = Retention(model, RetentionConfig(sizes=(200,)))
+    with torch.no_grad():
+        model.decoder.layers[-1].attention.out_proj.weight.mul_(1.5)
+    module.temperature = None
+    first = Interaction("I like apples.", "So do I.", is_reference=False)
+    changes = []
+    for turns in ([first], [first, replace(first, answer="Why is that so?")]):
+        batch = module.prepare(batch_of(model, [Dialogue(tuple(turns))]), generator())
+        changes.append(module(batch, module.counts(batch)).figures["language_change"].item())
+    assert changes[0] > 1e-4
+    assert changes[1] == pytest.approx(changes[0], rel=1e-4)
 
 
 def test_what_is_predicted_of_references(folder: Path) -> None:
@@ -108,6 +126,8 @@ def test_what_is_predicted_of_references(folder: Path) -> None:
     assert not (batch.values & batch.words).any()
     turns = [turn for each in facts(model).dialogues for turn in each.turns if turn.question]
     expected = {value for turn in turns for value in turn.question.expected}
+    for turn in turns:
+        assert turn.question.was_told or turn.answer in tokenizer.decode(batch.ids[batch.values])
     text = tokenizer.decode(batch.ids[batch.values])
     assert any(value.split()[0] in text for value in expected)
     counts = module.counts(batch)

@@ -141,7 +141,7 @@ def upcycled() -> UpcycledRecipe:
         batch_size=4,
         accumulation=1,
         optimizer=OptimizerConfig(
-            learning_rate=1.5e-4,
+            learning_rate=1e-4,
             memory_scale=40.0,
             betas=(0.9, 0.98),
             weight_decay=0.0,
@@ -153,6 +153,8 @@ def upcycled() -> UpcycledRecipe:
         log_every=1,
         checkpoint_every=10,
         keep_last=1,
-        settings=RetentionConfig(sizes=(64, 128, 192), cooling_steps=70, learned_share=0.67, longest_dialogue=640),
+        settings=RetentionConfig(
+            sizes=(64, 128, 192), cooling_steps=70, learned_share=0.67, longest_dialogue=640, keep=2.0
+        ),
     )
     return UpcycledRecipe(name="upcycled", stages=(stage,))

@@ -27,8 +27,8 @@ class Dialogues:
         ids: (B, T).
         turns: number of the turn that reads each token, (B, T); negative: padding. The end of an answer is read with
             the turn after it.
-        values, words: True at the tokens to predict: what questions ask for, and other words of reference answers,
-            (B, T).
+        values, words: True at the tokens to predict: what questions ask for (of what was never told: the answer that
+            says so), and other words of reference answers, (B, T).
         kept: True at the tokens whose distributions keep to the language model's, (B, T).
         num_tokens: S of this step.
         first_turn: the first turn that is learnt from; those before it are kept as a memory.
@@ -124,15 +124,16 @@ class DialogueForm:
             if too_long and number > first_turn:
                 break
             asks = said.question is not None
+            never_told = said.question is not None and not said.question.was_told
             for place, token in enumerate(ids):
                 is_reference = is_new and said.is_reference and answer[place]
-                is_value = is_reference and asks and values[place]
+                is_value = is_reference and asks and (values[place] or never_told)
                 predicted = is_reference and not is_value
                 found["ids"].append(token)
                 found["turns"].append(number + (place == len(ids) - 1))  # an answer's end is read with the next turn
                 found["values"].append(is_value)
                 found["words"].append(predicted and (asks or rng.random() < self.settings.wording_share))
-                found["kept"].append(is_new and not said.is_reference and number > 0)
+                found["kept"].append(is_new and not said.is_reference and place + number > 0)
             found["ids"] += suffix
             found["turns"] += [number + 1] * len(suffix)
             for name in MARKS:

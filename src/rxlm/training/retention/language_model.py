@@ -62,24 +62,21 @@ class LanguageModel:
         ]
         return torch.cat(parts) if parts else hidden.new_zeros(0)
 
-    def divergence(self, decoder: RxTDecoder, hidden: Tensor, own: Tensor, weights: Tensor | None) -> Tensor:
-        """Return the summed divergence of a decoder's distributions from the language model's, in nats.
+    def divergences(self, decoder: RxTDecoder, hidden: Tensor, own: Tensor) -> Tensor:
+        """Return the divergence of a decoder's distribution from the language model's at each of some tokens, in nats.
 
         Args:
             hidden, own: what the heads of both read at the same tokens, (N, D).
-            weights: of the tokens, (N,); None: 1.
+
+        Returns: (N,).
         """
-        loss = hidden.new_zeros(())
+        found = []
         for part in self.parts(len(own)):
             with torch.no_grad():
                 aim = self.decoder.head(own[part]).float().log_softmax(-1)
-            found = decoder.head(hidden[part]).float().log_softmax(-1)
-            if weights is None:
-                loss = loss + F.kl_div(found, aim, reduction="sum", log_target=True)
-            else:
-                each = F.kl_div(found, aim, reduction="none", log_target=True).sum(-1)
-                loss = loss + (weights[part] * each).sum()
-        return loss
+            log_probs = decoder.head(hidden[part]).float().log_softmax(-1)
+            found.append(F.kl_div(log_probs, aim, reduction="none", log_target=True).sum(-1))
+        return torch.cat(found) if found else hidden.new_zeros(0)
 
     def parts(self, count: int) -> Iterator[slice]:
         """Return the parts of so many tokens whose logits are made at once."""

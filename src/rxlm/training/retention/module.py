@@ -2,7 +2,8 @@
 
 A dialogue is read in one pass, all turns at once (see `rxlm.memory.retained.parallel`); the losses of later turns teach
 the gates what to keep of earlier ones. Answers that are references are predicted; in natural dialogue, whose answers
-are not the model's own, its distributions keep to those of the language model that it was, with its full history.
+are not the model's own, its distributions keep to those of the language model that it was, with its full history. In
+first turns, before which there is nothing to remember, that is a measure of how far its language has changed.
 
 Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocabulary.
 """
@@ -99,15 +100,19 @@ class Retention(TrainModule):
             "answer": float(batch.values.sum() + weight * batch.words.sum()),
             "values": float(batch.values.sum()),
             "kept": float(batch.kept.sum()),
+            "first_turns": float((batch.kept & (batch.turns == 0)).sum()),
         }
 
     # --- losses --------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Dialogues, totals: Mapping[str, float]) -> Losses:
-        """Return cross-entropy of reference answers, and the divergence from the language model elsewhere."""
+        """Return cross-entropy of reference answers, and the divergence from the language model elsewhere.
+
+        `language_change` is the divergence of first turns alone, in nats a token.
+        """
         with_history = self._with_history(batch)
         weights = self._history_weights(batch, with_history)
-        with_history = batch.in_window(with_history)
+        with_history, is_first = batch.in_window(with_history), batch.in_window(batch.turns == 0)
         weights = None if weights is None else batch.in_window(weights)
         batch = batch.window
         hidden = self._read(batch)
@@ -121,8 +126,13 @@ class Retention(TrainModule):
             figures["value_accuracy"] = correct / max(1.0, totals["values"])
             total = total + answer
         if totals["kept"] and self.settings.keep:
-            kept = self._divergence(hidden, batch, with_history, weights) / totals["kept"]
+            wanted = batch.kept[:, 1:]
+            divergences = self._divergences(hidden, with_history, wanted)
+            each = divergences if weights is None else weights[:, 1:][wanted] * divergences
+            kept = each.sum() / totals["kept"]
             figures["keeping_loss"] = kept.detach()
+            changed = divergences.detach()[is_first[:, 1:][wanted]].sum()
+            figures["language_change"] = changed / max(1.0, totals["first_turns"])
             total = total + self.settings.keep * kept
         return Losses(total, figures)
 
@@ -219,12 +229,10 @@ class Retention(TrainModule):
             correct = correct + (logits.argmax(-1) == targets[part]).sum()
         return loss, correct
 
-    def _divergence(self, hidden: Tensor, batch: Dialogues, with_history: Tensor, weights: Tensor | None) -> Tensor:
-        """Return the summed divergence from the language model with its full history, in nats."""
-        wanted = batch.kept[:, 1:]
+    def _divergences(self, hidden: Tensor, with_history: Tensor, wanted: Tensor) -> Tensor:
+        """Return the divergence from the language model with its full history at each token that is wanted, in nats."""
         read, own = hidden[:, :-1][wanted], with_history[:, :-1][wanted]
-        weighs = None if weights is None else weights[:, 1:][wanted]
-        return self.language_model.divergence(self.model.decoder, read, own, weighs)
+        return self.language_model.divergences(self.model.decoder, read, own)
 
     def diagnose(self, batch: Dialogues) -> dict[str, Any]:
         """Measure how S and T were, and how visible earlier tokens are."""
