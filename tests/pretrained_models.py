@@ -52,8 +52,10 @@ def chat_tokenizer(vocab_size: int = 1500) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+WIDE = {"hidden_size": 128, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4}
 KINDS: dict[str, Any] = {
     "llama": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, **BASE)),
+    "llama, wide": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, **{**BASE, **WIDE})),
     "llama 3, tied, biased": lambda size: LlamaForCausalLM(
         LlamaConfig(vocab_size=size, **BASE, attention_bias=True, rope_parameters=STRETCHED, tie_word_embeddings=True)
     ),

@@ -40,6 +40,7 @@ COMMANDS = {
     "bench compare": Command("rxlm.cli.bench", "compare", "Measure several models on the same dialogues."),
     "convert": Command("rxlm.cli.convert", "convert", "Rewrite a published checkpoint in rxlm's format."),
     "upcycle": Command("rxlm.cli.upcycle", "upcycle", "Turn a pretrained chat model into a Reactive Transformer."),
+    "export": Command("rxlm.cli.export", "export", "Write a model for a faster engine: weights of 8 or 4 bits."),
     "llm from-gqa": Command("rxlm.cli.llm", "from_gqa", "Turn a Llama- or Qwen-style model into one with SQA."),
     "tokenizer train": Command("rxlm.cli.tokenizer", "train", "Train a byte-level BPE tokenizer."),
 }

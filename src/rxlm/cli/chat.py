@@ -11,6 +11,7 @@ import tyro
 
 from rxlm.cli.errors import sentence_of
 from rxlm.cli.screen import BLOCK, Screen
+from rxlm.export.names import Engine
 from rxlm.nn.device import device_of
 from rxlm.rxt.conversation import Conversation, ConversationError
 from rxlm.rxt.conversation_file import SavedConversation
@@ -50,6 +51,7 @@ def chat(
     thinking: Literal["auto", "extended", "fast"] | None = None,
     seed: int | None = None,
     device: str = "cpu",
+    engine: Engine | None = None,
 ) -> None:
     """Talk with a model in the terminal; its memory is the conversation.
 
@@ -78,6 +80,8 @@ def chat(
         thinking: for Beta models: think before the answer (extended), do not (fast), or as the model likes (auto).
         seed: makes the conversation repeatable.
         device: where to compute: cpu, cuda, cuda:1, ...
+        engine: what computes the decoder on a CPU: torch, torch:int8, onnx, onnx:int8, onnx:int4 (weights of 8 or 4
+            bits); what the model was exported for, or torch, if not given.
     """
     asked: dict[str, Any] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
@@ -88,7 +92,7 @@ def chat(
     if "" in stop:
         raise ValueError(f"stop must be texts, none of them empty, got {stop!r}.")
     place = device_of(device)
-    network = open_model(model, memory_tokens=memory_tokens, device=place)
+    network = open_model(model, memory_tokens=memory_tokens, device=place, engine=engine)
     sampling = (network.sampling or DEFAULT_SAMPLING).replace(**given)
     network.length_limit(max_seq_len)
     network.opening(thinking)

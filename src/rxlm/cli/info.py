@@ -7,16 +7,18 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rxlm.export.engines import describe
 from rxlm.rxt.accounting import decoding_flops, memory_bytes, parameter_table, update_flops
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.presets import PRESETS, build_preset
+from rxlm.upcycling.loading import open_model
 
 
 def info(model: Annotated[str, tyro.conf.Positional], /) -> None:
     """Show what a model is made of and what it costs.
 
     Prints its parameters by component (in all, and those that one token uses), the bytes that a conversation keeps,
-    and floating-point operations a token and a memory update. For a preset no weights are made.
+    and floating-point operations a token and a memory update, and what computes it. For a preset no weights are made.
 
     Args:
         model: a folder, a hub id, or a preset: tiny, nano, micro, mini or alpha.
@@ -24,11 +26,16 @@ def info(model: Annotated[str, tyro.conf.Positional], /) -> None:
     if model in PRESETS:
         with torch.device("meta"):
             network = build_preset(model)
+        engine = None
     else:
-        network = RxTAlpha.from_pretrained(model)
+        network = open_model(model)
+        engine = describe(network)
+        if network.engine != "torch":  # the counts are those of the model before it was exported
+            with torch.device("meta"):
+                network = type(network).from_config_dict(network.config_dict())
     console = Console()
     console.print(_parameters(network, model))
-    console.print(_costs(network))
+    console.print(_costs(network, engine))
 
 
 def _parameters(model: RxTAlpha, name: str) -> Table:
@@ -44,7 +51,7 @@ def _parameters(model: RxTAlpha, name: str) -> Table:
     return table
 
 
-def _costs(model: RxTAlpha) -> Table:
+def _costs(model: RxTAlpha, engine: str | None) -> Table:
     decoder = model.decoder.config
     query, key_value = decoder.attention_heads
     first, last = (decoding_flops(model, position) / 1e6 for position in (0, model.max_seq_len - 1))
@@ -59,6 +66,7 @@ def _costs(model: RxTAlpha) -> Table:
         "query and answer": f"up to {model.max_seq_len:,} tokens of a vocabulary of {decoder.vocab_size:,}",
         "a new token": f"{first:,.1f} MFLOP (first of a turn) to {last:,.1f} MFLOP (last)",
         "a memory update": f"{update / 1e9:,.3f} GFLOP for {model.max_seq_len:,} tokens",
+        **({} if engine is None else {"computed by": engine}),
     }
     table = Table(show_header=False)
     for label, value in rows.items():

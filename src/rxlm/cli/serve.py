@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from rxlm.export.names import Engine
+
 
 def serve(
     model: Annotated[str, tyro.conf.Positional],
@@ -26,6 +28,7 @@ def serve(
     origins: tuple[str, ...] = (),
     threads: int | None = None,
     device: str = "cpu",
+    engine: Engine | None = None,
     log: Path | None = None,
     log_texts: bool = False,
 ) -> None:
@@ -56,6 +59,7 @@ def serve(
         origins: pages of other servers that may ask (CORS).
         threads: threads that compute; PyTorch's choice if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
+        engine: what computes the decoder on a CPU, see `rxlm chat`.
         log: file for the log, a JSON object a line; standard error if not given.
         log_texts: let the log have what is said, which it has not otherwise.
     """
@@ -81,6 +85,7 @@ def serve(
             origins=origins,
             threads=threads,
             device=device,
+            engine=engine,
             log_texts=log_texts,
         )
     )

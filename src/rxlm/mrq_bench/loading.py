@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from rxlm.export.names import Engine
 from rxlm.mrq_bench.prompts import History, TemplateName
 from rxlm.mrq_bench.protocol import LanguageRespondent
 from rxlm.nn.device import device_of
@@ -24,6 +25,7 @@ class ModelOptions:
         max_answer_tokens: an answer ends after so many tokens.
         memory_tokens: tokens that a memory of tokens keeps of a conversation; as many as the model says if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
+        engine: what computes the decoder of a Reactive Transformer on a CPU, see `rxlm chat`.
     """
 
     adapter: Adapter = "auto"
@@ -32,6 +34,7 @@ class ModelOptions:
     max_answer_tokens: int = 64
     memory_tokens: int | None = None
     device: str = "cpu"
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         History.parse(self.history)
@@ -47,7 +50,7 @@ def check_model(name: str, options: ModelOptions = DEFAULT, *, strict: bool = Tr
     """Return the adapter that fits a model; ValueError where nothing of that name is there.
 
     `strict` refuses options that mean nothing for the model: history and template for a Reactive Transformer, and
-    memory_tokens for a model without such a memory.
+    memory_tokens and engine for a stateless model.
     """
     from rxlm.nn.pretrained import Address
     from rxlm.upcycling.loading import kind_of
@@ -62,6 +65,11 @@ def check_model(name: str, options: ModelOptions = DEFAULT, *, strict: bool = Tr
         raise ValueError(
             f"memory_tokens is for a memory of tokens, and {name} is measured as a stateless model: leave it out, take "
             "history tokens:N, or adapter rxt, which makes it a Reactive Transformer."
+        )
+    if strict and adapter == "transformers" and options.engine is not None:
+        raise ValueError(
+            f"engine is for Reactive Transformers, and {name} is measured as a stateless model: leave it out, or take "
+            "adapter rxt, which makes it one."
         )
     return adapter
 
@@ -80,7 +88,7 @@ def _load_rxt(name: str, options: ModelOptions) -> LanguageRespondent:
     from rxlm.mrq_bench.rxt_model import RxTRespondent
     from rxlm.upcycling.loading import open_model
 
-    model = open_model(name, memory_tokens=options.memory_tokens, device=options.device)
+    model = open_model(name, memory_tokens=options.memory_tokens, device=options.device, engine=options.engine)
     return RxTRespondent(model, max_answer_tokens=options.max_answer_tokens)
 
 

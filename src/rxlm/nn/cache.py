@@ -48,6 +48,31 @@ class DecoderCache(LayerCache, Protocol):
         """Return where the next `num_tokens` tokens stand and what they see."""
 
 
+class StoredCache(DecoderCache, Protocol):
+    """A cache that also serves who computes all layers at once, in place of one after another."""
+
+    def stored(self, num_tokens: int, sliding_window: int | None = None) -> tuple[KeyValues, Tensor]:
+        """Return what stands before the next tokens, and what of themselves they see.
+
+        Returns: keys and values of all layers as they are stored, (L, B, H, S, d), with a mask that is True where the
+            next tokens see them, (L or 1, B, H or 1, T or 1, S); and (B or 1, 1, T, T), True at tokens that they see.
+        """
+
+    def store(self, keys: Tensor, values: Tensor, scores: Tensor | None) -> None:
+        """Store what all layers computed of new tokens: keys and values (L, B, H, T, d), scores (G, B, H, T)."""
+
+
+def causal_mask(
+    num_tokens: int, sliding_window: int | None = None, device: torch.device | None = None
+) -> Bool[Tensor, "1 1 T T"]:
+    """Return True where one of some tokens, read at once, sees another: itself and those before, within the window."""
+    places = torch.arange(num_tokens, device=device)
+    mask = places <= places[:, None]
+    if sliding_window is not None:
+        mask &= places > places[:, None] - sliding_window
+    return mask[None, None]
+
+
 class KeyValueCache:
     """Keys and values of one attention stack for one batch of sequences.
 
@@ -176,13 +201,37 @@ class KeyValueCache:
         assert self.scores is not None
         self._store(self.scores[layer][..., None], scores[..., None])
 
+    def stored(self, num_tokens: int, sliding_window: int | None = None) -> tuple[KeyValues, Tensor]:
+        """Return what stands before the next tokens, and what of themselves they see; see `StoredCache`."""
+        first = self.positions[:, None, None]
+        before = (self.places < first).expand(-1, num_tokens, -1)
+        if sliding_window is not None:
+            before = before & (self.places > first + self.places[:num_tokens, None] - sliding_window)
+        mask = before[None, :, None]
+        if self.gaps is not None:
+            mask = mask & ~self.gaps[:, :, :, None]
+        return KeyValues(self.keys, self.values, mask), causal_mask(num_tokens, sliding_window, self.places.device)
+
+    def store(
+        self,
+        keys: Float[Tensor, "L B H T d"],
+        values: Float[Tensor, "L B H T d"],
+        scores: Float[Tensor, "G B H T"] | None,
+    ) -> None:
+        """Store what all layers computed of new tokens."""
+        self._store(self.keys, keys)
+        self._store(self.values, values)
+        if self.scores is not None and scores is not None:
+            self._store(self.scores[..., None], scores[..., None])
+
     def _store(self, stored: Tensor, new: Tensor) -> None:
-        """Put what belongs to new tokens (B, H, T, d) into its places of (B, H, S, d)."""
-        num_tokens = new.shape[2]
+        """Put what belongs to new tokens (..., B, H, T, d) into its places of (..., B, H, S, d)."""
+        num_tokens = new.shape[-2]
         if self.aligned:
-            stored[:, :, self.extent : self._end(num_tokens)] = new
+            stored[..., self.extent : self._end(num_tokens), :] = new
         else:
-            stored.scatter_(2, self.new_positions(num_tokens)[:, None, :, None].expand_as(new), new.to(stored.dtype))
+            places = self.new_positions(num_tokens)[:, None, :, None].expand_as(new)
+            stored.scatter_(-2, places, new.to(stored.dtype))
 
     def put(self, rows: Sequence[int], other: "KeyValueCache") -> None:
         """Let some rows hold what the rows of `other` hold, in the order given."""

@@ -58,6 +58,20 @@ class TurnAfterPast:
             torch.cat((self.past.keys[layer], keys), 2), torch.cat((self.past.values[layer], values), 2), mask
         )
 
+    def stored(self, num_tokens: int, sliding_window: int | None = None) -> tuple[KeyValues, Tensor]:
+        """Return what stands before the turn, and what its tokens see of themselves; see `StoredCache`."""
+        places, mask = self.past.num_places, self.layout(num_tokens, sliding_window).mask
+        assert mask is not None
+        before = mask[None, ..., :places]
+        if self.gaps is not None:
+            before = before & ~self.gaps[:, :, :, None]
+        return KeyValues(self.past.keys, self.past.values, before), mask[..., places:]
+
+    def store(self, keys: Tensor, values: Tensor, scores: Tensor | None) -> None:
+        """Keep what all layers computed of the turn's tokens."""
+        self._seen = {layer: KeyValues(*each) for layer, each in enumerate(zip(keys, values, strict=True))}
+        self._scores = {} if scores is None else dict(enumerate(scores))
+
     def computed(self, ids: Tensor, rope: RotaryEmbedding) -> ComputedTurn:
         """Return what was computed of the turn's tokens `ids` (B, T)."""
         return computed_turn(self._seen, self._scores, ids, self.mask, self.positions, rope)

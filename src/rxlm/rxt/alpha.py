@@ -302,6 +302,10 @@ class RxTAlpha(RxTModel):
     @classmethod
     def _from_files(cls, files: CheckpointFiles) -> Self:
         config = files.config()
+        if "engine" in config:
+            raise CheckpointError(
+                f"{files.name} was exported for the engine {config['engine']}: open it with rxlm.export.open_exported."
+            )
         if published.is_published(config):
             return cls._from_published(config, files)
         kinds = {kind.__name__: kind for kind in (cls, *cls.__subclasses__())}

@@ -43,6 +43,11 @@ class RxTModel(HubModule):
 
     parameter_groups: ClassVar[Mapping[str, str]] = {"memory_writer": "memory"}
 
+    engine: str = "torch"
+    """What computes the decoder; see `rxlm.export.engines`, which sets this and the next."""
+    source_digest: str | None = None
+    """Digest of the weights that the engine's were rounded from; None: they are those of the model."""
+
     def __init__(
         self,
         decoder_config: DecoderConfig | Mapping[str, Any],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.attention import segment_mask
-from rxlm.nn.cache import DecoderCache, KeyValueCache
+from rxlm.nn.cache import DecoderCache, KeyValueCache, Layout
 from rxlm.nn.head import TokenHead
 from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.layer import TransformerLayer
@@ -95,12 +95,32 @@ class RxTDecoder(HubModule):
         past = None if reading is None or cache is not None else reading.past
         if past is not None:
             return self._states_after(past, ids, mask, routing)
-        x = embed(self.embedding, ids)
         layout = self._layout(ids, mask, segments, cache)
+        return self.through_layers(embed(self.embedding, ids), layout, reading, cache, routing)
+
+    def through_layers(
+        self,
+        x: Tensor,
+        layout: Layout,
+        reading: MemoryReading | None,
+        cache: DecoderCache | None,
+        routing: Routing | None = None,
+    ) -> Tensor:
+        """Return what the head reads, (B, T, D), of the embedding of tokens, (B, T, D); the rest as `hidden_states`."""
         readings = iter(() if reading is None else reading.layers)
+        rotation = self.rope(layout.positions)
         for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):
             own = None if layer.memory_reader is None else next(readings, None)
-            x = layer(x, memory=own, cache=cache, layer=index, routing=routing, **layout)
+            x = layer(
+                x,
+                rotation=rotation,
+                memory=own,
+                mask=layout.mask,
+                causal=layout.causal,
+                cache=cache,
+                layer=index,
+                routing=routing,
+            )
         return self.final_norm(x)
 
     def _states_after(self, past: Past, ids: Tensor, mask: Tensor | None, routing: Routing | None) -> Tensor:
@@ -120,19 +140,15 @@ class RxTDecoder(HubModule):
         states = self.hidden_states(ids, None, cache=cache)
         return states, cache.computed(ids, self.rope)
 
-    def _layout(
-        self, ids: Tensor, mask: Tensor | None, segments: Tensor | None, cache: DecoderCache | None
-    ) -> dict[str, Any]:
-        """Return the rotation of the tokens' positions, and which of them see which, as layers take it."""
+    def _layout(self, ids: Tensor, mask: Tensor | None, segments: Tensor | None, cache: DecoderCache | None) -> Layout:
+        """Return the tokens' positions, and which of them see which."""
         num_tokens = ids.shape[1]
-        attention_mask, causal = None, num_tokens > 1
         if cache is not None:
-            positions, attention_mask, causal = cache.layout(num_tokens, self.config.sliding_window)
-        elif segments is None and mask is None:
-            positions = token_positions(num_tokens, device=ids.device)
-        else:
-            positions, attention_mask = self._documents(mask, segments)
-        return {"rotation": self.rope(positions), "mask": attention_mask, "causal": causal}
+            return cache.layout(num_tokens, self.config.sliding_window)
+        if segments is None and mask is None:
+            return Layout(token_positions(num_tokens, device=ids.device), None, causal=num_tokens > 1)
+        positions, attention_mask = self._documents(mask, segments)
+        return Layout(positions, attention_mask, causal=False)
 
     def read_memory(self, memory: MemoryState | MemoryReading) -> MemoryReading:
         """Return the keys and values that the layers attend to, made once for all tokens of a turn."""

@@ -16,12 +16,16 @@ from rxlm.rxt.hub import FORMAT_VERSION
 
 
 def fingerprint(model: RxTModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Return what identifies a model: its class, its configuration, and digests of its weights and its tokenizer."""
+    """Return what identifies a model: its class, its configuration, and digests of its weights and its tokenizer.
+
+    Where its weights were rounded for an engine, the digest is of those before, and the engine is named.
+    """
     return {
         "format_version": FORMAT_VERSION,
         "architecture": type(model).__name__,
         **model.config_dict(),
-        "weights": weights_digest(model),
+        **({} if model.engine == "torch" else {"engine": model.engine}),
+        "weights": model.source_digest or weights_digest(model),
         "tokenizer": tokenizer_digest(tokenizer),
     }
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 import uvicorn
 
+from rxlm.export.engines import describe
+from rxlm.export.names import Engine
 from rxlm.nn.device import device_of
 from rxlm.serving.api.context import Context
 from rxlm.serving.app import Limits, make_app
@@ -53,6 +55,7 @@ class Launch:
     origins: tuple[str, ...] = ()
     threads: int | None = None
     device: str = "cpu"
+    engine: Engine | None = None
     log_texts: bool = False
 
     def __post_init__(self) -> None:
@@ -76,7 +79,12 @@ def build(options: Launch) -> Context:
     try:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        model = open_model(options.model, memory_tokens=options.memory_tokens, device=device_of(options.device)).eval()
+        model = open_model(
+            options.model,
+            memory_tokens=options.memory_tokens,
+            device=device_of(options.device),
+            engine=options.engine,
+        ).eval()
         tokenizer = model.needed_tokenizer()
         scheduler = Scheduler(
             model, tokenizer, num_rows=options.rows, max_waiting=options.waiting, max_seq_len=options.max_seq_len,
@@ -151,6 +159,7 @@ def _say(context: Context, address: str, key: str | None, *, is_given: bool) -> 
         f"API base  {address}/v1",
         f"key       {shown}",
         f"model     {context.service.name}",
+        f"engine    {describe(context.service.model)}",
         f"store     {'none' if context.service.store is None else getattr(context.tenants.backend, 'path', 'Redis')}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -5,6 +5,9 @@ from typing import Literal
 
 import torch
 
+from rxlm.export.engines import use_engine
+from rxlm.export.names import Engine
+from rxlm.export.saving import is_exported, open_exported
 from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
 from rxlm.upcycling.model import upcycle
@@ -17,18 +20,29 @@ def kind_of(name: str | Path) -> Literal["rxt", "transformers"]:
     return "transformers" if "model_type" in CheckpointFiles(name).config() else "rxt"
 
 
-def open_model(name: str | Path, *, memory_tokens: int | None = None, device: torch.device | str = "cpu") -> RxTAlpha:
+def open_model(
+    name: str | Path,
+    *,
+    memory_tokens: int | None = None,
+    device: torch.device | str = "cpu",
+    engine: Engine | None = None,
+) -> RxTAlpha:
     """Load a Reactive Transformer; a language model is made one, which keeps the newest tokens of a conversation.
 
     Args:
         name: folder, hub id, or a GGUF file of a language model.
         memory_tokens: tokens S that conversations keep; None: as many as the model says.
         device: where the weights go.
+        engine: what computes the decoder, see `use_engine`; None: PyTorch, or what the model was exported for.
     """
     if kind_of(name) == "transformers":
         model = upcycle(name).to(device)
+    elif is_exported(name):
+        model = open_exported(name, device=device)
     else:
         model = RxTAlpha.from_pretrained(name, device=device)
+    if engine is not None and engine != model.engine:
+        use_engine(model, engine)
     if memory_tokens is not None:
         model.set_memory_tokens(memory_tokens)
     return model

@@ -1,0 +1,100 @@
+"""The layers of a decoder as one ONNX graph: one layer of each kind is exported, and stands there for all of its kind.
+
+The exporter takes time with the square of a graph's length: minutes for 30 layers, seconds for one.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rxlm.export.names import Bits
+from rxlm.export.step import LayerStep, example
+from rxlm.rxt.decoder import RxTDecoder
+
+SHARED = ("cos", "sin", "mask")
+"""Inputs that are the same for all layers."""
+IR_VERSION = 10
+"""Of the file, as ONNX Runtime has read it since 1.20."""
+LARGEST_CONSTANT = 128
+"""Numbers of a constant that is no weight."""
+
+
+def chained_layers(decoder: RxTDecoder, bits: Bits, opset: int) -> Any:
+    """Return the graph of all layers, an `onnx_ir.Model`.
+
+    Its inputs are `x`, `cos`, `sin` and `mask`, and those of a layer by `NAME.LAYER`; its outputs likewise, but that
+    only the last layer's `hidden` comes out. See `LayerStep`.
+    """
+    import onnx_ir as ir
+
+    exported: dict[tuple[object, ...], Any] = {}
+    whole = ir.Graph([], [], nodes=[], opset_imports={"": opset, "com.microsoft": 1}, name="layers")
+    shared: dict[str, Any] = {}
+    hidden = None
+    for number, layer in enumerate(decoder.layers):
+        step = LayerStep(layer, bits).eval()  # pyrefly: ignore[bad-argument-type]
+        state = step.state_dict()
+        kind = (step.outputs, *((name, each.shape) for name, each in state.items()))
+        if kind not in exported:
+            exported[kind] = _exported(decoder, step, opset)
+        part = exported[kind].graph.clone()
+        hidden = _append(ir, whole, part, number, state, shared, hidden)
+    assert hidden is not None, "a decoder has layers"
+    whole.outputs.insert(0, hidden)
+    return ir.Model(whole, ir_version=IR_VERSION, producer_name="rxlm")
+
+
+def _exported(decoder: RxTDecoder, step: LayerStep, opset: int) -> Any:
+    arguments, sizes = example(decoder, step)
+    program = torch.onnx.export(
+        step,
+        arguments,
+        dynamo=True,
+        dynamic_shapes=sizes,
+        input_names=list(step.inputs),
+        output_names=list(step.outputs),
+        opset_version=opset,
+        optimize=False,
+        verbose=False,
+    )  # fmt: skip  (optimised, constants would be made of the weights)
+    assert program is not None
+    constants = [each for name, each in program.model.graph.initializers.items() if name not in step.state_dict()]
+    small = all(each.const_value is None or each.const_value.size < LARGEST_CONSTANT for each in constants)
+    assert small, "a weight of one layer must not come to stand in another"
+    return program.model
+
+
+def _append(
+    ir: Any, whole: Any, part: Any, number: int, state: dict[str, Tensor], shared: dict[str, Any], hidden: Any
+) -> Any:
+    """Let a layer's nodes follow those of the layer before, whose output is `hidden`; return the layer's own."""
+    for name, value in list(part.initializers.items()):
+        part.initializers.pop(name)
+        if name in state:
+            value.const_value = ir.tensor(state[name].detach().numpy(), name=f"{name}.{number}")
+        value.name = f"{name}.{number}"
+        whole.register_initializer(value)
+    nodes = list(part)
+    for node in nodes:
+        node.name = f"{node.name}.{number}"
+        node.metadata_props.clear()  # where in Python it came from
+        for value in node.outputs:
+            value.name = f"{value.name}.{number}"
+    for value in list(part.inputs):
+        first = hidden if value.name == "x" else shared.get(value.name)
+        if first is not None:
+            ir.convenience.replace_all_uses_with(value, first)
+            continue
+        if value.name in SHARED:
+            shared[value.name] = value
+        elif value.name != "x":
+            value.name = f"{value.name}.{number}"
+        part.inputs.remove(value)
+        whole.inputs.append(value)
+    out, *others = list(part.outputs)
+    part.outputs.clear()
+    part.remove(nodes)
+    whole.extend(nodes)
+    whole.outputs.extend(others)
+    return out

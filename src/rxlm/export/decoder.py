@@ -1,0 +1,181 @@
+"""A decoder whose layers ONNX Runtime computes; everything around them is the turn engine's, as with any decoder.
+
+Shapes: L layers, G retention gates, B rows, H key/value heads, T new tokens, P places of earlier tokens, S slots, D
+model dimension, d head dimension.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from rxlm.export.graphs import HEAD, LAYERS
+from rxlm.export.head import LogitsHead
+from rxlm.export.session import Call, Session
+from rxlm.memory import MemoryReading
+from rxlm.nn.cache import DecoderCache, Layout, StoredCache, causal_mask
+from rxlm.nn.head import TokenHead
+from rxlm.nn.key_values import KeyValues
+from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.moe import Routing
+from rxlm.rxt.decoder import RxTDecoder
+
+
+class OnnxDecoder(RxTDecoder):
+    """Answers as the decoder that its graphs were made of, without gradients.
+
+    Args:
+        decoder: which gives its embedding, and what projects a memory; its layers may be without weights (meta).
+        folder: of the graphs.
+    """
+
+    def __init__(self, decoder: RxTDecoder, folder: Path) -> None:
+        nn.Module.__init__(self)
+        self.config, self.embedding, self.rope = decoder.config, decoder.embedding, decoder.rope
+        self.layers = nn.ModuleList(_MemoryPart(layer) for layer in cast(list[TransformerLayer], list(decoder.layers)))
+        self.head = cast(TokenHead, _head(Session(folder / HEAD), self.config.vocab_size))
+        self.final_norm = decoder.final_norm
+        self._session = Session(folder / LAYERS)
+        self._calls: WeakKeyDictionary[Any, tuple[tuple[int, ...], _Layers]] = WeakKeyDictionary()
+        """The last call of each cache: tokens of an answer, one after another, have the same one."""
+
+    def tie_weights(self) -> None:
+        """Do nothing: the head has weights of its own."""
+
+    @torch.no_grad()
+    def through_layers(
+        self,
+        x: Tensor,
+        layout: Layout,
+        reading: MemoryReading | None,
+        cache: DecoderCache | None,
+        routing: Routing | None = None,
+    ) -> Tensor:
+        """Return what the head reads, (B, T, D), of the embedding of tokens, (B, T, D)."""
+        rows, tokens = x.shape[:2]
+        before, among = self._before(rows, tokens, layout, cache)
+        if reading is None and self.memory_layers:
+            raise ValueError("A decoder that reads slots is computed without them with the engine torch alone.")
+        read = MemoryReading() if reading is None else reading.project(self.memory_layers, self.rope)
+        slots = [cast(KeyValues, each) for each in read.layers]
+        call = self._call(cache, rows, tokens, before, slots)
+        call.take(x, self.rope(layout.positions), before, among)
+        call.run()
+        if cache is not None:
+            cast(StoredCache, cache).store(call.new_keys, call.new_values, call.scores)
+        return self.final_norm(call.hidden)
+
+    def _before(self, rows: int, tokens: int, layout: Layout, cache: DecoderCache | None) -> tuple[KeyValues, Tensor]:
+        """Return the earlier tokens of all layers, and what new tokens see of themselves."""
+        if cache is None:
+            among = causal_mask(tokens, self.config.sliding_window) if layout.mask is None else layout.mask
+            return self._nothing(rows), among
+        if not hasattr(cache, "stored"):
+            raise ValueError("All turns of a dialogue are read at once with the engine torch alone.")
+        before, among = cast(StoredCache, cache).stored(tokens, self.config.sliding_window)
+        is_seen = before.mask is not None and bool(before.mask.any())
+        return (before if is_seen else self._nothing(rows)), among
+
+    def _nothing(self, rows: int) -> KeyValues:
+        """Return a place that nobody sees: a graph has one at least."""
+        heads, width = self.config.attention_heads[1], self.config.width_of_head
+        empty = torch.zeros(len(self.layers), rows, heads, 1, width)
+        return KeyValues(empty, empty, torch.zeros(1, rows, 1, 1, 1, dtype=torch.bool))
+
+    def _call(
+        self, cache: DecoderCache | None, rows: int, tokens: int, before: KeyValues, slots: Sequence[KeyValues]
+    ) -> "_Layers":
+        """Return the call for tensors at these places."""
+        assert before.mask is not None
+        read = [each for own in slots for each in (own.keys, own.values, own.mask) if each is not None]
+        held = (before.keys, before.values, *read)
+        key = (rows, tokens, len(before.mask), *(each.data_ptr() for each in held), before.keys.shape[3])
+        kept = None if cache is None else self._calls.get(cache)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        call = _Layers(self._session, self.config.dim, rows, tokens, before, slots)
+        if cache is not None:
+            self._calls[cache] = key, call
+        return call
+
+
+class _MemoryPart(nn.Module):
+    """What projects a memory's slots to keys and values for a layer; None of it where the layer reads none."""
+
+    def __init__(self, layer: TransformerLayer) -> None:
+        super().__init__()
+        self.memory_reader, self.retention_gate = layer.memory_reader, None
+        if layer.memory_reader is not None:
+            self.slot_norm = layer.slot_norm
+
+    read_memory = TransformerLayer.read_memory
+
+
+class _Layers:
+    """One call of the layers' graph, and the tensors that it reads and writes."""
+
+    def __init__(
+        self, session: Session, dim: int, rows: int, tokens: int, before: KeyValues, slots: Sequence[KeyValues]
+    ) -> None:
+        layers, _, heads, places, width = before.keys.shape
+        assert before.mask is not None
+        self.held = before, slots  # else others could come to stand at their addresses
+        self.x = torch.zeros(rows, tokens, dim)
+        self.cos, self.sin = torch.zeros(2, rows, 1, tokens, width)
+        self.among = torch.zeros(rows, 1, tokens, tokens)
+        self.before = torch.zeros(len(before.mask), rows, heads, tokens, places)
+        inputs = {"x": self.x, "cos": self.cos, "sin": self.sin, "mask": self.among}
+        inputs |= _numbered("before_mask", self.before.expand(layers, -1, -1, -1, -1))
+        inputs |= _numbered("keys", before.keys) | _numbered("values", before.values)
+        readers = sorted(int(name.split(".")[1]) for name in session.inputs if name.startswith("slot_keys"))
+        for layer, read in zip(readers, slots, strict=True):
+            mask = _all(read) if read.mask is None else _added(read.mask_of_heads)
+            own = {"slot_keys": read.keys.contiguous(), "slot_values": read.values.contiguous(), "slot_mask": mask}
+            inputs |= {f"{name}.{layer}": each for name, each in own.items()}
+        self.hidden = torch.zeros(rows, tokens, dim)
+        self.new_keys, self.new_values = torch.zeros(2, layers, rows, heads, tokens, width)
+        gates = [name for name in session.outputs if name.startswith("scores")]
+        self.scores = torch.zeros(len(gates), rows, heads, tokens) if gates else None
+        outputs = {next(name for name in session.outputs if name.startswith("hidden")): self.hidden}
+        outputs |= _numbered("new_keys", self.new_keys) | _numbered("new_values", self.new_values)
+        outputs |= {} if self.scores is None else _numbered("scores", self.scores)
+        self._run: Call = session.bind(inputs, outputs)
+
+    def take(self, x: Tensor, rotation: tuple[Tensor, Tensor], before: KeyValues, among: Tensor) -> None:
+        """Write what is new of a call."""
+        assert before.mask is not None
+        self.x.copy_(x)
+        self.cos.copy_(rotation[0])
+        self.sin.copy_(rotation[1])
+        self.among.copy_(_added(among))
+        self.before.copy_(_added(before.mask))
+
+    def run(self) -> None:
+        """Compute."""
+        self._run()
+
+
+def _numbered(name: str, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{layer}": each for layer, each in enumerate(tensors)}
+
+
+def _added(mask: Tensor) -> Tensor:
+    """Return what is added to scores for a mask that is True where keys are seen."""
+    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+
+
+def _all(slots: KeyValues) -> Tensor:
+    return torch.zeros(slots.keys.shape[0], 1, 1, slots.keys.shape[2])
+
+
+def _head(session: Session, vocab_size: int) -> LogitsHead:
+    def logits(hidden: Tensor) -> Tensor:
+        found = torch.empty(len(hidden), vocab_size)
+        if len(hidden):
+            session.bind({"hidden": hidden.contiguous()}, {"logits": found})()
+        return found
+
+    return LogitsHead(logits)

@@ -1,0 +1,84 @@
+"""What computes a decoder: PyTorch or ONNX Runtime, with weights of 32, 8 or 4 bits."""
+
+import os
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from rxlm.config import ConfigError
+from rxlm.export.decoder import OnnxDecoder
+from rxlm.export.graphs import Graphs, check_exportable, write_graphs
+from rxlm.export.head import LogitsHead
+from rxlm.export.names import ENGINES, Bits, Engine, bits_of
+from rxlm.export.quantised import LEAST_FEATURES
+from rxlm.nn.int8 import Int8Linear
+from rxlm.rxt.core import RxTModel
+from rxlm.rxt.decoder import RxTDecoder
+from rxlm.rxt.fingerprint import weights_digest
+
+
+def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> None:
+    """Let an engine compute a model's decoder from now on; it learns nothing more then.
+
+    Args:
+        model: with weights on a CPU; they become float32. Its encoder and its memory stay PyTorch's.
+        engine: one of `ENGINES`.
+        folder: where the graphs of ONNX are, or are written; None: the folder of this user for them, by the digest of
+            the weights. Writing takes half a minute for 135 million parameters.
+
+    Raises `ConfigError` for another engine, on a GPU and for what it cannot compute, ImportError without the extra.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
+    if engine == "torch":
+        return
+    if model.device.type != "cpu":
+        raise ConfigError(f"The engine {engine} computes on a CPU, and the model is on {model.device}.")
+    if model.engine != "torch":
+        raise ConfigError(f"The model has the engine {model.engine} already: load it anew for {engine}.")
+    if engine.startswith("onnx"):
+        check_exportable(model.decoder)
+    digest = weights_digest(model)
+    model.float()
+    if engine == "torch:int8":
+        _round(model.decoder)
+    else:
+        bits = bits_of(engine)
+        folder = folder or cache_folder(digest, bits)
+        if Graphs.of(folder) != Graphs(digest, bits):
+            write_graphs(model.decoder, folder, bits, digest)
+        model.decoder = OnnxDecoder(model.decoder, folder)
+    model.engine, model.source_digest = engine, digest
+
+
+def cache_folder(digest: str, bits: Bits) -> Path:
+    """Return where the graphs of a model are kept for this user."""
+    place = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(place) / "rxlm" / "engines" / f"{digest[:32]}-{bits}"
+
+
+def _round(decoder: RxTDecoder) -> None:
+    """Let the larger linear layers have weights of 8 bits."""
+    head = Int8Linear(decoder.head)
+    for part in list(decoder.layers.modules()):
+        for name, child in list(part.named_children()):
+            if isinstance(child, nn.Linear) and min(child.weight.shape) >= LEAST_FEATURES:
+                setattr(part, name, Int8Linear(child))
+    decoder.head = LogitsHead(head.forward)  # pyrefly: ignore[bad-assignment]
+    decoder.requires_grad_(False)
+
+
+def describe(model: RxTModel) -> str:
+    """Return what computes the decoder, in words."""
+    threads = f"{torch.get_num_threads()} threads"
+    if model.engine.startswith("onnx"):
+        import onnxruntime
+
+        name = f"ONNX Runtime {onnxruntime.__version__}"
+    else:
+        name = f"PyTorch {torch.__version__}"
+    bits = bits_of(cast(Engine, model.engine))
+    weights = str(model.dtype).removeprefix("torch.") if bits == 32 else f"{bits} bits"
+    return f"{name}, weights of {weights}, {threads} on {model.device}"

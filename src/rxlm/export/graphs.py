@@ -1,0 +1,102 @@
+"""Writes a decoder's layers and its head as two ONNX graphs, and tells what a folder of them holds."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from rxlm.config import ConfigError
+from rxlm.export.chain import chained_layers
+from rxlm.export.names import Bits
+from rxlm.export.step import HeadStep
+from rxlm.folders import saving
+from rxlm.nn.feed_forward import FeedForward
+from rxlm.rxt.decoder import RxTDecoder
+
+LAYERS, HEAD, NOTE = "layers.onnx", "head.onnx", "engine.json"
+FORM = 1
+"""Of the graphs' arguments; others are written anew."""
+OPSET = 20
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """What a folder of graphs holds.
+
+    Fields:
+        weights: digest of the weights that they were made of (`rxlm.rxt.fingerprint`). bits: of each.
+        form: of the graphs' arguments.
+    """
+
+    weights: str
+    bits: Bits
+    form: int = FORM
+
+    @classmethod
+    def of(cls, folder: Path) -> "Graphs | None":
+        """Return what a folder holds; None where it holds no graphs of this version."""
+        try:
+            note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+            return cls(**note) if note.get("form") == FORM else None
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+
+@torch.no_grad()
+def write_graphs(decoder: RxTDecoder, folder: Path, bits: Bits, weights: str) -> None:
+    """Write both graphs, and what they are.
+
+    Args:
+        decoder: of dense layers, its weights in float32 on a CPU.
+        folder: made where it is missing. bits: of the weights. weights: their digest.
+
+    Raises `ConfigError` for layers of experts, and ImportError where the extra `onnx` is missing.
+    """
+    check_exportable(decoder)
+    import onnx_ir as ir
+
+    with saving(folder) as draft, _quietly():
+        size = ({0: torch.export.Dim("rows")},)
+        head = torch.onnx.export(
+            HeadStep(decoder, bits).eval(), (torch.zeros(2, decoder.config.dim),), dynamo=True, dynamic_shapes=size,
+            input_names=["hidden"], output_names=["logits"], opset_version=OPSET, verbose=False,
+        )  # fmt: skip
+        assert head is not None
+        for model, name in ((chained_layers(decoder, bits, OPSET), LAYERS), (head.model, HEAD)):
+            ir.save(model, draft / name, external_data=f"{name}.data")
+        (draft / NOTE).write_text(json.dumps(asdict(Graphs(weights, bits)), indent=2) + "\n", encoding="utf-8")
+
+
+def check_exportable(decoder: RxTDecoder) -> None:
+    """Raise `ConfigError` where a decoder cannot be exported, and ImportError where what does it is missing."""
+    if not all(isinstance(layer.feed_forward, FeedForward) for layer in decoder.layers):
+        raise ConfigError("Layers of experts cannot be exported to ONNX: take the engine torch or torch:int8.")
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"The engine onnx needs the package {error.name}: pip install 'reactive-lm[onnx]'."
+        ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what the exporter says of its own progress from the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,69 @@
+"""Linear layers whose weights have 8 or 4 bits, as ONNX Runtime multiplies them.
+
+A block of 32 weights of one output has a scale and a zero point: w = scale (q - zero). Products are of whole numbers:
+the input is rounded to 8 bits, block by block, as it comes (operator MatMulNBits, accuracy level 4).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rxlm.export.names import Bits
+
+BLOCK = 32
+WHOLE_NUMBERS = 4
+"""The operator's accuracy level at which products are of 8-bit numbers."""
+LEAST_FEATURES = 128
+"""Of a layer's input or output: the small ones, retention gates among them, gain nothing and keep their weights."""
+
+
+class QuantisedLinear(nn.Module):
+    """A linear layer of few bits, in a graph that is being exported; nothing else can compute it.
+
+    Args:
+        linear: whose weight (N, K) is rounded. bits: 4 or 8.
+    """
+
+    def __init__(self, linear: nn.Linear, bits: Bits) -> None:
+        super().__init__()
+        from onnxruntime.quantization.matmul_nbits_quantizer import (
+            DefaultWeightOnlyQuantConfig,
+            DefaultWeightOnlyQuantizer,
+        )
+
+        rounds = DefaultWeightOnlyQuantizer(DefaultWeightOnlyQuantConfig(block_size=BLOCK, bits=bits))
+        weight = linear.weight.detach().float().t().contiguous().numpy()
+        packed, scales, zeros = rounds.qbits_block_quant(weight)
+        for name, each in (("packed", packed), ("scales", scales), ("zeros", zeros)):
+            self.register_buffer(name, torch.from_numpy(each))
+        self.bias = linear.bias
+        (self.num_outputs, self.num_inputs), self.bits = linear.weight.shape, bits
+
+    packed: Tensor
+    scales: Tensor
+    zeros: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:  # PyTorch's name
+        """Map `input` (..., K) to (..., N)."""
+        made = torch.onnx.ops.symbolic(
+            "com.microsoft::MatMulNBits",
+            (input, self.packed, self.scales, self.zeros),
+            {
+                "K": self.num_inputs, "N": self.num_outputs, "bits": self.bits, "block_size": BLOCK,
+                "accuracy_level": WHOLE_NUMBERS,
+            },
+            dtype=input.dtype,
+            shape=(*input.shape[:-1], self.num_outputs),
+            version=1,
+        )  # fmt: skip
+        return made if self.bias is None else made + self.bias
+
+
+def quantised(modules: nn.ModuleList, bits: Bits) -> nn.ModuleList:
+    """Let the larger linear layers of modules have weights of few bits, for 32 as they are; returns the modules."""
+    if bits == 32:
+        return modules
+    for part in list(modules.modules()):
+        for name, child in list(part.named_children()):
+            if isinstance(child, nn.Linear) and min(child.weight.shape) >= LEAST_FEATURES:
+                setattr(part, name, QuantisedLinear(child, bits))
+    return modules

@@ -1,0 +1,87 @@
+"""An exported model as a folder: the graphs, the weights that are not in them, and the tokenizer."""
+
+import json
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from rxlm.config import ConfigError
+from rxlm.data.tokenizer import load_tokenizer_from_file
+from rxlm.export.decoder import OnnxDecoder
+from rxlm.export.graphs import Graphs, write_graphs
+from rxlm.export.names import ENGINES, Engine, bits_of
+from rxlm.folders import reading, saving
+from rxlm.nn.weights import listed, misfits, not_finite
+from rxlm.rxt.alpha import RxTAlpha
+from rxlm.rxt.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, CheckpointFiles
+from rxlm.rxt.fingerprint import weights_digest
+from rxlm.rxt.hub import FORMAT_VERSION, reading_config, save_weights, split_header
+from rxlm.rxt.models import RxTBeta
+
+IN_GRAPHS = ("decoder.layers.", "decoder.head.")
+READS_SLOTS = (".memory_reader.", ".slot_norm.")
+
+
+def export(model: RxTAlpha, folder: Path, engine: Engine) -> None:
+    """Write a model for an engine of ONNX: what opens the folder needs no other weights.
+
+    Args:
+        model: with its weights on a CPU, as they were trained. folder: new or empty.
+        engine: onnx, onnx:int8 or onnx:int4.
+
+    Raises as `use_engine` does, before anything is written.
+    """
+    if not engine.startswith("onnx"):
+        raise ConfigError(f"engine must be one of {', '.join(ENGINES[2:])}, got {engine!r}: others need no export.")
+    if model.engine != "torch":
+        raise ConfigError(f"The model is rounded for the engine {model.engine}: export it as it was trained.")
+    tokenizer, digest = model.needed_tokenizer(), weights_digest(model)
+    model.float()
+    with saving(folder) as draft:
+        write_graphs(model.decoder, draft, bits_of(engine), digest)
+        header = {"format_version": FORMAT_VERSION, "architecture": type(model).__name__, "engine": engine}
+        text = json.dumps({**header, **model.config_dict()}, indent=2) + "\n"
+        (draft / CONFIG_FILE).write_text(text, encoding="utf-8")
+        weights = {name: each for name, each in model.state_dict().items() if _stays(name, model)}
+        save_weights(weights, draft / WEIGHTS_FILE)
+        tokenizer.save_pretrained(draft)
+
+
+def is_exported(name: str | Path) -> bool:
+    """Tell whether a model was exported for an engine."""
+    return "engine" in CheckpointFiles(name).config()
+
+
+def open_exported(name: str | Path, *, device: torch.device | str = "cpu") -> RxTAlpha:
+    """Open a model that `export` wrote, from a folder, in evaluation mode; `CheckpointError` where it is damaged."""
+    files = CheckpointFiles(name)
+    if torch.device(device).type != "cpu":
+        raise ConfigError(f"{files.name} was exported for ONNX Runtime on a CPU: device must be cpu, got {device}.")
+    with reading(files.name):
+        config = files.config()
+        engine = config.pop("engine")
+        graphs = Graphs.of(Path(files.name))
+        if engine not in ENGINES or graphs is None or graphs.bits != bits_of(engine):
+            raise CheckpointError(f"{files.name} has no graphs for the engine {engine!r}: export the model again.")
+        header, values = split_header(config, files.name)
+        kinds = {kind.__name__: kind for kind in (RxTAlpha, RxTBeta)}
+        with reading_config(files.name), torch.device("meta"):
+            model = kinds[header["architecture"]].from_config_dict(values)
+        weights = files.weights()
+        expected = {each: tensor for each, tensor in model.state_dict().items() if _stays(each, model)}
+        if problems := misfits(expected, weights) or not_finite(weights):
+            raise CheckpointError(f"The weights of {files.name} do not fit its configuration: {listed(problems)}.")
+        model.load_state_dict(weights, strict=False, assign=True)
+        model.tie_weights()
+        files.check()
+        model.decoder = OnnxDecoder(model.decoder, Path(files.name))
+    model.engine, model.source_digest = engine, graphs.weights
+    model.set_tokenizer(load_tokenizer_from_file(files.name))
+    return cast(RxTAlpha, model.eval())
+
+
+def _stays(name: str, model: RxTAlpha) -> bool:
+    """Tell whether a weight is stored beside the graphs: those that are in them are not, nor second names."""
+    is_in_graphs = name.startswith(IN_GRAPHS) and not any(part in name for part in READS_SLOTS)
+    return not is_in_graphs and name not in model.stored_ties()

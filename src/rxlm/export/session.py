@@ -1,0 +1,47 @@
+"""ONNX Runtime over PyTorch's memory: tensors are read and written where they are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Session:
+    """A graph that is ready to run.
+
+    Args:
+        path: of the graph. It runs with as many threads as PyTorch has when it is opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = [each.name for each in self.session.get_inputs()]
+        self.outputs = [each.name for each in self.session.get_outputs()]
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> "Call":
+        """Return the call that reads and writes these tensors, float32 and contiguous, as often as it is made."""
+        return Call(self.session, {name: each for name, each in inputs.items() if name in self.inputs}, outputs)
+
+
+class Call:
+    """A graph with the tensors that it reads and writes."""
+
+    def __init__(self, session: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        self._session, self._binding = session, session.io_binding()
+        self._held: Sequence[Tensor] = (*inputs.values(), *outputs.values())
+        for bind, tensors in ((self._binding.bind_input, inputs), (self._binding.bind_output, outputs)):
+            for name, tensor in tensors.items():
+                assert tensor.is_contiguous(), name
+                assert tensor.dtype == torch.float32, name
+                bind(name, "cpu", 0, "float32", tuple(tensor.shape), tensor.data_ptr())
+
+    def __call__(self) -> None:
+        """Compute the outputs of what the inputs hold now."""
+        self._session.run_with_iobinding(self._binding)

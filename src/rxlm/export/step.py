@@ -1,0 +1,120 @@
+"""A layer of a decoder, and its head, as functions of tensors that `torch.export` can take down.
+
+Shapes: B rows, H key/value heads, T new tokens, P places of earlier tokens, S slots, D model dimension, d head
+dimension.
+"""
+
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rxlm.export.names import Bits
+from rxlm.export.quantised import quantised
+from rxlm.nn.key_values import KeyValues
+from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.rope import Rotation
+from rxlm.rxt.decoder import RxTDecoder
+
+INPUTS = ("x", "cos", "sin", "mask", "before_mask", "keys", "values")
+SLOT_INPUTS = ("slot_keys", "slot_values", "slot_mask")
+OUTPUTS = ("hidden", "new_keys", "new_values")
+SCORES = "scores"
+
+
+class LayerStep(nn.Module):
+    """A layer that keys and values go into and come out of.
+
+    It computes one token, a prompt, or a whole turn, of any memory: what a conversation keeps of earlier tokens stands
+    before the turn's own, and slots are attended to where the layer reads them.
+
+    Args:
+        layer: which is left as it is; its weights are not copied.
+        bits: of the weights; 32: as they are.
+    """
+
+    def __init__(self, layer: TransformerLayer, bits: Bits) -> None:
+        super().__init__()
+        own = deepcopy(layer, {id(each): each for each in layer.parameters()})
+        self.layer = cast(TransformerLayer, quantised(nn.ModuleList([own]), bits)[0])
+        self.reads_slots = layer.memory_reader is not None
+        self.inputs = (*INPUTS, *(SLOT_INPUTS if self.reads_slots else ()))
+        self.outputs = (*OUTPUTS, *(() if layer.retention_gate is None else (SCORES,)))
+
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor,
+        before_mask: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        *slots: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return the residual stream after the layer, (B, T, D), and what else `outputs` names.
+
+        Args:
+            x: before it.
+            cos, sin: rotation of the new tokens' positions, (B, 1, T, d).
+            mask: what is added to scores among them, (B, 1, T, T).
+            before_mask: what is added to scores of earlier tokens, (B, H, T, P).
+            keys, values: of earlier tokens, rotated, (B, H, P, d).
+            slots: keys and values of slots, (B, H', S, d'), and what is added to their scores, (B, 1, 1, S).
+        """
+        cache = _Taken(KeyValues(keys, values, before_mask))
+        memory = KeyValues(slots[0], slots[1], slots[2]) if slots else None
+        x = self.layer(x, rotation=Rotation(cos, sin), memory=memory, mask=mask, cache=cache)
+        return x, *cache.made
+
+
+class _Taken:
+    """A cache that lets the new tokens' keys and values come out, and those before them be where they are."""
+
+    def __init__(self, before: KeyValues) -> None:
+        self.before = before
+        self.made: list[Tensor] = []
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
+        self.made[:0] = [keys, values]
+        return KeyValues(keys, values, before=self.before)
+
+    def note(self, layer: int, scores: Tensor) -> None:
+        self.made.append(scores)
+
+
+class HeadStep(nn.Module):
+    """The head of a decoder: logits (B, V) of what it reads, (B, D)."""
+
+    def __init__(self, decoder: RxTDecoder, bits: Bits) -> None:
+        super().__init__()
+        self.head = quantised(nn.ModuleList([decoder.head]), bits)[0]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits of `hidden`."""
+        return self.head(hidden)
+
+
+def example(decoder: RxTDecoder, step: LayerStep) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
+    """Return arguments of a layer, and which of their axes may have any size, by name."""
+    rows, tokens, places, slots = 2, 3, 5, 7
+    any_rows, any_tokens, any_places, any_slots = map(torch.export.Dim, ("rows", "tokens", "places", "slots"))
+    config = decoder.config
+    heads, width = config.attention_heads[1], config.width_of_head
+    given: list[tuple[Tensor, dict[int, torch.export.Dim]]] = [
+        (torch.zeros(rows, tokens, config.dim), {0: any_rows, 1: any_tokens}),
+        (torch.ones(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
+        (torch.zeros(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
+        (torch.zeros(rows, 1, tokens, tokens), {0: any_rows, 2: any_tokens, 3: any_tokens}),
+        (torch.zeros(rows, heads, tokens, places), {0: any_rows, 2: any_tokens, 3: any_places}),
+        *[(torch.zeros(rows, heads, places, width), {0: any_rows, 2: any_places}) for _ in range(2)],
+    ]
+    reader = step.layer.memory_reader
+    if reader is not None:
+        stored = torch.zeros(rows, reader.num_kv_heads, slots, reader.head_dim)
+        given += [(stored, {0: any_rows, 2: any_slots}), (stored.clone(), {0: any_rows, 2: any_slots})]
+        given += [(torch.zeros(rows, 1, 1, slots), {0: any_rows, 3: any_slots})]
+    values, sizes = zip(*given, strict=True)
+    fixed, of_slots = sizes[: len(INPUTS)], sizes[len(INPUTS) :]
+    return values, (*fixed, of_slots) if of_slots else fixed

@@ -1,0 +1,202 @@
+"""Engines: a decoder that ONNX Runtime computes answers and remembers as PyTorch's does, in any table of rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers import ARCHITECTURES, build
+from pretrained_models import save_language_model
+from rxlm.cli import main
+from rxlm.config import ConfigError
+from rxlm.export import graphs
+from rxlm.export.engines import cache_folder, use_engine
+from rxlm.export.names import ENGINES, Engine
+from rxlm.export.saving import export, open_exported
+from rxlm.memory import MemoryState
+from rxlm.rxt.checkpoint_files import CheckpointError
+from rxlm.rxt.conversation import Conversation
+from rxlm.rxt.conversation_file import ConversationError
+from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.sampling import GREEDY
+from rxlm.rxt.turn_engine import Opening, Query, TurnEngine
+from rxlm.upcycling.loading import open_model
+from rxlm.upcycling.model import upcycle
+
+ONNX: tuple[Engine, ...] = ("onnx", "onnx:int8", "onnx:int4")
+DENSE = [name for name in ARCHITECTURES if "moe" not in name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Llama, upcycled, its layers large enough to be rounded."""
+    place = tmp_path_factory.mktemp("models")
+    save_language_model("llama, wide", place / "llama")
+    upcycle(place / "llama", memory_tokens=32, max_seq_len=64).save_pretrained(place / "model")
+    return place / "model"
+
+
+def opened(folder: Path, engine: Engine) -> RxTAlpha:
+    model = open_model(folder)
+    use_engine(model, engine)
+    return model
+
+
+def ids_of(model: RxTAlpha, rows: int, tokens: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(8, model.decoder.config.vocab_size, (rows, tokens), generator=generator)
+
+
+def query(ids: Tensor, longest: int) -> Query:
+    return Query(ids[0].tolist(), Opening(), GREEDY, max_answer_tokens=longest)
+
+
+def all_of(memory: MemoryState) -> Tensor:
+    return torch.cat([each.double().flatten() for each in memory.tensors().values()])
+
+
+@pytest.mark.parametrize("name", DENSE)
+@torch.no_grad()
+def test_the_layers_of_every_kind_of_decoder_and_memory_are_computed_as_by_pytorch(name: str, tmp_path: Path) -> None:
+    """Turns one after the other, rows that join others midway, turns that are written from their tokens alone."""
+    model, other = (build(name).float() for _ in range(2))
+    other.load_state_dict(model.state_dict())
+    use_engine(other, "onnx", tmp_path)
+    memories = [each.init_memory(3, seed=0) for each in (model, other)]
+    torch.testing.assert_close(all_of(memories[1]), all_of(memories[0]), atol=1e-5, rtol=1e-4)
+    for turn in range(4):
+        answers, after = [], []
+        for each, memory in zip((model, other), memories, strict=True):
+            engine = TurnEngine(each, 3)
+            asked = [query(ids_of(each, 1, 4 + row, seed=turn * 3 + row), 5 + row) for row in range(3)]
+            turns = [engine.prepare(each) for each in asked]
+            engine.begin(turns[:2], memory.select([0, 1]))
+            engine.step()
+            engine.begin(turns[2:], memory.select(2))
+            for _ in engine.run():
+                pass
+            after.append(engine.finish(turns, memory))
+            answers.append([turn.answer for turn in turns])
+        assert answers[1] == answers[0]
+        torch.testing.assert_close(all_of(after[1]), all_of(after[0]), atol=1e-4, rtol=1e-3)
+        read = ids_of(model, 3, 9, seed=90 + turn)
+        memories = [each.update_memory(memory, read) for each, memory in zip((model, other), after, strict=True)]
+        torch.testing.assert_close(all_of(memories[1]), all_of(memories[0]), atol=1e-4, rtol=1e-3)
+        logits = [each.decode(read, memory) for each, memory in zip((model, other), memories, strict=True)]
+        torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("engine", [each for each in ENGINES if each != "torch"])
+def test_rounded_weights_answer_almost_alike_and_write_what_they_read(engine: Engine, folder: Path) -> None:
+    """The memory after an answer is the one after its tokens were read at once: rows do not change each other."""
+    model, rounded = open_model(folder), opened(folder, engine)
+    ids = ids_of(model, 2, 20)
+    with torch.no_grad():
+        exact, found = (each.decode(ids, each.init_memory(2)).softmax(-1) for each in (model, rounded))
+    off = (exact - found).abs().sum(-1).mean().item()
+    bound = {"onnx": 1e-4, "torch:int8": 0.05, "onnx:int8": 0.05, "onnx:int4": 0.5}[engine]
+    assert off < bound
+    assert engine == "onnx" or off > 1e-5  # they are rounded at all
+    turns = TurnEngine(rounded, 1)
+    memory = rounded.init_memory()
+    turn = turns.prepare(query(ids[:, :8], 6))
+    turns.begin([turn], memory)
+    for _ in turns.run():
+        pass
+    written = turns.finish([turn], memory)
+    read = rounded.update_memory(memory, torch.tensor([turn.ids]))
+    torch.testing.assert_close(all_of(read), all_of(written), atol=0.02, rtol=0.02)
+
+
+def test_an_exported_model_needs_no_other_weights_and_answers_as_the_engine_does(folder: Path, tmp_path: Path) -> None:
+    for engine in ONNX:
+        export(open_model(folder), tmp_path / engine, engine)
+        saved = open_exported(tmp_path / engine)
+        direct = opened(folder, engine)
+        texts = []
+        for each in (saved, direct):
+            conversation = Conversation(each, sampling=GREEDY, seed=0)
+            texts.append([[*conversation.send(text, max_seq_len=40)] for text in ("My dog is called Rex.", "And so?")])
+            assert each.engine == engine
+        assert texts[0] == texts[1]
+        assert open_model(tmp_path / engine, engine=engine).engine == engine
+    assert max(each.stat().st_size for each in (tmp_path / "onnx:int4").iterdir()) < 2_000_000
+    assert "decoder.layers" not in (tmp_path / "onnx:int4" / "model.safetensors").read_bytes()[:4000].decode("latin1")
+
+
+def test_a_conversation_goes_on_with_the_same_bits_alone(folder: Path, tmp_path: Path) -> None:
+    conversation = Conversation(opened(folder, "onnx:int4"), sampling=GREEDY)
+    "".join(conversation.send("My dog is called Rex.", max_seq_len=30))
+    conversation.save(tmp_path / "talk")
+    Conversation(opened(folder, "onnx:int4")).load(tmp_path / "talk")
+    for engine in ("torch", "onnx:int8", "torch:int8"):
+        with pytest.raises(ConversationError, match="engine"):
+            Conversation(opened(folder, engine)).load(tmp_path / "talk")
+
+
+def test_graphs_are_written_once_for_the_same_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = opened(folder, "onnx:int8")
+    assert model.source_digest is not None
+    note = cache_folder(model.source_digest, 8) / graphs.NOTE
+    written = note.stat().st_mtime_ns
+    opened(folder, "onnx:int8")
+    assert note.stat().st_mtime_ns == written
+    monkeypatch.setattr(graphs, "FORM", graphs.FORM + 1)
+    note.write_text(json.dumps({**json.loads(note.read_text()), "form": graphs.FORM - 1}))
+    assert graphs.Graphs.of(note.parent) is None
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
+    model = open_model(folder)
+    with pytest.raises(ConfigError, match="engine must be one of torch, torch:int8, onnx"):
+        use_engine(model, "onnx:int2")  # type: ignore[arg-type]
+    use_engine(model, "torch:int8")
+    with pytest.raises(ConfigError, match="has the engine torch:int8 already"):
+        use_engine(model, "onnx:int4")
+    with pytest.raises(ConfigError, match="export it as it was trained"):
+        export(model, tmp_path / "out", "onnx:int4")
+    with pytest.raises(ConfigError, match="got 'torch:int8': others need no export"):
+        export(open_model(folder), tmp_path / "out", "torch:int8")
+    experts = build(next(name for name in ARCHITECTURES if "moe" in name)).float()
+    with pytest.raises(ConfigError, match="Layers of experts"):
+        use_engine(experts, "onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_extra_the_package_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(ImportError, match="needs the package onnxscript: pip install 'reactive-lm\\[onnx\\]'"):
+        use_engine(open_model(folder), "onnx:int4")
+
+
+def test_a_damaged_export_is_refused(folder: Path, tmp_path: Path) -> None:
+    export(open_model(folder), tmp_path / "out", "onnx:int4")
+    with pytest.raises(CheckpointError, match="was exported for the engine onnx:int4: open it with"):
+        RxTAlpha.from_pretrained(tmp_path / "out")
+    with (tmp_path / "out" / graphs.HEAD).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(CheckpointError, match=graphs.HEAD):
+        open_model(tmp_path / "out")
+    (tmp_path / "out" / graphs.NOTE).write_text("{}")
+    with pytest.raises(CheckpointError, match="export the model again"):
+        open_model(tmp_path / "out")
+
+
+def test_the_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(folder), str(tmp_path / "out"), "--engine", "onnx:int8"]) == 0
+    assert "MB for the engine onnx:int8" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "out")]) == 0
+    assert "weights of 8 bits" in capsys.readouterr().out
+    assert main(["info", str(folder)]) == 0
+    assert "weights of float32" in capsys.readouterr().out
+    assert main(["chat", str(tmp_path / "out"), "--engine", "onnx:int4"]) != 0
+    assert "has the engine onnx:int8 already" in capsys.readouterr().err
