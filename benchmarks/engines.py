@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--gguf")
-    parser.add_argument("--engines", nargs="+", default=["torch", "torch:int8", "onnx", "onnx:int8", "onnx:int4"])
+    parser.add_argument("--engines", nargs="+", default=["torch", "onnx", "onnx:int8", "onnx:int4"])
     parser.add_argument("--turns", nargs="+", type=int, default=[1, 64])
     parser.add_argument("--tokens", type=int, default=64, help="of an answer")
     parser.add_argument("--rows", type=int, default=1)

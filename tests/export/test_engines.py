@@ -103,7 +103,7 @@ def test_rounded_weights_answer_almost_alike_and_write_what_they_read(engine: En
     with torch.no_grad():
         exact, found = (each.decode(ids, each.init_memory(2)).softmax(-1) for each in (model, rounded))
     off = (exact - found).abs().sum(-1).mean().item()
-    bound = {"onnx": 1e-4, "torch:int8": 0.05, "onnx:int8": 0.05, "onnx:int4": 0.5}[engine]
+    bound = {"onnx": 1e-4, "onnx:int8": 0.05, "onnx:int4": 0.5}[engine]
     assert off < bound
     assert engine == "onnx" or off > 1e-5  # they are rounded at all
     turns = TurnEngine(rounded, 1)
@@ -138,7 +138,7 @@ def test_a_conversation_goes_on_with_the_same_bits_alone(folder: Path, tmp_path:
     "".join(conversation.send("My dog is called Rex.", max_seq_len=30))
     conversation.save(tmp_path / "talk")
     Conversation(opened(folder, "onnx:int4")).load(tmp_path / "talk")
-    for engine in ("torch", "onnx:int8", "torch:int8"):
+    for engine in ("torch", "onnx:int8"):
         with pytest.raises(ConversationError, match="engine"):
             Conversation(opened(folder, engine)).load(tmp_path / "talk")
 
@@ -157,15 +157,15 @@ def test_graphs_are_written_once_for_the_same_weights(folder: Path, monkeypatch:
 
 def test_what_cannot_be_is_refused_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
     model = open_model(folder)
-    with pytest.raises(ConfigError, match="engine must be one of torch, torch:int8, onnx"):
+    with pytest.raises(ConfigError, match="engine must be one of torch, onnx, onnx:int8, onnx:int4, got"):
         use_engine(model, "onnx:int2")  # type: ignore[arg-type]
-    use_engine(model, "torch:int8")
-    with pytest.raises(ConfigError, match="has the engine torch:int8 already"):
+    use_engine(model, "onnx:int8")
+    with pytest.raises(ConfigError, match="has the engine onnx:int8 already"):
         use_engine(model, "onnx:int4")
     with pytest.raises(ConfigError, match="export it as it was trained"):
         export(model, tmp_path / "out", "onnx:int4")
-    with pytest.raises(ConfigError, match="got 'torch:int8': others need no export"):
-        export(open_model(folder), tmp_path / "out", "torch:int8")
+    with pytest.raises(ConfigError, match="got 'torch': others need no export"):
+        export(open_model(folder), tmp_path / "out", "torch")
     experts = build(next(name for name in ARCHITECTURES if "moe" in name)).float()
     with pytest.raises(ConfigError, match="Layers of experts"):
         use_engine(experts, "onnx", tmp_path / "out")

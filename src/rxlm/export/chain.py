@@ -12,18 +12,18 @@ from rxlm.export.names import Bits
 from rxlm.export.step import LayerStep, example
 from rxlm.rxt.decoder import RxTDecoder
 
-SHARED = ("cos", "sin", "mask")
+SHARED = ("cos", "sin")
 """Inputs that are the same for all layers."""
 IR_VERSION = 10
 """Of the file, as ONNX Runtime has read it since 1.20."""
-LARGEST_CONSTANT = 128
+LARGEST_CONSTANT = 8
 """Numbers of a constant that is no weight."""
 
 
 def chained_layers(decoder: RxTDecoder, bits: Bits, opset: int) -> Any:
     """Return the graph of all layers, an `onnx_ir.Model`.
 
-    Its inputs are `x`, `cos`, `sin` and `mask`, and those of a layer by `NAME.LAYER`; its outputs likewise, but that
+    Its inputs are `x`, `cos` and `sin`, and those of a layer by `NAME.LAYER`; its outputs likewise, but that
     only the last layer's `hidden` comes out. See `LayerStep`.
     """
     import onnx_ir as ir
@@ -47,22 +47,19 @@ def chained_layers(decoder: RxTDecoder, bits: Bits, opset: int) -> Any:
 
 def _exported(decoder: RxTDecoder, step: LayerStep, opset: int) -> Any:
     arguments, sizes = example(decoder, step)
+    from onnxscript import optimizer
+
     program = torch.onnx.export(
-        step,
-        arguments,
-        dynamo=True,
-        dynamic_shapes=sizes,
-        input_names=list(step.inputs),
-        output_names=list(step.outputs),
-        opset_version=opset,
-        optimize=False,
-        verbose=False,
-    )  # fmt: skip  (optimised, constants would be made of the weights)
+        step, arguments, dynamo=True, dynamic_shapes=sizes, input_names=list(step.inputs),
+        output_names=list(step.outputs), opset_version=opset, optimize=False, verbose=False,
+    )  # fmt: skip
     assert program is not None
-    constants = [each for name, each in program.model.graph.initializers.items() if name not in step.state_dict()]
-    small = all(each.const_value is None or each.const_value.size < LARGEST_CONSTANT for each in constants)
+    # Nothing is computed beforehand of weights: this layer's would come to stand in the others of its kind.
+    model = optimizer.optimize(program.model, input_size_limit=LARGEST_CONSTANT, output_size_limit=LARGEST_CONSTANT)
+    constants = [each for name, each in model.graph.initializers.items() if name not in step.state_dict()]
+    small = all(each.const_value is None or each.const_value.size <= LARGEST_CONSTANT for each in constants)
     assert small, "a weight of one layer must not come to stand in another"
-    return program.model
+    return model
 
 
 def _append(

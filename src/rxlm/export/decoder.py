@@ -125,22 +125,22 @@ class _Layers:
         self.held = before, slots  # else others could come to stand at their addresses
         self.x = torch.zeros(rows, tokens, dim)
         self.cos, self.sin = torch.zeros(2, rows, 1, tokens, width)
-        self.among = torch.zeros(rows, 1, tokens, tokens)
-        self.before = torch.zeros(len(before.mask), rows, heads, tokens, places)
-        inputs = {"x": self.x, "cos": self.cos, "sin": self.sin, "mask": self.among}
-        inputs |= _numbered("before_mask", self.before.expand(layers, -1, -1, -1, -1))
-        inputs |= _numbered("keys", before.keys) | _numbered("values", before.values)
+        self.mask = torch.zeros(len(before.mask), rows, heads, 1, tokens, places + tokens)
+        inputs = {"x": self.x, "cos": self.cos, "sin": self.sin}
+        inputs |= _numbered("mask", self.mask.expand(layers, -1, -1, -1, -1, -1))
+        inputs |= _numbered("keys", before.keys[:, :, :, None]) | _numbered("values", before.values[:, :, :, None])
         readers = sorted(int(name.split(".")[1]) for name in session.inputs if name.startswith("slot_keys"))
         for layer, read in zip(readers, slots, strict=True):
             mask = _all(read) if read.mask is None else _added(read.mask_of_heads)
             own = {"slot_keys": read.keys.contiguous(), "slot_values": read.values.contiguous(), "slot_mask": mask}
-            inputs |= {f"{name}.{layer}": each for name, each in own.items()}
+            inputs |= {f"{name}.{layer}": each[:, :, None] for name, each in own.items()}
         self.hidden = torch.zeros(rows, tokens, dim)
         self.new_keys, self.new_values = torch.zeros(2, layers, rows, heads, tokens, width)
         gates = [name for name in session.outputs if name.startswith("scores")]
         self.scores = torch.zeros(len(gates), rows, heads, tokens) if gates else None
         outputs = {next(name for name in session.outputs if name.startswith("hidden")): self.hidden}
-        outputs |= _numbered("new_keys", self.new_keys) | _numbered("new_values", self.new_values)
+        outputs |= _numbered("new_keys", self.new_keys[:, :, :, None])
+        outputs |= _numbered("new_values", self.new_values[:, :, :, None])
         outputs |= {} if self.scores is None else _numbered("scores", self.scores)
         self._run: Call = session.bind(inputs, outputs)
 
@@ -150,8 +150,9 @@ class _Layers:
         self.x.copy_(x)
         self.cos.copy_(rotation[0])
         self.sin.copy_(rotation[1])
-        self.among.copy_(_added(among))
-        self.before.copy_(_added(before.mask))
+        places = before.keys.shape[3]
+        self.mask[..., :places].copy_(_added(before.mask)[:, :, :, None])
+        self.mask[..., places:].copy_(_added(among)[None, :, :, None])
 
     def run(self) -> None:
         """Compute."""

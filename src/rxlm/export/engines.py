@@ -5,17 +5,12 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
 
 from rxlm.config import ConfigError
 from rxlm.export.decoder import OnnxDecoder
 from rxlm.export.graphs import Graphs, check_exportable, write_graphs
-from rxlm.export.head import LogitsHead
 from rxlm.export.names import ENGINES, Bits, Engine, bits_of
-from rxlm.export.quantised import LEAST_FEATURES
-from rxlm.nn.int8 import Int8Linear
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.fingerprint import weights_digest
 
 
@@ -25,8 +20,8 @@ def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> N
     Args:
         model: with weights on a CPU; they become float32. Its encoder and its memory stay PyTorch's.
         engine: one of `ENGINES`.
-        folder: where the graphs of ONNX are, or are written; None: the folder of this user for them, by the digest of
-            the weights. Writing takes half a minute for 135 million parameters.
+        folder: where the graphs are, or are written; None: this user's folder for them, by the digest of the weights.
+            Writing takes some ten seconds for 135 million parameters.
 
     Raises `ConfigError` for another engine, on a GPU and for what it cannot compute, ImportError without the extra.
     """
@@ -38,18 +33,14 @@ def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> N
         raise ConfigError(f"The engine {engine} computes on a CPU, and the model is on {model.device}.")
     if model.engine != "torch":
         raise ConfigError(f"The model has the engine {model.engine} already: load it anew for {engine}.")
-    if engine.startswith("onnx"):
-        check_exportable(model.decoder)
+    check_exportable(model.decoder)
     digest = weights_digest(model)
     model.float()
-    if engine == "torch:int8":
-        _round(model.decoder)
-    else:
-        bits = bits_of(engine)
-        folder = folder or cache_folder(digest, bits)
-        if Graphs.of(folder) != Graphs(digest, bits):
-            write_graphs(model.decoder, folder, bits, digest)
-        model.decoder = OnnxDecoder(model.decoder, folder)
+    bits = bits_of(engine)
+    folder = folder or cache_folder(digest, bits)
+    if Graphs.of(folder) != Graphs(digest, bits):
+        write_graphs(model.decoder, folder, bits, digest)
+    model.decoder = OnnxDecoder(model.decoder, folder)
     model.engine, model.source_digest = engine, digest
 
 
@@ -57,17 +48,6 @@ def cache_folder(digest: str, bits: Bits) -> Path:
     """Return where the graphs of a model are kept for this user."""
     place = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(place) / "rxlm" / "engines" / f"{digest[:32]}-{bits}"
-
-
-def _round(decoder: RxTDecoder) -> None:
-    """Let the larger linear layers have weights of 8 bits."""
-    head = Int8Linear(decoder.head)
-    for part in list(decoder.layers.modules()):
-        for name, child in list(part.named_children()):
-            if isinstance(child, nn.Linear) and min(child.weight.shape) >= LEAST_FEATURES:
-                setattr(part, name, Int8Linear(child))
-    decoder.head = LogitsHead(head.forward)  # pyrefly: ignore[bad-assignment]
-    decoder.requires_grad_(False)
 
 
 def describe(model: RxTModel) -> str:

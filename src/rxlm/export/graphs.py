@@ -75,7 +75,7 @@ def write_graphs(decoder: RxTDecoder, folder: Path, bits: Bits, weights: str) ->
 def check_exportable(decoder: RxTDecoder) -> None:
     """Raise `ConfigError` where a decoder cannot be exported, and ImportError where what does it is missing."""
     if not all(isinstance(layer.feed_forward, FeedForward) for layer in decoder.layers):
-        raise ConfigError("Layers of experts cannot be exported to ONNX: take the engine torch or torch:int8.")
+        raise ConfigError("Layers of experts cannot be exported to ONNX: take the engine torch.")
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

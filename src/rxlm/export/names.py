@@ -2,7 +2,7 @@
 
 from typing import Literal, cast, get_args
 
-Engine = Literal["torch", "torch:int8", "onnx", "onnx:int8", "onnx:int4"]
+Engine = Literal["torch", "onnx", "onnx:int8", "onnx:int4"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 Bits = Literal[4, 8, 32]
 

@@ -56,14 +56,3 @@ class QuantisedLinear(nn.Module):
             version=1,
         )  # fmt: skip
         return made if self.bias is None else made + self.bias
-
-
-def quantised(modules: nn.ModuleList, bits: Bits) -> nn.ModuleList:
-    """Let the larger linear layers of modules have weights of few bits, for 32 as they are; returns the modules."""
-    if bits == 32:
-        return modules
-    for part in list(modules.modules()):
-        for name, child in list(part.named_children()):
-            if isinstance(child, nn.Linear) and min(child.weight.shape) >= LEAST_FEATURES:
-                setattr(part, name, QuantisedLinear(child, bits))
-    return modules

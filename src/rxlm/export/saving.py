@@ -33,7 +33,7 @@ def export(model: RxTAlpha, folder: Path, engine: Engine) -> None:
     Raises as `use_engine` does, before anything is written.
     """
     if not engine.startswith("onnx"):
-        raise ConfigError(f"engine must be one of {', '.join(ENGINES[2:])}, got {engine!r}: others need no export.")
+        raise ConfigError(f"engine must be one of {', '.join(ENGINES[1:])}, got {engine!r}: others need no export.")
     if model.engine != "torch":
         raise ConfigError(f"The model is rounded for the engine {model.engine}: export it as it was trained.")
     tokenizer, digest = model.needed_tokenizer(), weights_digest(model)

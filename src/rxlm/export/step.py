@@ -5,19 +5,19 @@ dimension.
 """
 
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from rxlm.export.names import Bits
-from rxlm.export.quantised import quantised
+from rxlm.export.parts import TakenCache, as_parts
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.rope import Rotation
 from rxlm.rxt.decoder import RxTDecoder
 
-INPUTS = ("x", "cos", "sin", "mask", "before_mask", "keys", "values")
+INPUTS = ("x", "cos", "sin", "mask", "keys", "values")
 SLOT_INPUTS = ("slot_keys", "slot_values", "slot_mask")
 OUTPUTS = ("hidden", "new_keys", "new_values")
 SCORES = "scores"
@@ -37,7 +37,7 @@ class LayerStep(nn.Module):
     def __init__(self, layer: TransformerLayer, bits: Bits) -> None:
         super().__init__()
         own = deepcopy(layer, {id(each): each for each in layer.parameters()})
-        self.layer = cast(TransformerLayer, quantised(nn.ModuleList([own]), bits)[0])
+        self.layer = cast(TransformerLayer, as_parts(nn.ModuleList([own]), bits)[0])
         self.reads_slots = layer.memory_reader is not None
         self.inputs = (*INPUTS, *(SLOT_INPUTS if self.reads_slots else ()))
         self.outputs = (*OUTPUTS, *(() if layer.retention_gate is None else (SCORES,)))
@@ -48,7 +48,6 @@ class LayerStep(nn.Module):
         cos: Tensor,
         sin: Tensor,
         mask: Tensor,
-        before_mask: Tensor,
         keys: Tensor,
         values: Tensor,
         *slots: Tensor,
@@ -58,30 +57,16 @@ class LayerStep(nn.Module):
         Args:
             x: before it.
             cos, sin: rotation of the new tokens' positions, (B, 1, T, d).
-            mask: what is added to scores among them, (B, 1, T, T).
-            before_mask: what is added to scores of earlier tokens, (B, H, T, P).
-            keys, values: of earlier tokens, rotated, (B, H, P, d).
-            slots: keys and values of slots, (B, H', S, d'), and what is added to their scores, (B, 1, 1, S).
+            mask: what is added to scores of earlier tokens and of the new ones, (B, H, 1, T, P + T).
+            keys, values: of earlier tokens, rotated, (B, H, 1, P, d).
+            slots: keys and values of slots, (B, H', 1, S, d'), and what is added to their scores, (B, 1, 1, 1, S).
+
+        New keys and values are (B, H, 1, T, d), scores (B, H, T).
         """
-        cache = _Taken(KeyValues(keys, values, before_mask))
+        cache = TakenCache(KeyValues(keys, values))
         memory = KeyValues(slots[0], slots[1], slots[2]) if slots else None
-        x = self.layer(x, rotation=Rotation(cos, sin), memory=memory, mask=mask, cache=cache)
-        return x, *cache.made
-
-
-class _Taken:
-    """A cache that lets the new tokens' keys and values come out, and those before them be where they are."""
-
-    def __init__(self, before: KeyValues) -> None:
-        self.before = before
-        self.made: list[Tensor] = []
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
-        self.made[:0] = [keys, values]
-        return KeyValues(keys, values, before=self.before)
-
-    def note(self, layer: int, scores: Tensor) -> None:
-        self.made.append(scores)
+        x = self.layer(x, rotation=Rotation(cos, sin), memory=memory, mask=mask, cache=cast(Any, cache))
+        return x, *cache.new, *cache.scores
 
 
 class HeadStep(nn.Module):
@@ -89,7 +74,7 @@ class HeadStep(nn.Module):
 
     def __init__(self, decoder: RxTDecoder, bits: Bits) -> None:
         super().__init__()
-        self.head = quantised(nn.ModuleList([decoder.head]), bits)[0]
+        self.head = as_parts(nn.ModuleList([decoder.head]), bits)[0]
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of `hidden`."""
@@ -100,21 +85,21 @@ def example(decoder: RxTDecoder, step: LayerStep) -> tuple[tuple[Tensor, ...], t
     """Return arguments of a layer, and which of their axes may have any size, by name."""
     rows, tokens, places, slots = 2, 3, 5, 7
     any_rows, any_tokens, any_places, any_slots = map(torch.export.Dim, ("rows", "tokens", "places", "slots"))
+    any_seen = torch.export.Dim.DYNAMIC  # places and tokens
     config = decoder.config
     heads, width = config.attention_heads[1], config.width_of_head
-    given: list[tuple[Tensor, dict[int, torch.export.Dim]]] = [
+    given: list[tuple[Tensor, dict[int, Any]]] = [
         (torch.zeros(rows, tokens, config.dim), {0: any_rows, 1: any_tokens}),
         (torch.ones(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
         (torch.zeros(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
-        (torch.zeros(rows, 1, tokens, tokens), {0: any_rows, 2: any_tokens, 3: any_tokens}),
-        (torch.zeros(rows, heads, tokens, places), {0: any_rows, 2: any_tokens, 3: any_places}),
-        *[(torch.zeros(rows, heads, places, width), {0: any_rows, 2: any_places}) for _ in range(2)],
+        (torch.zeros(rows, heads, 1, tokens, places + tokens), {0: any_rows, 3: any_tokens, 4: any_seen}),
+        *[(torch.zeros(rows, heads, 1, places, width), {0: any_rows, 3: any_places}) for _ in range(2)],
     ]
     reader = step.layer.memory_reader
     if reader is not None:
-        stored = torch.zeros(rows, reader.num_kv_heads, slots, reader.head_dim)
-        given += [(stored, {0: any_rows, 2: any_slots}), (stored.clone(), {0: any_rows, 2: any_slots})]
-        given += [(torch.zeros(rows, 1, 1, slots), {0: any_rows, 3: any_slots})]
+        stored = torch.zeros(rows, reader.num_kv_heads, 1, slots, reader.head_dim)
+        given += [(stored, {0: any_rows, 3: any_slots}), (stored.clone(), {0: any_rows, 3: any_slots})]
+        given += [(torch.zeros(rows, 1, 1, 1, slots), {0: any_rows, 4: any_slots})]
     values, sizes = zip(*given, strict=True)
     fixed, of_slots = sizes[: len(INPUTS)], sizes[len(INPUTS) :]
     return values, (*fixed, of_slots) if of_slots else fixed

@@ -20,7 +20,6 @@ from rxlm.nn.flash import flash_attention, flash_unavailable
 from rxlm.nn.half_attention import half_attention, half_attention_pays
 from rxlm.nn.heads import HeadCounts, check_head_counts
 from rxlm.nn.key_values import KeyValues
-from rxlm.nn.products import attend_by_products
 from rxlm.nn.rope import Rotation, rotate
 from rxlm.shapes import Bool, Float, Int, Shaped
 
@@ -143,7 +142,7 @@ class Attention(nn.Module):
             y = cache.append(layer, y.keys, y.values)
         if y.mask is not None:
             mask = y.mask_of_heads if mask is None else mask & y.mask_of_heads
-        heads = self._attend(queries, y, mask, causal)
+        heads = self._attend(queries, y.keys, y.values, mask, causal)
         heads = heads.transpose(1, 2).flatten(2)
         if self.gate_proj is not None:
             heads = heads * self.gate_activation(self.gate_proj(x))
@@ -165,12 +164,9 @@ class Attention(nn.Module):
         heads = projected.unflatten(-1, (count, self.head_dim)).transpose(1, 2)
         return heads if norm is None else norm(heads)
 
-    def _attend(self, queries: Tensor, y: KeyValues, mask: Tensor | None, causal: bool) -> Tensor:
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         if self.num_query_heads < self.num_kv_heads:
             queries = queries.repeat(1, self.num_kv_heads // self.num_query_heads, 1, 1)
-        if y.before is not None or torch.compiler.is_exporting():
-            return attend_by_products(queries, y, mask)
-        keys, values = y.keys, y.values
         window = self.sliding_window
         if window is not None and (mask is not None or keys.shape[2] <= window):
             window = None

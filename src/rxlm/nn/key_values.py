@@ -15,14 +15,11 @@ class KeyValues(NamedTuple):
 
     `mask` is True at keys that may be seen: by all queries, (B, S), by each of T, (B, T, S), or by those of each
     key/value head, (B, Hkv, 1 or T, S); None: all keys. Of numbers, it is what is added to the scores.
-
-    `before` is what else is attended to in the same softmax, where it is stored elsewhere and shall not be copied.
     """
 
     keys: Tensor
     values: Tensor
     mask: Tensor | None = None
-    before: "KeyValues | None" = None
 
     @property
     def batch_size(self) -> int:

@@ -24,7 +24,7 @@ from rxlm.seeds import Seed, row_seeds
 # How often the loop asks a GPU whether every row is finished: asking waits for all work under way.
 STEPS_BETWEEN_CHECKS = 8
 NO_TOKEN = -1
-CHUNK = 256
+CHUNK = 64
 """Tokens a row by which the cache grows: a table whose rows may be long costs what they are."""
 
 
