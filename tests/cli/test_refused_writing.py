@@ -43,6 +43,7 @@ class Writing(NamedTuple):
 COMMANDS_THAT_WRITE = {
     "tokenizer train": Writing(("IN/text.txt", "--output", "OUT/tokenizer", "--vocab-size", "280")),
     "convert": Writing(("IN/rxt", "OUT/model"), goes_on=False),
+    "export": Writing(("IN/llama", "OUT/model"), goes_on=False),
     "upcycle": Writing(("IN/llama", "OUT/model"), goes_on=False),
     "llm from-gqa": Writing(("IN/llama", "OUT/model", "--query-heads", "2", "--kv-heads", "1"), goes_on=False),
     "chat": Writing(("IN/rxt", "--seed", "1"), said="Hi.\n/save OUT/chat.safetensors\n"),
