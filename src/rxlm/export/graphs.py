@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,8 +59,6 @@ def write_graphs(decoder: RxTDecoder, folder: Path, bits: Bits, weights: str) ->
     Raises `ConfigError` for layers of experts, and ImportError where the extra `onnx` is missing.
     """
     check_exportable(decoder)
-    import onnx_ir as ir
-
     with saving(folder) as draft, _quietly():
         size = ({0: torch.export.Dim("rows")},)
         head = torch.onnx.export(
@@ -68,8 +67,23 @@ def write_graphs(decoder: RxTDecoder, folder: Path, bits: Bits, weights: str) ->
         )  # fmt: skip
         assert head is not None
         for model, name in ((chained_layers(decoder, bits, OPSET), LAYERS), (head.model, HEAD)):
-            ir.save(model, draft / name, external_data=f"{name}.data")
+            _save(model, draft / name)
         (draft / NOTE).write_text(json.dumps(asdict(Graphs(weights, bits)), indent=2) + "\n", encoding="utf-8")
+
+
+def _save(model: Any, path: Path) -> None:
+    """Write a graph, and its weights beside it."""
+    import onnx_ir as ir
+
+    class Written(ir.Tensor):
+        """A tensor whose file is written by Python, which says why it could not be; NumPy does not."""
+
+        def tofile(self, file: Any) -> None:
+            file.write(self.tobytes())
+
+    for value in model.graph.initializers.values():
+        value.const_value = Written(value.const_value.numpy(), name=value.name)
+    ir.save(model, path, external_data=f"{path.name}.data")
 
 
 def check_exportable(decoder: RxTDecoder) -> None:
