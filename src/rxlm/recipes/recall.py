@@ -44,6 +44,28 @@ class RecallTest:
         perplexities = {"perplexity": perplexity(predict_answers(model, dialogues), is_follow_up)}
         return {"recall": fmean(by_distance.values())} | by_distance | perplexities
 
+    def graded(self, model: RxTAlpha, dialogues: Sequence[Dialogue]) -> Mapping[str, tuple[float, int]]:
+        """Return shares of answers, each with the number of questions, and the perplexity of reference answers.
+
+        "never told": of questions about what nobody said, those that are answered by saying so. "recall": of the
+        others, those that are right. "stale": of those about what has changed, those with an earlier value.
+        """
+        answered = [
+            (each.question, grade(each.answer, each.question, self.values[each.question.kind]))
+            for each in answer_questions(
+                model.eval(), dialogues, self._is_right, max_answer_tokens=self.max_answer_tokens
+            )
+        ]
+        shares = {
+            "never told": [found is Grade.RIGHT for question, found in answered if not question.was_told],
+            "recall": [found is Grade.RIGHT for question, found in answered if question.was_told],
+            "stale": [found is Grade.STALE for question, found in answered if question.stale],
+        }
+        predicted = perplexity(predict_answers(model, dialogues), is_follow_up)
+        return {name: (fmean(each), len(each)) for name, each in shares.items() if each} | {
+            "perplexity": (predicted, len(dialogues))
+        }
+
     def table(self, model: RxTAlpha, dialogues: Mapping[int, Sequence[Dialogue]], title: str, note: str) -> ResultTable:
         """Return recall on dialogues by their number of turns; on the first ones also with an empty memory."""
         rows: dict[str, Mapping[str, tuple[float, int]]] = {}

@@ -1,0 +1,245 @@
+"""What preferences change: SFT on the better answers, DPO and others from a model with a known fault, at one budget.
+
+    rxlm train tiny --output runs/tiny
+    python benchmarks/preferences.py runs/tiny --output runs/preferences
+
+First the fault is made: the model of the run is trained on with dialogues in which questions about what was never
+told are answered with an invented value, so that it invents. From there each arm learns from the generator's
+preferences, for the same number of steps on as many pairs, once for each seed. `--flipped 0.2` turns a share of the
+pairs round. Never-told honesty, recall, stale answers and perplexity are measured on held-out dialogues
+(`RecallTest.graded`). Figures go to figures.json and a plot to plot.png; given again, it goes on with what is missing.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import torch
+import tyro
+from matplotlib import pyplot
+from rich.console import Console
+from rich.table import Table
+
+from rxlm.data.fact_preferences import FactPreferences
+from rxlm.data.preferences import Preference
+from rxlm.data.records import Dialogue, Interaction
+from rxlm.data.samplers import ShuffledBatches
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.recipes.facts import ASKS_MORE, FactsCorpus, tiny
+from rxlm.rxt.models import RxTAlpha
+from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.feedback.batches import feedback_batch
+from rxlm.training.feedback.config import PreferenceConfig
+from rxlm.training.feedback.module import PreferenceOptimisation
+from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
+from rxlm.training.module import TrainModule
+from rxlm.training.trainer import Trainer
+
+ARMS: dict[str, dict[str, Any]] = {
+    "sft": {"loss": "sft"},
+    "dpo": {"loss": "dpo", "chosen_weight": 0.1},
+    "dpo alone": {"loss": "dpo"},
+    "ipo": {"loss": "ipo", "chosen_weight": 0.1},
+    "kto": {"loss": "kto"},
+    "simpo": {"loss": "simpo", "beta": 2.0, "target_margin": 0.5, "chosen_weight": 0.1},
+}
+MANY = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to train.
+
+    Args:
+        start: folder of a run of `tiny`.
+        arms: names of `ARMS`.
+        seeds: of the preferences; the model with the fault is the same.
+        fault_steps: steps in which the fault is made.
+        steps, batch_size, learning_rate: of each arm.
+        flipped: share of pairs that are turned round.
+        test_dialogues: held-out dialogues of eight turns.
+        output: folder of the models, the plot and the figures.
+    """
+
+    start: Annotated[Path, tyro.conf.Positional]
+    arms: tuple[str, ...] = ("sft", "dpo")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    fault_steps: int = 60
+    steps: int = 100
+    batch_size: int = 32
+    learning_rate: float = 2e-4
+    flipped: float = 0.0
+    test_dialogues: int = 200
+    output: Path = Path(__file__).parent / "results" / "preferences"
+
+
+class Inventing(Sequence[Dialogue]):
+    """Dialogues whose questions about what was never told are answered with an invented value."""
+
+    def __init__(self, corpus: FactsCorpus, seed: int) -> None:
+        self.generator = corpus.generator(num_turns=8, seed=seed, **ASKS_MORE)
+        self.dialogues = self.generator.dialogues(MANY)
+
+    def __len__(self) -> int:
+        return MANY
+
+    def __getitem__(self, index: Any) -> Any:
+        rng = random.Random(f"invented/{index}")
+        turns = [self._turn(turn, rng) for turn in self.dialogues[index].turns]
+        return Dialogue(tuple(turns))
+
+    def _turn(self, turn: Interaction, rng: random.Random) -> Interaction:
+        if turn.question is None or turn.question.was_told:
+            return turn
+        kind = self.generator.kind(turn.question.kind).kind
+        wording = rng.choice([each for each in kind.ask if each.query == turn.query])
+        return replace(turn, answer=wording.fill(rng.choice(kind.values))[1], question=None)
+
+
+class Flipped(Sequence[Preference]):
+    """Preferences of which a share is turned round."""
+
+    def __init__(self, preferences: Sequence[Preference], share: float) -> None:
+        self.preferences, self.share = preferences, share
+
+    def __len__(self) -> int:
+        return len(self.preferences)
+
+    def __getitem__(self, index: Any) -> Any:
+        pair = self.preferences[index]
+        if random.Random(f"flipped/{index}").random() >= self.share:
+            return pair
+        return replace(pair, chosen=pair.rejected, rejected=pair.chosen)
+
+
+class Comparison:
+    """The model with the fault, and what becomes of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.output = settings, settings.output
+        self.corpus = FactsCorpus(tiny())
+        self.figures_file = self.output / "figures.json"
+        self.figures: dict[str, Any] = {}
+        if self.figures_file.is_file():
+            self.figures = json.loads(self.figures_file.read_text(encoding="utf-8"))
+
+    def run(self, console: Console) -> None:
+        """Train and measure what is missing."""
+        self.measured("start", self.settings.start)
+        fault = self.output / "fault"
+        if not (fault / "config.json").is_file():
+            self.make_fault(fault)
+        self.measured("fault", fault)
+        for seed in self.settings.seeds:
+            for arm in self.settings.arms:
+                name = f"{arm}, seed {seed}" + (f", flipped {self.settings.flipped}" * bool(self.settings.flipped))
+                if name not in self.figures:
+                    folder = self.output / name.replace(", ", "-").replace(" ", "_")
+                    self.learn(arm, seed, fault, folder)
+                    self.measured(name, folder)
+                    console.print(name, self.figures[name])
+
+    def measured(self, name: str, folder: Path) -> None:
+        """Measure a model once."""
+        if name in self.figures:
+            return
+        dialogues = self.corpus.generator(num_turns=8, split="test", **ASKS_MORE).dialogues(
+            self.settings.test_dialogues
+        )
+        model = RxTAlpha.from_pretrained(folder)
+        self.figures[name] = {
+            figure: list(value) for figure, value in self.corpus.recall.graded(model, dialogues).items()
+        }
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.figures_file.write_text(json.dumps(self.figures, indent=2), encoding="utf-8")
+
+    def make_fault(self, folder: Path) -> None:
+        """Let the model learn to invent what it was not told."""
+        model = RxTAlpha.from_pretrained(self.settings.start).train()
+        tokenizer = tokenizer_of(model)
+        batches = ShuffledBatches(
+            Inventing(self.corpus, seed=500), tokenizer.dialogue_batch, batch_size=32, shuffle=False
+        )
+        module = MemoryAware(model, MemoryAwareConfig())
+        self.train("fault", module, batches, self.settings.fault_steps, 5e-4, 32)
+        model.save_pretrained(folder)
+
+    def learn(self, arm: str, seed: int, fault: Path, folder: Path) -> None:
+        """Let the model with the fault learn from preferences."""
+        model = RxTAlpha.from_pretrained(fault).train()
+        pairs: Sequence[Preference] = FactPreferences(self.corpus.generator(seed=1000 + seed), MANY)
+        if self.settings.flipped:
+            pairs = Flipped(pairs, self.settings.flipped)
+        module = PreferenceOptimisation(model, PreferenceConfig(**ARMS[arm]))
+        collate = partial(feedback_batch, turn_tokenizer=tokenizer_of(model), with_others=arm == "kto")
+        batches = ShuffledBatches(pairs, collate, batch_size=self.settings.batch_size, shuffle=False)
+        rate = self.settings.learning_rate
+        self.train(folder.name, module, batches, self.settings.steps, rate, self.settings.batch_size)
+        model.save_pretrained(folder)
+
+    def train(
+        self, name: str, module: TrainModule, batches: Any, steps: int, learning_rate: float, batch_size: int
+    ) -> None:
+        """Run a stage."""
+        config = TrainingConfig(
+            steps=steps,
+            batch_size=batch_size,
+            precision="float32",
+            checkpoint_every=None,
+            optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=10, weight_decay=0.0),
+        )
+        torch.manual_seed(0)
+        Trainer(name, module, batches, config, self.output / f"{name}-run").run()
+
+    def means(self) -> Iterator[tuple[str, dict[str, list[float]]]]:
+        """Yield each arm, and each figure over its seeds."""
+        arms: dict[str, list[dict[str, Any]]] = {}
+        for name, figures in self.figures.items():
+            arm, _, rest = name.partition(", seed ")
+            _, comma, flipped = rest.partition(", ")
+            arms.setdefault(arm + comma + flipped, []).append(figures)
+        for arm, found in arms.items():
+            yield arm, {name: [each[name][0] for each in found] for name in found[0]}
+
+
+def tokenizer_of(model: RxTAlpha) -> TurnTokenizer:
+    """Return what makes the turns of a model."""
+    tokens = model.tokenizer_config.replace(think_token_id=None)
+    return TurnTokenizer(model.needed_tokenizer(), tokens, max_tokens=model.max_seq_len)
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print the table and draw the plot."""
+    figures = ("never told", "recall", "stale", "perplexity")
+    table = Table("arm", "seeds", *figures)
+    found = dict(comparison.means())
+    for arm, values in found.items():
+        cells = [
+            f"{fmean(values[name]):.3f}" if name == "perplexity" else f"{fmean(values[name]):.1%}" for name in figures
+        ]
+        table.add_row(arm, str(len(values["recall"])), *cells)
+    console.print(table)
+    figure, axes = pyplot.subplots(1, len(figures), figsize=(4 * len(figures), 3.2), layout="constrained")
+    for axis, name in zip(axes, figures, strict=True):
+        means = [fmean(values[name]) for values in found.values()]
+        spread = [
+            [mean - min(values[name]) for mean, values in zip(means, found.values(), strict=True)],
+            [max(values[name]) - mean for mean, values in zip(means, found.values(), strict=True)],
+        ]
+        axis.barh(list(found), means, xerr=spread, color="tab:blue")
+        axis.set_title(name)
+        axis.invert_yaxis()
+    figure.savefig(comparison.output / "plot.png", dpi=120)
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(Settings)
+    output = Console()
+    compared = Comparison(chosen)
+    compared.run(output)
+    show(compared, output)
