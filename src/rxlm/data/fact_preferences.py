@@ -37,16 +37,16 @@ class FactPreferences(Sequence[Preference]):
         unknown = [each for each in differences if each not in DIFFERENCES]
         if unknown or not differences:
             raise ValueError(f"differences must be of {', '.join(DIFFERENCES)}, got {', '.join(unknown) or 'none'}")
-        self.generator, self.count, self.differences = generator, count, tuple(differences)
+        self.generator, self.differences, self._count = generator, tuple(differences), count
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     def __getitem__(self, index: Any) -> Any:
         """Return pair number `index`, or those of a slice as a list."""
         if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(self.count))]
-        if not 0 <= index < self.count:
+            return [self[number] for number in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
             raise IndexError(index)
         differs = self.differences[index % len(self.differences)]
         rng = random.Random(f"{self.generator.config.seed}/preference/{index}")

@@ -150,7 +150,7 @@ def preference_stages(steps: int, batch_size: int, learning_rate: float, **setti
 
     Log-probabilities of policy and reference policy are compared: float32.
     """
-    common = {
+    common: dict[str, Any] = {
         "steps": steps,
         "batch_size": batch_size,
         "precision": "float32",
