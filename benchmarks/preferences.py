@@ -4,10 +4,11 @@
     python benchmarks/preferences.py runs/tiny --output runs/preferences
 
 First the fault is made: the model of the run is trained on with dialogues in which questions about what was never
-told are answered with an invented value, so that it invents. From there each arm learns from the generator's
-preferences, for the same number of steps on as many pairs, once for each seed. `--flipped 0.2` turns a share of the
-pairs round. Never-told honesty, recall, stale answers and perplexity are measured on held-out dialogues
-(`RecallTest.graded`). Figures go to figures.json and a plot to plot.png; given again, it goes on with what is missing.
+told are answered with an invented value, and many about what has changed with an earlier one. From there each arm
+learns from the generator's preferences, for the same number of steps on as many pairs, once for each seed.
+`--flipped 0.2` turns a share of the pairs round. Never-told honesty, recall, stale answers and perplexity are measured
+on held-out dialogues (`RecallTest.graded`). Figures go to figures.json and a plot to plot.png; given again, it goes on
+with what is missing.
 """
 
 import json
@@ -49,6 +50,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "simpo": {"loss": "simpo", "beta": 2.0, "target_margin": 0.5, "chosen_weight": 0.1},
 }
 MANY = 10_000_000
+STALE_SHARE = 0.7
+"""Of questions about what has changed, those that the fault answers with an earlier value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +81,8 @@ class Settings:
     output: Path = Path(__file__).parent / "results" / "preferences"
 
 
-class Inventing(Sequence[Dialogue]):
-    """Dialogues whose questions about what was never told are answered with an invented value."""
+class Faulty(Sequence[Dialogue]):
+    """Dialogues that answer with an invented value where nothing was told, and often with a value that has changed."""
 
     def __init__(self, corpus: FactsCorpus, seed: int) -> None:
         self.generator = corpus.generator(num_turns=8, seed=seed, **ASKS_MORE)
@@ -89,16 +92,17 @@ class Inventing(Sequence[Dialogue]):
         return MANY
 
     def __getitem__(self, index: Any) -> Any:
-        rng = random.Random(f"invented/{index}")
+        rng = random.Random(f"faulty/{index}")
         turns = [self._turn(turn, rng) for turn in self.dialogues[index].turns]
         return Dialogue(tuple(turns))
 
     def _turn(self, turn: Interaction, rng: random.Random) -> Interaction:
-        if turn.question is None or turn.question.was_told:
+        question = turn.question
+        if question is None or (question.was_told and (not question.stale or rng.random() >= STALE_SHARE)):
             return turn
-        kind = self.generator.kind(turn.question.kind).kind
+        kind = self.generator.kind(question.kind).kind
         wording = rng.choice([each for each in kind.ask if each.query == turn.query])
-        return replace(turn, answer=wording.fill(rng.choice(kind.values))[1], question=None)
+        return replace(turn, answer=wording.fill(rng.choice(question.stale or kind.values))[1], question=None)
 
 
 class Flipped(Sequence[Preference]):
@@ -162,9 +166,7 @@ class Comparison:
         """Let the model learn to invent what it was not told."""
         model = RxTAlpha.from_pretrained(self.settings.start).train()
         tokenizer = tokenizer_of(model)
-        batches = ShuffledBatches(
-            Inventing(self.corpus, seed=500), tokenizer.dialogue_batch, batch_size=32, shuffle=False
-        )
+        batches = ShuffledBatches(Faulty(self.corpus, seed=500), tokenizer.dialogue_batch, batch_size=32, shuffle=False)
         module = MemoryAware(model, MemoryAwareConfig())
         self.train("fault", module, batches, self.settings.fault_steps, 5e-4, 32)
         model.save_pretrained(folder)

@@ -28,8 +28,8 @@ PLACES = 3
 NOTE = (
     "Test dialogues, answered turn by turn, before the stage and after it. Never told: questions about what nobody has "
     "said, answered by saying so. Recall: questions that were answered with the right value and no other. Stale: of "
-    "questions about what has changed, those that were answered with an earlier value. Perplexity of reference answers "
-    "after the first turn."
+    "questions about what has changed, those that were answered with an earlier value. Perplexity of the reference "
+    "answers to everything else, after the first turn."
 )
 
 
