@@ -5,7 +5,8 @@
 
 First the fault is made: the model of the run is trained on with dialogues in which questions about what was never
 told are answered with an invented value, and many about what has changed with an earlier one. From there each arm
-learns from the generator's preferences, for the same number of steps on as many pairs, once for each seed.
+learns from the generator's preferences, for the same number of steps on as many pairs, once for each seed; "rlhf" is
+reinforcement learning with a reward model that has learnt as long, and whose own accuracy is kept, too.
 `--flipped 0.2` turns a share of the pairs round. Never-told honesty, recall, stale answers and perplexity are measured
 on held-out dialogues (`RecallTest.graded`). Figures go to figures.json and a plot to plot.png; given again, it goes on
 with what is missing.
@@ -26,31 +27,40 @@ from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
 
-from rxlm.data.fact_preferences import FactPreferences
+from rxlm.data.fact_preferences import FROM_MEMORY, FactPreferences
 from rxlm.data.preferences import Preference
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.recipes.facts import ASKS_MORE, FactsCorpus, tiny
 from rxlm.rxt.models import RxTAlpha
+from rxlm.rxt.reward_model import RewardModel
 from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.feedback.accuracy import accuracies, compare
 from rxlm.training.feedback.batches import feedback_batch
 from rxlm.training.feedback.config import PreferenceConfig
 from rxlm.training.feedback.module import PreferenceOptimisation
+from rxlm.training.feedback.preference_reward import PreferenceReward
+from rxlm.training.feedback.reward import RewardConfig, RewardTraining
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
-from rxlm.training.module import TrainModule
-from rxlm.training.trainer import Trainer
+from rxlm.training.module import StageModule
+from rxlm.training.mrl.batches import RolloutBatches
+from rxlm.training.mrl.composite import composite_reward
+from rxlm.training.mrl.module import MemoryReinforcement
+from rxlm.training.mrl.player import EpisodePlayer
+from rxlm.training.mrl.rewards import Reward, Rewards
+from rxlm.training.trainer import Batches, Trainer
 
 ARMS: dict[str, dict[str, Any]] = {
     "sft": {"loss": "sft"},
-    "dpo": {"loss": "dpo", "chosen_weight": 0.1},
+    "dpo": {"loss": "dpo", "chosen_weight": 1.0},
     "dpo alone": {"loss": "dpo"},
-    "ipo": {"loss": "ipo", "chosen_weight": 0.1},
+    "ipo": {"loss": "ipo", "chosen_weight": 1.0},
     "kto": {"loss": "kto"},
-    "simpo": {"loss": "simpo", "beta": 2.0, "target_margin": 0.5, "chosen_weight": 0.1},
+    "simpo": {"loss": "simpo", "beta": 2.0, "target_margin": 0.5, "chosen_weight": 1.0},
 }
 MANY = 10_000_000
-STALE_SHARE = 0.7
+STALE_SHARE = 0.9
 """Of questions about what has changed, those that the fault answers with an earlier value."""
 
 
@@ -60,7 +70,7 @@ class Settings:
 
     Args:
         start: folder of a run of `tiny`.
-        arms: names of `ARMS`.
+        arms: names of `ARMS`, or rlhf.
         seeds: of the preferences; the model with the fault is the same.
         fault_steps: steps in which the fault is made.
         steps, batch_size, learning_rate: of each arm.
@@ -72,7 +82,7 @@ class Settings:
     start: Annotated[Path, tyro.conf.Positional]
     arms: tuple[str, ...] = ("sft", "dpo")
     seeds: tuple[int, ...] = (0, 1, 2)
-    fault_steps: int = 60
+    fault_steps: int = 100
     steps: int = 100
     batch_size: int = 32
     learning_rate: float = 2e-4
@@ -174,18 +184,52 @@ class Comparison:
     def learn(self, arm: str, seed: int, fault: Path, folder: Path) -> None:
         """Let the model with the fault learn from preferences."""
         model = RxTAlpha.from_pretrained(fault).train()
+        if arm == "rlhf":
+            self.reinforce(model, self.reward_model(seed, fault), seed, folder.name)
+        else:
+            module = PreferenceOptimisation(model, PreferenceConfig(**ARMS[arm]))
+            self.train_arm(folder.name, module, self.pairs(seed, model, with_others=arm == "kto"))
+        model.save_pretrained(folder)
+
+    def pairs(self, seed: int, model: RxTAlpha, *, with_others: bool = False) -> Batches:
+        """Return batches of preferences, some of them turned round."""
         pairs: Sequence[Preference] = FactPreferences(self.corpus.generator(seed=1000 + seed), MANY)
         if self.settings.flipped:
             pairs = Flipped(pairs, self.settings.flipped)
-        module = PreferenceOptimisation(model, PreferenceConfig(**ARMS[arm]))
-        collate = partial(feedback_batch, turn_tokenizer=tokenizer_of(model), with_others=arm == "kto")
-        batches = ShuffledBatches(pairs, collate, batch_size=self.settings.batch_size, shuffle=False)
-        rate = self.settings.learning_rate
-        self.train(folder.name, module, batches, self.settings.steps, rate, self.settings.batch_size)
-        model.save_pretrained(folder)
+        collate = partial(feedback_batch, turn_tokenizer=tokenizer_of(model), with_others=with_others)
+        return ShuffledBatches(pairs, collate, batch_size=self.settings.batch_size, shuffle=False)
+
+    def reward_model(self, seed: int, fault: Path) -> RewardModel:
+        """Return a reward model that has learnt as long as the arms, once its accuracy on held-out pairs is kept."""
+        reward = RewardModel(RxTAlpha.from_pretrained(fault))
+        self.train_arm(f"reward-seed_{seed}", RewardTraining(reward, RewardConfig()), self.pairs(seed, reward.model))
+        held_out = FactPreferences(self.corpus.generator(split="test", seed=1), 400)[:]
+        found = accuracies(compare(reward, held_out, tokenizer_of(reward.model)), FROM_MEMORY)
+        kept = {name: (each.with_memory, each.without_memory, each.count) for name, each in found.items()}
+        (self.output / f"reward-seed_{seed}.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
+        return reward
+
+    def reinforce(self, model: RxTAlpha, reward: RewardModel, seed: int, name: str) -> None:
+        """Let a model play dialogues, and earn by what the reward model likes and by right answers."""
+        tokenizer, chosen = tokenizer_of(model), tiny().stage("rlhf").settings
+        weights = dict(tiny().stage("rlhf").rewards)
+        known = [*composite_reward(model, self.corpus.competitors()).rewards]
+        known.append(Reward("preference", PreferenceReward(reward, tokenizer)))
+        rewards = Rewards([replace(each, weight=weights[each.name]) for each in known if each.name in weights])
+        module = MemoryReinforcement(model, chosen)
+        dialogues = self.corpus.generator(num_turns=8, seed=2000 + seed, **ASKS_MORE).dialogues(MANY)
+        source = ShuffledBatches(
+            dialogues, tokenizer.dialogue_batch, batch_size=self.settings.batch_size, shuffle=False
+        )
+        player = EpisodePlayer(model, tokenizer, rewards, chosen)
+        self.train_arm(name, module, RolloutBatches(source, player, module.annotate, chosen, seed=seed))
+
+    def train_arm(self, name: str, module: StageModule, batches: Batches) -> None:
+        """Run an arm for its budget."""
+        self.train(name, module, batches, self.settings.steps, self.settings.learning_rate, self.settings.batch_size)
 
     def train(
-        self, name: str, module: TrainModule, batches: Any, steps: int, learning_rate: float, batch_size: int
+        self, name: str, module: StageModule, batches: Batches, steps: int, learning_rate: float, batch_size: int
     ) -> None:
         """Run a stage."""
         config = TrainingConfig(

@@ -27,6 +27,9 @@ SPOKEN = f"\n\nHuman: My dog is Rex.\n\nAssistant: Nice.\n\nHuman: {QUERY}\n\nAs
 FORMS = {
     "TRL, messages": {"prompt": PROMPT, "chosen": [assistant(GOOD)], "rejected": [assistant(BAD)]},
     "TRL, the prompt in both": {"chosen": [*PROMPT, assistant(GOOD)], "rejected": [*PROMPT, assistant(BAD)]},
+    "TRL, messages as JSON text": {
+        "prompt": json.dumps(PROMPT), "chosen": json.dumps([assistant(GOOD)]), "rejected": json.dumps([assistant(BAD)]),
+    },
     "our server's": {
         "prompt": PROMPT, "chosen": [assistant(GOOD)], "rejected": [assistant(BAD)], "id": "fb_1", "created": 7,
     },

@@ -139,6 +139,9 @@ def test_a_reward_model_is_trained_measured_and_used_as_a_reward(
     assert "chosen is longer" in capsys.readouterr().out
 
     trained = run.train("rlhf")
+    run.train("reward")
+    for name, weight in RxTAlpha.from_pretrained(tmp_path).state_dict().items():
+        assert torch.equal(weight, trained.state_dict()[name]), "a reward model takes no other model's place"
     assert any(not torch.equal(policy[name], weight) for name, weight in trained.state_dict().items())
     logged = [json.loads(line) for line in (tmp_path / "6b-rlhf" / "metrics.jsonl").read_text().splitlines()]
     assert 0 < logged[-1]["rewards/preference/mean"] < 1

@@ -89,7 +89,7 @@ def _prompt_of(record: Mapping[str, Any], place: str) -> list[Message]:
             *_earlier(record, place),
             ({"role": "user", "content": text_in(record, "query", place)}, place),
         ]
-    if isinstance(prompt, str):
+    if isinstance(prompt, str) and not _is_json(prompt):
         text = text_in(record, "prompt", place)
         said = _spoken(text, f"{place}, prompt") or [({"role": "user", "content": text}, f"{place}, prompt")]
     else:
@@ -113,10 +113,15 @@ def _earlier(record: Mapping[str, Any], place: str) -> list[Message]:
 
 def _said(value: Any, name: str, place: str) -> list[Message]:
     """Return the messages of an answer, or of a conversation that ends with it."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not _is_json(value):
         text, where = text_in({name: value}, name, place), f"{place}, {name}"
         return _spoken(text, where) or [({"role": "assistant", "content": text}, where)]
     return _listed(value, name, place)
+
+
+def _is_json(text: str) -> bool:
+    """Tell whether a text is a list of messages, as tables without lists hold it."""
+    return re.match(r"\s*\[\s*\{", text) is not None
 
 
 def _listed(value: Any, name: str, place: str) -> list[Message]:

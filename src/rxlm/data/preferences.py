@@ -52,11 +52,6 @@ class Preference:
         """Both continuations, the better one first."""
         return self.chosen, self.rejected
 
-    @property
-    def name(self) -> str:
-        """What decides whether it is held out: all that was said before, so that no conversation is on both sides."""
-        return "\n".join(f"{turn.query}\t{turn.answer}" for turn in self.before) + f"\n{self.chosen[0].query}"
-
 
 @dataclass(frozen=True, slots=True)
 class Rated:

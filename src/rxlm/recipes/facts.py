@@ -30,8 +30,8 @@ TOKENIZER_DIALOGUES = 2000
 MANY = 10_000_000
 JUDGED, JUDGED_TURNS = 200, 8
 """Dialogues that show what preferences changed, and their turns."""
-ASKS_MORE = {"question_share": 0.35, "unknown_share": 0.15}
-"""Shares of their turns that ask for what was told and for what was never told."""
+ASKS_MORE = {"question_share": 0.35, "unknown_share": 0.15, "update_share": 0.9}
+"""Shares of their turns that ask for what was told and for what was never told, and of tellings that change a fact."""
 MESSAGES = (
     "Hello!",
     "My dog's name is Buddy.",
@@ -215,7 +215,7 @@ def tiny() -> FactsRecipe:
             dialogues,
             streams,
             reinforcement(steps=300, num_turns=8),
-            *preference_stages(steps=150, batch_size=32, learning_rate=2e-4, chosen_weight=0.1),
+            *preference_stages(steps=150, batch_size=32, learning_rate=2e-4, chosen_weight=1.0),
             reinforcement_from_feedback(steps=100, num_turns=8),
         ),
     )

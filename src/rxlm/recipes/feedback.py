@@ -120,6 +120,7 @@ class FeedbackStage(PreferenceStage):
 class RewardStage(PreferenceStage):
     """Training of a reward model that begins as a copy of the model; the model itself stays as it is."""
 
+    changes_model: ClassVar[bool] = False
     kind: str = "reward"
     folder: str = "6-reward"
     settings: RewardConfig = RewardConfig()

@@ -42,7 +42,7 @@ class RxTRun(TrainingRun[R, RxTAlpha]):
         for stage in self.recipe.stages:
             folder = stage_path(self.folder, stage.folder) / "model"
             if stage.shows_change and folder.is_dir():
-                models = (self.model_before(stage), self.load_model(folder))
+                models = (self.model_before(stage), self.load_model(folder).to(self.device))
                 changed.append(change_table(stage.folder, *(self.corpus.graded(each) for each in models)))
         return replace(results, tables=(*changed, *results.tables))
 

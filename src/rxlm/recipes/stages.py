@@ -55,6 +55,8 @@ class StageConfig(TrainingConfig, ABC):
     kind: str
     folder: str
     on_request: bool = False
+    changes_model: ClassVar[bool] = True
+    """Whether the finished model of a run that ends with this stage is the stage's."""
     shows_change: ClassVar[bool] = False
     """Whether results have a table of how the model answers before the stage and after it (`Corpus.graded`)."""
 

@@ -117,10 +117,11 @@ class TrainingRun(ABC, Generic[R, M]):
             return self._train(last_stage)
 
     def _train(self, last_stage: str | None) -> M:
-        model = self.new_model().to(self.device)
-        for stage in self._stages(last_stage):
+        model, stages = self.new_model().to(self.device), self._stages(last_stage)
+        for stage in stages:
             model = self.train_stage(stage, model)
-        if distributed.rank() == 0 and self.is_finished(last_stage):
+        is_new = stages[-1].changes_model or not is_saved(self.folder, "config.json")
+        if distributed.rank() == 0 and self.is_finished(last_stage) and is_new:
             self.save_model(model, self.folder)
         return model
 

@@ -28,7 +28,6 @@ class FeedbackBatch:
         signs: 1 for a good or better answer, -1 for another, 0 for one that belongs to another query, (A,).
         margins: by how much the better answer of a pair is better, (R,); 0 where it is not known.
         seed: of first memories that are drawn.
-        feedback: what the batch was made of.
     """
 
     before: Turns | None
@@ -37,7 +36,6 @@ class FeedbackBatch:
     signs: Tensor
     margins: Tensor
     seed: int = 0
-    feedback: tuple[Feedback, ...] = ()
 
     @property
     def num_conversations(self) -> int:
@@ -76,7 +74,6 @@ def feedback_batch(
         torch.tensor(rows),
         torch.tensor(signs),
         torch.tensor(margins),
-        feedback=tuple(feedback),
     )
 
 
