@@ -53,10 +53,12 @@ from rxlm.training.trainer import Batches, Trainer
 
 ARMS: dict[str, dict[str, Any]] = {
     "sft": {"loss": "sft"},
-    "dpo": {"loss": "dpo", "chosen_weight": 1.0},
+    "dpo": {"loss": "dpo", "beta": 0.3, "chosen_weight": 1.0},
+    "dpo, beta 0.1": {"loss": "dpo", "beta": 0.1, "chosen_weight": 1.0},
+    "dpo, beta 1": {"loss": "dpo", "beta": 1.0, "chosen_weight": 1.0},
     "dpo alone": {"loss": "dpo"},
-    "ipo": {"loss": "ipo", "chosen_weight": 1.0},
-    "kto": {"loss": "kto"},
+    "ipo": {"loss": "ipo", "beta": 1.0, "chosen_weight": 1.0},
+    "kto": {"loss": "kto", "beta": 1.0},
     "simpo": {"loss": "simpo", "beta": 2.0, "target_margin": 0.5, "chosen_weight": 1.0},
 }
 MANY = 10_000_000

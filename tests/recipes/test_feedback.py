@@ -138,6 +138,9 @@ def test_a_reward_model_is_trained_measured_and_used_as_a_reward(
     assert main(["bench", "reward", str(tmp_path / "6-reward" / "reward"), "--preferences", str(file)]) == 0
     assert "chosen is longer" in capsys.readouterr().out
 
+    later = run.recipe.with_stage("feedback", preferences=(str(file),))
+    assert ReactiveRun(later, tmp_path).recipe == later, "a stage on request that has not begun may still change"
+
     trained = run.train("rlhf")
     run.train("reward")
     for name, weight in RxTAlpha.from_pretrained(tmp_path).state_dict().items():
