@@ -204,7 +204,8 @@ class Comparison:
     def reward_model(self, seed: int, fault: Path) -> RewardModel:
         """Return a reward model that has learnt as long as the arms, once its accuracy on held-out pairs is kept."""
         reward = RewardModel(RxTAlpha.from_pretrained(fault))
-        self.train_arm(f"reward-seed_{seed}", RewardTraining(reward, RewardConfig()), self.pairs(seed, reward.model))
+        module = RewardTraining(reward, RewardConfig())
+        self.train_arm(f"reward-seed_{seed}", module, self.pairs(seed, reward.model), critic_scale=50.0)
         held_out = FactPreferences(self.corpus.generator(split="test", seed=1), 400)[:]
         found = accuracies(compare(reward, held_out, tokenizer_of(reward.model)), FROM_MEMORY)
         kept = {name: (each.with_memory, each.without_memory, each.count) for name, each in found.items()}
@@ -224,14 +225,23 @@ class Comparison:
             dialogues, tokenizer.dialogue_batch, batch_size=self.settings.batch_size, shuffle=False
         )
         player = EpisodePlayer(model, tokenizer, rewards, chosen)
-        self.train_arm(name, module, RolloutBatches(source, player, module.annotate, chosen, seed=seed))
+        episodes = RolloutBatches(source, player, module.annotate, chosen, seed=seed)
+        self.train_arm(name, module, episodes, critic_scale=5.0)
 
-    def train_arm(self, name: str, module: StageModule, batches: Batches) -> None:
+    def train_arm(self, name: str, module: StageModule, batches: Batches, critic_scale: float = 1.0) -> None:
         """Run an arm for its budget."""
-        self.train(name, module, batches, self.settings.steps, self.settings.learning_rate, self.settings.batch_size)
+        own = self.settings
+        self.train(name, module, batches, own.steps, own.learning_rate, own.batch_size, critic_scale)
 
     def train(
-        self, name: str, module: StageModule, batches: Batches, steps: int, learning_rate: float, batch_size: int
+        self,
+        name: str,
+        module: StageModule,
+        batches: Batches,
+        steps: int,
+        learning_rate: float,
+        batch_size: int,
+        critic_scale: float = 1.0,
     ) -> None:
         """Run a stage."""
         config = TrainingConfig(
@@ -239,7 +249,9 @@ class Comparison:
             batch_size=batch_size,
             precision="float32",
             checkpoint_every=None,
-            optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=10, weight_decay=0.0),
+            optimizer=OptimizerConfig(
+                learning_rate=learning_rate, warmup_steps=10, weight_decay=0.0, critic_scale=critic_scale
+            ),
         )
         torch.manual_seed(0)
         Trainer(name, module, batches, config, self.output / f"{name}-run").run()

@@ -147,7 +147,7 @@ def _cell(name: str, value: float, count: int) -> str:
 
 
 def preference_stages(steps: int, batch_size: int, learning_rate: float, **settings: Any) -> tuple[StageConfig, ...]:
-    """Return preference optimisation and the training of a reward model; `settings` as in `PreferenceConfig`.
+    """Return preference optimisation, with settings as in `PreferenceConfig`, and the training of a reward model.
 
     Log-probabilities of policy and reference policy are compared: float32.
     """
@@ -155,7 +155,7 @@ def preference_stages(steps: int, batch_size: int, learning_rate: float, **setti
         "steps": steps,
         "batch_size": batch_size,
         "precision": "float32",
-        "optimizer": OptimizerConfig(learning_rate=learning_rate, warmup_steps=10, weight_decay=0.0, critic_scale=5.0),
+        "optimizer": OptimizerConfig(learning_rate=learning_rate, warmup_steps=10, weight_decay=0.0, critic_scale=50.0),
         "checkpoint_every": 50,
     }
     return FeedbackStage(**common, settings=PreferenceConfig(**settings)), RewardStage(**common)

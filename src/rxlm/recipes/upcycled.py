@@ -158,5 +158,5 @@ def upcycled() -> UpcycledRecipe:
             sizes=(64, 128, 192), cooling_steps=70, learned_share=0.67, longest_dialogue=640, keep=2.0
         ),
     )
-    later = preference_stages(steps=40, batch_size=4, learning_rate=2e-5, chosen_weight=1.0, learned_share=0.67)
+    later = preference_stages(40, 4, 2e-5, chosen_weight=1.0, learned_share=0.67)
     return UpcycledRecipe(name="upcycled", stages=(stage, *later))

@@ -40,8 +40,11 @@ def naive_score(made: RewardModel, before: tuple[Interaction, ...], said: tuple[
     for number, turn in enumerate((*before, *said)):
         ids = torch.tensor([tokenizer.encode(turn).ids])
         if number >= len(before):
-            state = own.decoder.hidden_states(ids, memory)[0, -1]
-            total = total + made.score(state)[0]
+            encoded, states = tokenizer.encode(turn), own.decoder.hidden_states(ids, memory)[0]
+            places = range(encoded.first_target, encoded.end_of_targets)
+            scores = own.decoder.head(states).log_softmax(-1)
+            likely = torch.stack([scores[place - 1, ids[0, place]] for place in places]).mean()
+            total = total + made.score.weight[0] @ torch.cat((states[-1], likely[None])) + made.score.bias[0]
         memory = own.update_memory(memory, ids)
     return total
 

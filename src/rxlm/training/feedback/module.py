@@ -65,8 +65,8 @@ class PreferenceOptimisation(TrainModule):
         if settings.loss == "sft":
             total = chosen_loss
         elif settings.loss == "kto":
-            figures["kl"] = divergence = ratios[batch.signs == 0].detach().mean().clamp(min=0)
-            judged = good | bad
+            divergence, judged = ratios[batch.signs == 0].detach().mean().clamp(min=0), good | bad
+            figures["kl"] = divergence * judged.sum() / totals["answers"]
             losses = kto(ratios[judged], good[judged], divergence, beta=settings.beta)
             total = losses.sum() / totals["answers"]
         else:

@@ -91,5 +91,5 @@ class RewardTraining(StageModule):
 def scores_of(model: RewardModel, batch: FeedbackBatch, *, unroll: int, forgets: bool = False) -> Tensor:
     """Return the score of each continuation, summed over its turns, (A,); `forgets`: without the turns before."""
     said, memories = batch.said, memories_of(model.model, batch, unroll=unroll, forgets=forgets)
-    ids, mask = said.ids.flatten(0, 1), said.mask.flatten(0, 1)
-    return model(ids, mask, memories).unflatten(0, (said.num_turns, said.batch_size)).sum(0)
+    ids, mask, answers = (part.flatten(0, 1) for part in (said.ids, said.mask, said.answer_mask))
+    return model(ids, mask, answers, memories).unflatten(0, (said.num_turns, said.batch_size)).sum(0)
