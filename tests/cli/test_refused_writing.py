@@ -53,7 +53,7 @@ COMMANDS_THAT_WRITE = {
     "train": Writing(("tiny", "--output", "OUT/training"), goes_on=False),  # a finished one writes what `report` writes
     "quickstart": Writing(("--output", "OUT/quickstart"), goes_on=False),  # it writes as `train` does
 }
-READERS = {"data check", "info", "memory show", "memory diff"}
+READERS = {"data check", "info", "memory show", "memory diff", "bench reward"}
 DATABASES = {"serve", "keys add", "keys list", "keys revoke", "keys limit", "feedback export"}
 """They open a database, which may need to write to be read, and is whole whatever becomes of it: tests/serving."""
 

@@ -32,7 +32,8 @@ def quick(recipe: R, **changes: Any) -> R:
         encoder=recipe.encoder.replace(**SIZE),
         memory=recipe.memory.replace(**SIZE, num_slots=4),
         stages=[
-            stage if stage.id == "mrl" else stage.replace(**FEW, **CHANGES.get(stage.id, {})) for stage in recipe.stages
+            stage if stage.id in ("mrl", "rlhf") else stage.replace(**FEW, **CHANGES.get(stage.id, {}))
+            for stage in recipe.stages
         ],
         **changes,
     )

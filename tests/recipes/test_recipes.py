@@ -70,7 +70,7 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
     printed = json.loads(capsys.readouterr().out)
 
     assert printed["stages"]["dialogues"]["optimizer"]["learning_rate"] == 0.5
-    assert [*printed["stages"]] == ["language", "dialogues", "streams", "mrl"]
+    assert [*printed["stages"]] == ["language", "dialogues", "streams", "mrl", "feedback", "reward", "rlhf"]
     assert printed["seed"] == 3
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "data check": Command("rxlm.cli.data", "check", "Show what is understood of conversations of yours."),
     "bench memory": Command("rxlm.cli.bench", "memory", "Measure what a model remembers of a conversation."),
     "bench compare": Command("rxlm.cli.bench", "compare", "Measure several models on the same dialogues."),
+    "bench reward": Command("rxlm.cli.bench_reward", "reward", "Measure a reward model, with its memory and without."),
     "convert": Command("rxlm.cli.convert", "convert", "Rewrite a published checkpoint in rxlm's format."),
     "upcycle": Command("rxlm.cli.upcycle", "upcycle", "Turn a pretrained chat model into a Reactive Transformer."),
     "export": Command("rxlm.cli.export", "export", "Write a model for a faster engine: weights of 8 or 4 bits."),

@@ -17,8 +17,12 @@ from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
 
-LISTS = ("--conversations",)
-"""Fields of recipes that are lists, and options that take any number of values."""
+LISTS = {
+    "--conversations": "conversations",
+    "--preferences": "feedback.preferences",
+    "--reward.preferences": "reward.preferences",
+}
+"""Options that take any number of values, and the fields of recipes that are lists of these."""
 OPTIONS = ("--output", "--set", "--dry-run", "--device", "--help")
 
 
@@ -38,13 +42,15 @@ def train(
 
     Conversations of your own join what upcycled learns: --conversations chats.jsonl more/ --bad-records skip
 
+    Feedback on answers changes which of them are given: rxlm train tiny feedback --preferences preferences.jsonl
+
     Under torchrun the rows of a batch are shared among the processes: torchrun --nproc-per-node 2 -m rxlm train tiny
 
     Args:
         recipe: tiny (the quickstart), retention, babi, stories, nano, micro, mini, alpha, llm (a stateless model), or
             upcycled (a pretrained language model learns to remember; needs --model).
-        stage: train up to this stage and stop: language, interactions, memory_attention, dialogues, streams, layers, or
-            mrl, which is trained only where it is named.
+        stage: train up to this stage and stop: language, interactions, memory_attention, dialogues, streams, or
+            retention; mrl, feedback, reward and rlhf are trained only where they are named.
         output: folder of the run; runs/RECIPE if not given.
         set: fields of the recipe to change, as field=value.
         dry_run: print the whole recipe as JSON and stop.
@@ -64,7 +70,7 @@ def train(
     distributed.start(place)
     run = open_run(chosen, folder, place)
     if distributed.rank() == 0:
-        for note in run.corpus.notes(run.turn_tokenizer):
+        for note in run.notes(stage):
             print(printable(note), flush=True)
     model = run.train(stage)
     if distributed.rank() != 0:
@@ -108,7 +114,7 @@ def rewrite(words: Sequence[str]) -> list[str]:
                 values.append(rest.pop(0))
             if not values:
                 raise ConfigError(f"The option {word} needs a value.")
-            changes.append(f"{name[2:].replace('-', '_')}={json.dumps(values)}")
+            changes.append(f"{LISTS[name]}={json.dumps(values)}")
         else:
             if not separator:
                 if not rest or rest[0].startswith("--"):

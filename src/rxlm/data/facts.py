@@ -62,6 +62,10 @@ class FactGenerator:
         for number, event in enumerate(plan_stream(config.shares, self._stream_distances, config.max_facts, rng)):
             yield conversation.turn(number, event)
 
+    def kind(self, name: str) -> KindValues:
+        """Return a kind of fact by its name, with the values that these dialogues may use."""
+        return next(each for each in self._kinds if each.kind.name == name)
+
     def _rng(self, form: str, index: int) -> random.Random:
         return random.Random(f"{self.config.seed}/{self.config.split}/{form}/{index}")
 

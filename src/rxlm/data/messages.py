@@ -80,6 +80,11 @@ def exchanges_of(messages: Sequence[tuple[Any, str]], place: str) -> Exchanges:
     return exchanges
 
 
+def is_answer(message: Any, place: str) -> bool:
+    """Return whether a message is the assistant's; `RecordError` where it cannot be read."""
+    return any(read.is_answer for read in _message_of(message, place))
+
+
 def _exchange(asked: Iterable[_Message], answered: Sequence[_Message]) -> Exchange:
     thoughts = [message.thought for message in answered if message.thought]
     return Exchange(

@@ -176,7 +176,7 @@ def _pair_of(record: Mapping[str, Any], place: str, allowed: str) -> Interaction
             has_input = given is not None and not (isinstance(given, str) and not given.strip())
             parts = [text_in(record, name, place) for name in (query, *([_INPUT] if has_input else []))]
             return Interaction(
-                query=BETWEEN.join((*_system_of(record, place), *parts)),
+                query=BETWEEN.join((*system_of(record, place), *parts)),
                 answer=text_in(record, answer, place),
                 thought=thought_of(record, place),
             )
@@ -218,11 +218,11 @@ def _messages_of(record: Mapping[str, Any], place: str) -> tuple[list[tuple[Any,
         found = [*_places(record["prompt"], place, "prompt"), *_places(record["completion"], place, "completion")]
     else:
         found, left_out = shown_messages(record, place)  # pyrefly: ignore[bad-assignment]
-    system = [({"role": "system", "content": text}, f"{place}, system") for text in _system_of(record, place)]
+    system = [({"role": "system", "content": text}, f"{place}, system") for text in system_of(record, place)]
     return [*system, *found], left_out
 
 
-def _system_of(record: Mapping[str, Any], place: str) -> list[str]:
+def system_of(record: Mapping[str, Any], place: str) -> list[str]:
     """Return the system message that a record has beside its texts, as ShareGPT and Alpaca files have it, as a list."""
     system = record.get("system")
     if not isinstance(system, str | None):

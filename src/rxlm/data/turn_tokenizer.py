@@ -95,6 +95,12 @@ class TurnTokenizer:
         values = tuple(len(opened) + place for place in self._value_places(interaction) if place < end)
         return TokenizedTurn(ids, first, len(opened) + end, values)
 
+    def length(self, interaction: Interaction) -> int:
+        """Return the tokens of an interaction before anything of it is cut, special tokens among them."""
+        thought = None if self.tokens.think_token_id is None else interaction.thought
+        texts = (interaction.query, *(() if thought is None else (thought,)), interaction.answer)
+        return self._num_special + (thought is not None) + sum(len(self._encode(text)) for text in texts)
+
     def interaction_batch(self, interactions: Sequence[Interaction]) -> TurnBatch:
         """Return a batch of interactions, (B, T)."""
         return self._lay_out([self.encode(interaction) for interaction in interactions])

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from rxlm.data.preferences import Preference
 from rxlm.data.records import Dialogue
 from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.recipes.batch_maker import BatchMaker
@@ -42,6 +43,14 @@ class Corpus(ABC):
     def competitors(self) -> Mapping[str, Collection[str]]:
         """Return the values that questions of a kind are about, by kind: for `ExactMatch`, which rewards answers."""
         return {}
+
+    def preferences(self, make: BatchMaker) -> Sequence[Preference]:
+        """Return pairs of answers for stage 6."""
+        raise NotImplementedError(f"{type(self).__name__} has no preferences of its own: name files of some.")
+
+    def graded(self, model: RxTAlpha) -> Mapping[str, tuple[float, int]]:
+        """Return how a model answers test dialogues, which preferences are to change or keep: `RecallTest.graded`."""
+        raise NotImplementedError(f"{type(self).__name__} has no dialogues that ask for what was never told.")
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return dialogues that training has not seen: what models of different kinds are compared on."""

@@ -6,14 +6,17 @@ from typing import Any, Literal
 from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
+from rxlm.data.fact_preferences import FactPreferences
 from rxlm.data.facts import FactGenerator, texts_of
+from rxlm.data.preferences import Preference
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.mrq_bench.protocol import Control
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
+from rxlm.recipes.feedback import preference_stages
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
-from rxlm.recipes.recipe import ReactiveRecipe, model_of_size, reinforcement
+from rxlm.recipes.recipe import ReactiveRecipe, model_of_size, reinforcement, reinforcement_from_feedback
 from rxlm.recipes.run_results import RunResults
 from rxlm.recipes.stages import MemoryAttentionStage, MemoryAwareStage, interactions_stage, language_stage, steps_of
 from rxlm.rxt.conversation import Conversation
@@ -25,6 +28,10 @@ from rxlm.training.trainer import Batches
 
 TOKENIZER_DIALOGUES = 2000
 MANY = 10_000_000
+JUDGED, JUDGED_TURNS = 200, 8
+"""Dialogues that show what preferences changed, and their turns."""
+ASKS_MORE = {"question_share": 0.35, "unknown_share": 0.15, "update_share": 0.9}
+"""Shares of their turns that ask for what was told and for what was never told, and of tellings that change a fact."""
 MESSAGES = (
     "Hello!",
     "My dog's name is Buddy.",
@@ -114,6 +121,14 @@ class FactsCorpus(Corpus):
         dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 200).dialogues(MANY)
         return make.dialogues(dialogues, shuffle=False)
 
+    def preferences(self, make: BatchMaker) -> Sequence[Preference]:
+        """Return pairs of answers about dialogues that the stages before have not seen."""
+        return FactPreferences(self.generator(seed=make.seed + 300), MANY)
+
+    def graded(self, model: RxTAlpha) -> Mapping[str, tuple[float, int]]:
+        """Return how a model answers test dialogues in which one turn in seven asks for what was never told."""
+        return self.recall.graded(model, self._test(JUDGED_TURNS, JUDGED, **ASKS_MORE))
+
     def competitors(self) -> Mapping[str, Collection[str]]:
         """Return the values of each kind of fact."""
         return self.values
@@ -200,6 +215,8 @@ def tiny() -> FactsRecipe:
             dialogues,
             streams,
             reinforcement(steps=300, num_turns=8),
+            *preference_stages(150, 32, 2e-4, loss="simpo", beta=2.0, target_margin=0.5, chosen_weight=1.0),
+            reinforcement_from_feedback(steps=100, num_turns=8),
         ),
     )
 

@@ -1,6 +1,7 @@
 """Runs the recipe of a Reactive Transformer."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.memory.retained.config import RetainedMemoryConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.recipes.feedback import change_table
 from rxlm.recipes.recipe import ReactiveRecipe, Recipe
+from rxlm.recipes.run_folder import stage_path
 from rxlm.recipes.run_results import RunResults
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.rxt.models import RxTAlpha
@@ -34,8 +37,14 @@ class RxTRun(TrainingRun[R, RxTAlpha]):
         return self.corpus.evaluate(model)
 
     def measure(self, model: RxTAlpha) -> RunResults:
-        """Return the corpus's results."""
-        return self.corpus.results(model)
+        """Return the corpus's results, and before them what stages changed."""
+        results, changed = self.corpus.results(model), []
+        for stage in self.recipe.stages:
+            folder = stage_path(self.folder, stage.folder) / "model"
+            if stage.shows_change and folder.is_dir():
+                models = (self.model_before(stage), self.load_model(folder).to(self.device))
+                changed.append(change_table(stage.folder, *(self.corpus.graded(each) for each in models)))
+        return replace(results, tables=(*changed, *results.tables))
 
 
 class ReactiveRun(RxTRun[ReactiveRecipe]):

@@ -9,7 +9,7 @@ from rxlm.data.scoring import Grade, grade
 from rxlm.mrq_bench.answered_questions import accuracy_by_distance, answer_questions
 from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.ranges import DISTANCE_RANGES, Range
-from rxlm.mrq_bench.teacher_forcing import perplexity, predict_answers
+from rxlm.mrq_bench.teacher_forcing import PredictedAnswer, perplexity, predict_answers
 from rxlm.recipes.perplexities import is_follow_up
 from rxlm.recipes.run_results import ResultTable
 from rxlm.rxt.models import RxTAlpha
@@ -44,6 +44,29 @@ class RecallTest:
         perplexities = {"perplexity": perplexity(predict_answers(model, dialogues), is_follow_up)}
         return {"recall": fmean(by_distance.values())} | by_distance | perplexities
 
+    def graded(self, model: RxTAlpha, dialogues: Sequence[Dialogue]) -> Mapping[str, tuple[float, int]]:
+        """Return shares of answers, each with the number of questions, and the perplexity of the other answers.
+
+        "never told": of questions about what nobody said, those that are answered by saying so. "recall": of the
+        others, those that are right. "stale": of those about what has changed, those with an earlier value.
+        "perplexity": of the reference answers to everything else, after the first turn.
+        """
+        answered = [
+            (each.question, grade(each.answer, each.question, self.values[each.question.kind]))
+            for each in answer_questions(
+                model.eval(), dialogues, self._is_right, max_answer_tokens=self.max_answer_tokens
+            )
+        ]
+        shares = {
+            "never told": [found is Grade.RIGHT for question, found in answered if not question.was_told],
+            "recall": [found is Grade.RIGHT for question, found in answered if question.was_told],
+            "stale": [found is Grade.STALE for question, found in answered if question.stale],
+        }
+        predicted = perplexity(predict_answers(model, dialogues), _is_of_neither)
+        return {name: (fmean(each), len(each)) for name, each in shares.items() if each} | {
+            "perplexity": (predicted, len(dialogues))
+        }
+
     def table(self, model: RxTAlpha, dialogues: Mapping[int, Sequence[Dialogue]], title: str, note: str) -> ResultTable:
         """Return recall on dialogues by their number of turns; on the first ones also with an empty memory."""
         rows: dict[str, Mapping[str, tuple[float, int]]] = {}
@@ -58,6 +81,12 @@ class RecallTest:
 
     def _is_right(self, answer: str, question: Question) -> bool:
         return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
+
+
+def _is_of_neither(answer: PredictedAnswer) -> bool:
+    """Whether a follow-up asks neither for what was never told nor for what has changed."""
+    question = answer.turn.question
+    return is_follow_up(answer) and (question is None or (question.was_told and not question.stale))
 
 
 def _cell(figure: tuple[float, int] | None) -> str:

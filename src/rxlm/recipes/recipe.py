@@ -178,6 +178,16 @@ def reinforcement(steps: int, num_turns: int, batch_size: int = 128, told_weight
     )
 
 
+def reinforcement_from_feedback(steps: int, num_turns: int, batch_size: int = 128) -> ReinforcementStage:
+    """Return reinforcement learning with a reward model.
+
+    It is one reward among others: exact recall weighs as much, so that pleasant forgetting does not pay, and length is
+    held to that of the references.
+    """
+    rewards = (("exact", 0.4), ("preference", 0.4), ("bleu_reference", 0.1), ("length", 0.1))
+    return reinforcement(steps, num_turns, batch_size).replace(folder="6b-rlhf", rewards=rewards)
+
+
 def model_of_size(preset: str, **shape: Any) -> dict[str, Any]:
     """Return a preset's components as the fields of a recipe, with some of their common fields changed.
 

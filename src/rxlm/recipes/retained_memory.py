@@ -11,6 +11,7 @@ from rxlm.config import require
 from rxlm.memory.retained.config import RetainedMemoryConfig
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
+from rxlm.recipes.feedback import PreferenceStage
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.stages import (
     JointStage,
@@ -69,7 +70,7 @@ def _stage(stage: StageConfig, num_tokens: int) -> StageConfig | None:
     if isinstance(stage, JointStage):
         return stage
     if not isinstance(stage, MemoryAwareStage):
-        return None
+        return stage if isinstance(stage, PreferenceStage) else None
     fields_of_stage: dict[str, Any] = {
         **{field.name: getattr(stage, field.name) for field in fields(TrainingConfig)},
         **steps_of(*map(_whole, stage.phases)),

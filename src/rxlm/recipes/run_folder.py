@@ -103,9 +103,10 @@ def _without_stages(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _until(stages: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Return stages up to the last one that has one of the names."""
+    """Return stages up to the last one that has one of the names, without others on request: nothing builds on them."""
     places = [place for place, name in enumerate(stages, 1) if name in names]
-    return dict(list(stages.items())[: max(places, default=0)])
+    first = list(stages.items())[: max(places, default=0)]
+    return {name: stage for name, stage in first if name in names or not stage.get("on_request")}
 
 
 def _stage_differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:

@@ -4,18 +4,22 @@ A recipe holds its stages in order. A new kind of stage is a subclass of `StageC
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
 from rxlm.config import config, require, require_bool, require_choice, require_int
+from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.data.windows import WindowedDialogues
 from rxlm.metrics.composite import WEIGHTS
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.phase import DialoguePhase
+from rxlm.rxt.reward_model import RewardModel
 from rxlm.training.config import TrainingConfig
+from rxlm.training.feedback.preference_reward import NAME, PreferenceReward
+from rxlm.training.feedback.reward import REWARD_FOLDER
 from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining, MemoryAttentionTrainingConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
@@ -25,7 +29,7 @@ from rxlm.training.mrl.composite import composite_reward
 from rxlm.training.mrl.config import MRLConfig
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.player import EpisodePlayer
-from rxlm.training.mrl.rewards import Rewards
+from rxlm.training.mrl.rewards import Reward, Rewards
 from rxlm.training.mrl.trajectories import TrajectoryLog
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
@@ -51,6 +55,10 @@ class StageConfig(TrainingConfig, ABC):
     kind: str
     folder: str
     on_request: bool = False
+    changes_model: ClassVar[bool] = True
+    """Whether the finished model of a run that ends with this stage is the stage's."""
+    shows_change: ClassVar[bool] = False
+    """Whether results have a table of how the model answers before the stage and after it (`Corpus.graded`)."""
 
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls):
@@ -77,6 +85,10 @@ class StageConfig(TrainingConfig, ABC):
     def id(self) -> str:
         """What users call the stage."""
         return self.folder.partition("-")[2]
+
+    def notes(self, turn_tokenizer: TurnTokenizer) -> Sequence[str]:
+        """Return what a person must know before the stage is trained; errors of its own data are raised here."""
+        return ()
 
     @abstractmethod
     def module(self, model: Any) -> StageModule:
@@ -195,7 +207,10 @@ class ReinforcementStage(PhasedStage):
     """Stage 5, memory reinforcement learning, on episodes phase by phase.
 
     Fields:
-        rewards: what answers earn: pairs of a name, of those in `rxlm.metrics.composite.WEIGHTS`, and a weight.
+        rewards: what answers earn: pairs of a name, of those in `rxlm.metrics.composite.WEIGHTS` or "preference", and
+            a weight.
+        reward_model: folder or hub id of the model that "preference" rewards by; None: the one that the stage "reward"
+            of this run has made.
     """
 
     kind: str = "reinforcement"
@@ -203,13 +218,19 @@ class ReinforcementStage(PhasedStage):
     on_request: bool = True
     settings: MRLConfig = MRLConfig()
     rewards: tuple[tuple[str, float], ...] = tuple(WEIGHTS.items())
+    reward_model: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        names = {name for name, _ in self.rewards}
         require(
-            bool(self.rewards) and {name for name, _ in self.rewards} <= set(WEIGHTS),
-            f"{type(self).__name__}.rewards must be pairs of a name and a weight, of {', '.join(WEIGHTS)}, "
+            bool(names) and names <= {*WEIGHTS, NAME},
+            f"{type(self).__name__}.rewards must be pairs of a name and a weight, of {', '.join([*WEIGHTS, NAME])}, "
             f"got {self.rewards}.",
+        )
+        require(
+            self.reward_model is None or NAME in names,
+            f"{type(self).__name__}.reward_model must be None where no reward is called {NAME!r}.",
         )
 
     def module(self, model: Any) -> MemoryReinforcement:
@@ -222,11 +243,22 @@ class ReinforcementStage(PhasedStage):
         episodes = make.phased(
             self.phases, corpus.episodes, group_size=settings.group_size, uses=settings.updates_per_rollout
         )
-        default = composite_reward(module.policy, corpus.competitors()).rewards
-        rewards = Rewards([replace(each, weight=weights[each.name]) for each in default if each.name in weights])
+        known = [*composite_reward(module.policy, corpus.competitors()).rewards]
+        if NAME in weights:
+            known.append(Reward(NAME, PreferenceReward(self._reward_model(folder, module), make.turn_tokenizer)))
+        rewards = Rewards([replace(each, weight=weights[each.name]) for each in known if each.name in weights])
         player = EpisodePlayer(module.policy, make.turn_tokenizer, rewards, settings)
         log = TrajectoryLog(folder, LOGGED_EVERY)
         return RolloutBatches(episodes, player, module.annotate, settings, seed=make.seed, log=log)
+
+    def _reward_model(self, folder: Path, module: MemoryReinforcement) -> RewardModel:
+        own = folder.parent / "6-reward" / REWARD_FOLDER
+        require(
+            self.reward_model is not None or own.is_dir(),
+            f"{self.id} needs a reward model, and there is none in {own}: train the stage reward first, or name one "
+            f"with {self.id}.reward_model.",
+        )
+        return RewardModel.from_pretrained(self.reward_model or own).to(module.device)
 
 
 def steps_of(*phases: DialoguePhase) -> dict[str, Any]:

@@ -102,6 +102,11 @@ class TrainingRun(ABC, Generic[R, M]):
         """Return a command that goes on with the finished model."""
         return f"rxlm chat {self.folder}"
 
+    def notes(self, last_stage: str | None = None) -> list[str]:
+        """Return what a person must know before training up to a stage: what of the data is skipped or cut."""
+        stages = [note for stage in self._stages(last_stage) for note in stage.notes(self.turn_tokenizer)]
+        return [*self.corpus.notes(self.turn_tokenizer), *stages]
+
     def train(self, last_stage: str | None = None) -> M:
         """Train what is not trained yet, up to `last_stage` if given, and return the model.
 
@@ -112,16 +117,26 @@ class TrainingRun(ABC, Generic[R, M]):
             return self._train(last_stage)
 
     def _train(self, last_stage: str | None) -> M:
-        last = None if last_stage is None else self.recipe.stage(last_stage)
-        stages = [stage for stage in self.recipe.stages if stage is last or not stage.on_request]
-        model = self.new_model().to(self.device)
+        model, stages = self.new_model().to(self.device), self._stages(last_stage)
         for stage in stages:
             model = self.train_stage(stage, model)
-            if stage is last and stage is not stages[-1]:
-                return model
-        if distributed.rank() == 0:
+        is_new = stages[-1].changes_model or not is_saved(self.folder, "config.json")
+        if distributed.rank() == 0 and self.is_finished(last_stage) and is_new:
             self.save_model(model, self.folder)
         return model
+
+    def _stages(self, last_stage: str | None) -> list[StageConfig]:
+        """Return the stages up to one, without those on request that are not named."""
+        last = None if last_stage is None else self.recipe.stage(last_stage)
+        stages = [stage for stage in self.recipe.stages if stage is last or not stage.on_request]
+        return stages if last is None else stages[: stages.index(last) + 1]
+
+    def model_before(self, stage: StageConfig) -> M:
+        """Return the model that a trained stage began with."""
+        *earlier, _ = self._stages(stage.id)
+        if not earlier:
+            return self.new_model().to(self.device)
+        return self.load_model(stage_path(self.folder, earlier[-1].folder) / "model").to(self.device)
 
     def train_stage(self, stage: StageConfig, model: M) -> M:
         """Train one stage from `model`, or load its result where it is done."""
@@ -143,6 +158,7 @@ class TrainingRun(ABC, Generic[R, M]):
         module.finish()
         model.requires_grad_(True)
         if distributed.rank() == 0:
+            module.save(folder)
             self.save_model(model, folder / "model")
         return model
 

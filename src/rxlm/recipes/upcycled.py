@@ -10,6 +10,7 @@ from rxlm.data.dialogue_forms import BadRecords
 from rxlm.data.tokenizer import load_tokenizer_from_file
 from rxlm.folders import is_saved
 from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
+from rxlm.recipes.feedback import preference_stages
 from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import RxTRun
@@ -157,4 +158,5 @@ def upcycled() -> UpcycledRecipe:
             sizes=(64, 128, 192), cooling_steps=70, learned_share=0.67, longest_dialogue=640, keep=2.0
         ),
     )
-    return UpcycledRecipe(name="upcycled", stages=(stage,))
+    later = preference_stages(40, 4, 2e-5, chosen_weight=1.0, learned_share=0.67)
+    return UpcycledRecipe(name="upcycled", stages=(stage, *later))

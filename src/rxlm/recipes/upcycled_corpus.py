@@ -11,10 +11,12 @@ from rxlm.data.book_pages import BookPages
 from rxlm.data.fact_config import FactsConfig, Split
 from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
+from rxlm.data.fact_preferences import FactPreferences
 from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.held_out import hold_out_by_id, is_held_out
 from rxlm.data.meetings import meeting_dialogues, read_meetings
 from rxlm.data.open_values import WordSource, open_values
+from rxlm.data.preferences import Preference
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.data.sgd import read_sgd
 from rxlm.data.stories import fairytale_dialogue, read_fairytales, read_gutenberg
@@ -22,7 +24,7 @@ from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.data.turns import read_turns
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
-from rxlm.recipes.facts import MANY, converse
+from rxlm.recipes.facts import ASKS_MORE, MANY, converse
 from rxlm.recipes.mixture import MixedDialogues, Mixture, Source, WithDistractors, drawn_from
 from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
@@ -117,6 +119,16 @@ class UpcycledCorpus(Corpus):
         mixture = Mixture([rest, *sources], make.seed)
         conversations = WithDistractors(mixture, turns, self.mix.distractor_share, make.seed)
         return make.dialogues(MixedDialogues(conversations, turns), shuffle=False)
+
+    def preferences(self, make: BatchMaker) -> Sequence[Preference]:
+        """Return pairs of answers about generated dialogues."""
+        turns = self.mix.evaluation_turns
+        return FactPreferences(self.generator("train", make, num_turns=turns, seed=make.seed + 300), MANY)
+
+    def graded(self, model: RxTAlpha) -> Mapping[str, tuple[float, int]]:
+        """Return how a model answers test dialogues in which one turn in seven asks for what was never told."""
+        generator = self.generator("test", num_turns=self.mix.test_turns[0], **ASKS_MORE)
+        return self.recall.graded(model, generator.dialogues(self.mix.test_dialogues[0]))
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the dialogues that a model in training is asked."""

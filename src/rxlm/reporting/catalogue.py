@@ -82,6 +82,18 @@ CHARTS = (
         scale="share",
     ),
     Chart(
+        "preferences",
+        "Preferences",
+        r"rewards/(chosen|rejected|margins|accuracies)|logps/.+|chosen_loss",
+        "share, reward or nats",
+        "Stage 6: implicit rewards of better and other answers, and how often the better one has more, or the scores "
+        "of a reward model; log-probabilities of both, and the loss of the better ones a token. Right: accuracies and "
+        "margins rise, and the better answers' log-probability stays or rises. Wrong: both log-probabilities fall "
+        "(raise chosen_weight or beta); accuracies near 1 within few steps (the pairs are learnt by heart, or differ "
+        "in something cheap, such as length).",
+        split=True,
+    ),
+    Chart(
         "rewards",
         "Rewards",
         r"reward|rewards/.+",

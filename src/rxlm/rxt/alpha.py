@@ -294,7 +294,7 @@ class RxTAlpha(RxTModel):
         with placed(pretrained_model_name_or_path), reading(place):  # both of one save
             model = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
             if tokenizer is None:
-                tokenizer = _tokenizer_beside(pretrained_model_name_or_path, kwargs)
+                tokenizer = tokenizer_beside(pretrained_model_name_or_path, kwargs)
             if tokenizer is not None:
                 model.set_tokenizer(tokenizer)
         return model
@@ -330,7 +330,7 @@ class RxTAlpha(RxTModel):
         return kind._from_state(values, weights, files.name)  # type: ignore[return-value]
 
 
-def _tokenizer_beside(checkpoint: str | Path, options: Mapping[str, Any]) -> PreTrainedTokenizerFast | None:
+def tokenizer_beside(checkpoint: str | Path, options: Mapping[str, Any]) -> PreTrainedTokenizerFast | None:
     """Return the tokenizer that stands beside a checkpoint; None where there is none."""
     download = {
         name: options[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in options

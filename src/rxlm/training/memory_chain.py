@@ -1,4 +1,4 @@
-"""The memories that the turns of a batch are answered from, as stages 4 and 5 compute them.
+"""The memories that the turns of a batch are answered from, as stages 4 to 6 compute them.
 
 What an update reads of a turn does not depend on the memory, nor does one turn's decoding on another's: all turns are
 encoded in one batch and decoded in one batch, and only the chain of updates runs turn after turn.
@@ -50,6 +50,24 @@ def memory_chain(
             memory = memory.detach()
         memory = model.write(memory, turns.ids[turn], turns.mask[turn], each[turn])
     return MemoryState.join(before), memory
+
+
+def memory_after(model: RxTModel, turns: Turns, memory: MemoryState, *, unroll: int) -> MemoryState:
+    """Return a memory after turns were written to it; it may be of any kind.
+
+    Args:
+        turns: a conversation that has fewer has its padding first, so that all end together.
+        memory: of B conversations.
+        unroll: the last updates, so many of which a gradient flows through.
+    """
+    reads_encoded = model.memory_writer.reads_encoded
+    encoded = encode_turns(model, turns).unbind(1) if reads_encoded else [None] * turns.num_turns
+    for turn, read in enumerate(encoded):
+        if turns.num_turns - turn == unroll:
+            memory = memory.detach()
+        ids, mask = turns.ids[turn], turns.mask[turn]
+        memory = model.update_memory(memory, ids, mask) if read is None else model.write(memory, ids, mask, read)
+    return memory
 
 
 def decoding_groups(model: RxTModel, mask: Tensor) -> list[RowGroup]:

@@ -7,6 +7,7 @@ accumulating gradients, or sharing rows among processes, gives what one larger b
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +40,9 @@ class StageModule(nn.Module):
 
     def finish(self) -> None:
         """Take away what only training needs, once the stage is done."""
+
+    def save(self, folder: Path) -> None:
+        """Write what the stage has made besides the model, to the folder of the stage."""
 
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
         """Move a batch to the model's device and draw what is random in it."""

@@ -40,13 +40,13 @@ def moved(module: MemoryReinforcement) -> None:
 
 def naive_loss(module: MemoryReinforcement, played: Rollout) -> Tensor:
     """The loss of a rollout by loops over episodes, turns and tokens; nothing is batched and nothing cached."""
-    chosen, network, reference = module.settings, module.model, module.reference
+    chosen, network, reference = module.settings, module.model, module.reference and module.reference.model
     assert played.advantages is not None
     policy, entropy, kl, consistency, change, told = (torch.zeros((), dtype=torch.float64) for _ in range(6))
     tokens = compared = updates = shown = 0
     for row in range(played.batch_size):
         memory = network.init_memory(1)
-        other = reference[0].init_memory(1) if reference else None
+        other = reference.init_memory(1) if reference else None
         before: MemoryState | None = None
         for turn in range(played.num_turns):
             length = int(played.mask[turn, row].sum())
@@ -70,7 +70,7 @@ def naive_loss(module: MemoryReinforcement, played: Rollout) -> Tensor:
                 tokens += 1
                 if other is not None:
                     with torch.no_grad():
-                        known = reference[0].decode(ids, other)[0].log_softmax(-1)[at, token]
+                        known = reference.decode(ids, other)[0].log_softmax(-1)[at, token]
                     difference = known - scores[at, token]
                     kl = kl + difference.exp() - difference - 1
                 if before is not None:
@@ -82,7 +82,7 @@ def naive_loss(module: MemoryReinforcement, played: Rollout) -> Tensor:
             change = change + (turn + 1) ** 0.5 * (memory.slots - before.slots).square().mean()
             updates += 1
             if other is not None:
-                other = reference[0].update_memory(other, ids)
+                other = reference.update_memory(other, ids)
     return (
         policy / tokens
         - chosen.entropy_weight * entropy / tokens

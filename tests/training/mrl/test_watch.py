@@ -11,6 +11,7 @@ FINE = {
     "rewards/exact/mean": 0.5,
     "entropy": 1.0,
     "completions/mean_length": 10.0,
+    "rewards/preference/mean": 0.5,
 }
 
 
@@ -30,6 +31,7 @@ def warnings(caplog: pytest.LogCaptureFixture, *phases: Mapping[str, float]) -> 
         ({"entropy": 0.01}, "entropy fell from 1 to"),
         ({"completions/mean_length": 20.0}, "longer than at first, and no more of them are right"),
         ({"completions/mean_length": 4.0, "rewards/exact/mean": 0.3}, "shorter than at first"),
+        ({"rewards/preference/mean": 0.8, "rewards/exact/mean": 0.4}, "they please and are wrong"),
     ],
 )
 def test_trouble_is_told_once_and_so_is_its_end(
@@ -51,6 +53,8 @@ def test_trouble_is_told_once_and_so_is_its_end(
         {"entropy": 0.2},
         {"completions/mean_length": 12.0},
         {"completions/mean_length": 20.0, "rewards/exact/mean": 0.9},
+        {"rewards/preference/mean": 0.8},
+        {"rewards/exact/mean": 0.4},
     ],
 )
 def test_what_is_no_trouble_is_not_told(caplog: pytest.LogCaptureFixture, fine: Mapping[str, float]) -> None:

@@ -4,7 +4,6 @@ Shapes: N turns, B episodes, T tokens of a turn, K tokens that answers were made
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,7 +13,6 @@ from torch import Tensor
 from rxlm.memory import MemoryState
 from rxlm.metrics.composite import SCALE
 from rxlm.rxt.core import RxTModel
-from rxlm.rxt.earlier_versions import translate_weights
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.memory_chain import encode_turns, memory_chain
 from rxlm.training.module import Counts, Losses, TrainModule, evaluating
@@ -32,6 +30,7 @@ from rxlm.training.mrl.objective import (
 )
 from rxlm.training.mrl.rollout import Rollout
 from rxlm.training.mrl.watch import Watch
+from rxlm.training.reference import ReferencePolicy
 from rxlm.training.turns import Turns
 
 
@@ -55,8 +54,7 @@ class MemoryReinforcement(TrainModule):
             part.requires_grad_(True)  # stage 4 may have ended before it unfroze them
         self.settings = settings
         self.critic = Critic(encoder) if settings.has_critic else None
-        # In a list, so that it is no part of what is trained and saved with the weights.
-        self.reference = [deepcopy(model).eval().requires_grad_(False)] if settings.kl_weight else []
+        self.reference = ReferencePolicy(model) if settings.kl_weight else None
         self.watch = Watch()
         self.step = 0
 
@@ -107,11 +105,12 @@ class MemoryReinforcement(TrainModule):
 
     def _reference_log_probs(self, rollout: Rollout) -> Tensor | None:
         """Return what the reference policy gives the answers' tokens, (N, B, T); None where there is none."""
-        if not self.reference:
+        if self.reference is None:
             return None
-        states, _, _ = self._states(self.reference[0].to(self.model.device), rollout)
+        reference = self.reference.on(self.model.device)
+        states, _, _ = self._states(reference, rollout)
         log_probs = torch.zeros_like(rollout.log_probs)
-        scores = self._scores(self.reference[0], states)
+        scores = self._scores(reference, states)
         log_probs[rollout.answered] = _chosen(scores, rollout.ids[rollout.answered]).to(log_probs.dtype)
         return log_probs
 
@@ -225,12 +224,12 @@ class MemoryReinforcement(TrainModule):
 
     def shared_state(self) -> dict[str, Any]:
         """Return the reference policy."""
-        return {"reference": self.reference[0].state_dict()} if self.reference else {}
+        return {} if self.reference is None else {"reference": self.reference.state_dict()}
 
     def load_shared_state(self, state: Mapping[str, Any]) -> None:
         """Take that reference policy."""
-        if self.reference:
-            self.reference[0].load_state_dict(translate_weights(state["reference"]))
+        if self.reference is not None:
+            self.reference.load_state_dict(state["reference"])
 
 
 def rollout_figures(batch: Rollout, totals: Mapping[str, float]) -> dict[str, Tensor]:

@@ -8,16 +8,18 @@ LOGGER = logging.getLogger(__name__)
 
 REWARD, EXACT = "frac_reward_zero_std", "rewards/exact/mean"
 ENTROPY, LENGTH = "entropy", "completions/mean_length"
-WATCHED = (REWARD, EXACT, ENTROPY, LENGTH)
+PREFERENCE = "rewards/preference/mean"
+WATCHED = (REWARD, EXACT, ENTROPY, LENGTH, PREFERENCE)
 
 DEAD_SHARE = 0.9
 LEAST_ENTROPY = 0.1
 LENGTH_CHANGE = 0.25
 EXACT_CHANGE = 0.02
+PREFERENCE_CHANGE = 0.02
 
 
 class Watch:
-    """Warns when there is nothing to learn from, when the policy stops exploring, and when length is gamed.
+    """Warns when there is nothing to learn from, when the policy stops exploring, and when a reward is gamed.
 
     A figure counts by its mean over the last `window` records, against its mean over the first `window`; a figure that
     is not logged is not watched. Each warning comes once, and once again after it was taken back.
@@ -44,6 +46,7 @@ class Watch:
         self._say(step, "reward", self._reward_is_dead())
         self._say(step, "entropy", self._entropy_collapsed())
         self._say(step, "length", self._length_is_gamed())
+        self._say(step, "reward model", self._reward_model_is_gamed())
 
     def _reward_is_dead(self) -> str | None:
         if REWARD not in self._first or self._now(REWARD) <= DEAD_SHARE:
@@ -72,6 +75,18 @@ class Watch:
             f"answers are {abs(change):.0%} {'longer' if change > 0 else 'shorter'} than at first, and no more of them "
             f"are right ({self._first[EXACT]:.1%} then, {self._now(EXACT):.1%} now). Read the trajectories, and lower "
             "the weight of the reward that pays for this."
+        )
+
+    def _reward_model_is_gamed(self) -> str | None:
+        if PREFERENCE not in self._first or EXACT not in self._first:
+            return None
+        liked, right = (self._now(name) - self._first[name] for name in (PREFERENCE, EXACT))
+        if liked <= PREFERENCE_CHANGE or right >= -EXACT_CHANGE:
+            return None
+        return (
+            f"the reward model likes answers better ({self._first[PREFERENCE]:.2f} then, {self._now(PREFERENCE):.2f} "
+            f"now), and fewer of them are right ({self._first[EXACT]:.1%} then, {self._now(EXACT):.1%} now): they "
+            "please and are wrong. Raise the weight of exact or of the KL, or train the reward model on such answers."
         )
 
     def _say(self, step: int, topic: str, trouble: str | None) -> None:

@@ -1,0 +1,1 @@
+"""Stage 6: learning from what people preferred."""
