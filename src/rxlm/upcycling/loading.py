@@ -7,7 +7,6 @@ import torch
 
 from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
-from rxlm.upcycling.model import upcycle
 
 
 def kind_of(name: str | Path) -> Literal["rxt", "transformers"]:
@@ -26,6 +25,8 @@ def open_model(name: str | Path, *, memory_tokens: int | None = None, device: to
         device: where the weights go.
     """
     if kind_of(name) == "transformers":
+        from rxlm.upcycling.model import upcycle  # imports the models of transformers, which takes a second
+
         model = upcycle(name).to(device)
     else:
         model = RxTAlpha.from_pretrained(name, device=device)
