@@ -78,8 +78,9 @@ class RxTDecoder(HubModule):
         segments: Tensor | None = None,
         cache: DecoderCache | None = None,
         routing: Routing | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Return what the head reads, (B, T, D).
+        """Return what the head reads, (B, T, D); of the tokens where `wanted` (B, T) is True alone, (N, D), if given.
 
         Without a memory (None) no layer reads one: what is left is a causal language model. With `segments`, as in
         `RxTEncoder.forward`, tokens see only earlier ones of their own document; which slots of the memory they see,
@@ -94,13 +95,15 @@ class RxTDecoder(HubModule):
             )
         past = None if reading is None or cache is not None else reading.past
         if past is not None:
-            return self._states_after(past, ids, mask, routing)
+            states = self._states_after(past, ids, mask, routing)
+            return states if wanted is None else states[wanted]
         x = embed(self.embedding, ids)
         layout = self._layout(ids, mask, segments, cache)
         readings = iter(() if reading is None else reading.layers)
         for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):
             own = None if layer.memory_reader is None else next(readings, None)
-            x = layer(x, memory=own, cache=cache, layer=index, routing=routing, **layout)
+            left = wanted if index == len(self.layers) - 1 else None
+            x = layer(x, memory=own, cache=cache, layer=index, routing=routing, wanted=left, **layout)
         return self.final_norm(x)
 
     def _states_after(self, past: Past, ids: Tensor, mask: Tensor | None, routing: Routing | None) -> Tensor:
