@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help services quickstart serve test torture fuzz check docs format bench clean
+.PHONY: help services quickstart serve test torture fuzz check docs format bench bench-compare clean
 FILES ?= 10000
 SEED ?= 0
 .DEFAULT_GOAL := help
@@ -19,6 +19,7 @@ help:
 	@echo "make docs         build the documentation site: site/index.html"
 	@echo "make format       format the code"
 	@echo "make bench        measure inference speed against a stateless model"
+	@echo "make bench-compare OLD=... NEW=...   show what changed between two results of benchmarks, beyond noise"
 	@echo "make clean        remove the environment and everything generated"
 
 # Installs again whenever the project's files changed.
@@ -74,6 +75,10 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/inference.py --preset micro
+
+# OLD and NEW: files that benchmarks wrote, or folders of them. An error where something got worse.
+bench-compare: $(INSTALLED)
+	$(BIN)/python benchmarks/compare.py $(OLD) $(NEW)
 
 clean:
 	rm -rf .venv runs dist build site .cache benchmarks/results .pytest_cache .hypothesis .ruff_cache .import_linter_cache

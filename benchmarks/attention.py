@@ -7,17 +7,16 @@ prints, for each number of tokens, how many times as fast as MHA each kind is, f
 one attention layer and for a whole language model; beside it how many times fewer operations it has. All kinds take
 turns within a round and the median of the rounds' ratios counts, so that a machine that slows down slows all alike.
 Attention is causal; pairs of tokens that it does not look at are not counted. `torch` is multi-head attention of
-PyTorch's own parts, without rotary embedding. Weights are random: no figure depends on them. A plot and the figures as
-JSON go to the output folder.
+PyTorch's own parts, without rotary embedding. Weights are random: no figure depends on them. A plot and the figures
+go to the output folder.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from plots import plot_speeds
+from records import RESULTS, Record
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.nn.attention import AttentionConfig
 from rxlm.nn.heads import head_counts
@@ -67,12 +67,12 @@ class Settings:
     long_seconds: float = 10.0
     device: str = "cpu"
     threads: int | None = None
-    output: Path = Path(__file__).parent / "results"
+    output: Path = RESULTS
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One kind's figures at one length: the median seconds of a call, and how many times as fast as the first kind.
+    """One kind's figures at one length: the seconds of a call, and how many times as fast as the first kind, by round.
 
     `fewer_operations` is how many times fewer floating-point operations it has.
     """
@@ -81,9 +81,19 @@ class Speed:
     direction: Literal["forward", "forward + backward"]
     variant: str
     tokens: int
-    seconds: float
-    times_as_fast: float
+    all_seconds: list[float]
+    ratios: list[float]
     fewer_operations: float
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return statistics.median(self.all_seconds)
+
+    @property
+    def times_as_fast(self) -> float:
+        """The median."""
+        return statistics.median(self.ratios)
 
 
 class TorchAttention(nn.Module):
@@ -187,9 +197,8 @@ def measure(
             base = modules[first][1](tokens)
             for index, (name, (_, count)) in enumerate(modules.items()):
                 ratios = [times[0] / times[index] for times in rounds]
-                seconds = statistics.median(times[index] for times in rounds)
-                ratio = statistics.median(ratios)
-                results.append(Speed(what, direction, name, tokens, seconds, ratio, base / count(tokens)))
+                seconds = [times[index] for times in rounds]
+                results.append(Speed(what, direction, name, tokens, seconds, ratios, base / count(tokens)))
     return results
 
 
@@ -224,7 +233,6 @@ def main(settings: Settings) -> None:
             modules[PEER] = peer, _counter(settings, BASE, 0, False)
         results += measure(settings, what, modules, lengths, console)
         _print([speed for speed in results if speed.what == what], console)
-    settings.output.mkdir(parents=True, exist_ok=True)
     _write(settings, results)
     console.print(f"Figures and plot: {settings.output / 'attention.json'}, {settings.output / 'attention.png'}")
 
@@ -252,13 +260,14 @@ def _print(results: list[Speed], console: Console) -> None:
 
 
 def _write(settings: Settings, results: list[Speed]) -> None:
-    values: dict[str, Any] = {
-        "settings": {name: str(value) for name, value in asdict(settings).items()},
-        "threads": torch.get_num_threads(),
-        "results": [asdict(speed) for speed in results],
-    }
-    (settings.output / "attention.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    plot_speeds(values["results"], settings.output / "attention.png")
+    record = Record(settings.output / "attention.json", settings)
+    for speed in results:
+        name = f"{speed.what}/{speed.direction}/{speed.tokens}/{speed.variant}"
+        record.add(name, speed.all_seconds, "s", better="less")
+        if speed.variant != BASE:
+            record.add(f"{name}, beside {BASE}", speed.ratios, "times as fast", better="more", kind="ratio")
+    record.save()
+    plot_speeds(results, settings.output / "attention.png")
 
 
 if __name__ == "__main__":

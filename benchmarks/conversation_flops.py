@@ -8,6 +8,7 @@ and decodes this one, or keeps its key/value cache and decodes this one only. We
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 import rxlm.llm  # noqa: F401  makes our language models known to transformers
+from records import RESULTS, Record
 from rxlm.rxt.models import RxTAlpha
 
 
@@ -29,12 +31,14 @@ class Settings:
         reactive, stateless: folders of the models.
         turn_tokens: tokens of a turn, query and answer.
         turns: turns after which a conversation's operations are printed.
+        output: folder for the figures.
     """
 
     reactive: Annotated[str, tyro.conf.Positional]
     stateless: Annotated[str, tyro.conf.Positional]
     turn_tokens: int = 24
     turns: tuple[int, ...] = (1, 8, 32, 128)
+    output: Path = RESULTS
 
 
 @torch.no_grad()
@@ -69,6 +73,7 @@ def main(settings: Settings) -> None:
     ids = torch.full((1, tokens * max(settings.turns)), 20)
     one = reactive_turn(reactive, ids[:, :tokens])
     sums = {"reading it all": 0, "with a cache": 0}
+    record = Record(settings.output / "conversation_flops.json", settings)
     title = f"Million operations of a conversation with {tokens} tokens a turn"
     table = Table("after turn", "reactive", *(f"stateless, {name}" for name in sums), title=title)
     for turn in range(1, max(settings.turns) + 1):
@@ -77,6 +82,9 @@ def main(settings: Settings) -> None:
         sums["with a cache"] += cached_turn(stateless, so_far, tokens)
         if turn in settings.turns:
             table.add_row(str(turn), f"{turn * one / 1e6:,.0f}", *(f"{total / 1e6:,.0f}" for total in sums.values()))
+            for name, total in {"reactive": turn * one, **sums}.items():
+                record.add(f"after turn {turn}/{name}", total, "operations", better="less", kind="exact")
+    record.save()
     Console().print(table)
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
+from records import RESULTS, Record
 from rxlm.data.stories import read_gutenberg
 from rxlm.llm import DecoderLMForCausalLM
 from rxlm.llm.conversion import from_gqa
@@ -36,6 +37,7 @@ class Settings:
         steps, batch_size, learning_rate: of healing, AdamW.
         tokens, held_out: of a sequence, and sequences that are not trained on.
         seed: of the order of sequences.
+        output: folder for the figures.
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -47,6 +49,7 @@ class Settings:
     tokens: int = 128
     held_out: int = 24
     seed: int = 0
+    output: Path = RESULTS
 
 
 def sequences(settings: Settings) -> torch.Tensor:
@@ -85,6 +88,7 @@ def main(settings: Settings) -> None:
     """Convert, heal, and print a table."""
     rows = sequences(settings)
     held_out, training = rows[: settings.held_out], rows[settings.held_out :]
+    record = Record(settings.output / "from_gqa.json", settings)
     table = Table("query heads", "method", "perplexity", f"after {settings.steps} steps", "seconds a step")
     for method in (None, "keep", "pool"):
         fewer: dict[str, Any] = {} if method is None else {"query_heads": settings.query_heads, "method": method}
@@ -95,7 +99,10 @@ def main(settings: Settings) -> None:
         after = perplexity(model, held_out)
         heads = str(model.config.num_query_heads)
         table.add_row(heads, method or "", f"{before:,.1f}", f"{after:.1f}", f"{seconds:.2f}")
+        for name, value in {"perplexity": before, "perplexity, healed": after}.items():
+            record.add(f"{method or 'as it was'}/{name}", value, "", better="less", kind="ratio")
         del model
+    record.save()
     Console().print(table)
 
 

@@ -6,10 +6,9 @@ prints, at turns 1, 8, 64 and 256 of one conversation of 256-token turns, the ti
 second and the bytes that the conversation keeps, for the RxT and for a `transformers` Llama (a) that reads its history
 again at every turn and (b) that keeps its key/value cache; then tokens a second alone and in a batch, the time of a
 memory update, and which share of the machine's memory bandwidth decoding reaches. Weights are random: no figure depends
-on them. A plot and the figures as JSON go to the output folder.
+on them. A plot and the figures go to the output folder.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from rich.table import Table
 
 from llama_peer import LlamaPeer
 from plots import plot_turns
+from records import RESULTS, Record
 from rxlm.memory import MemoryState
 from rxlm.rxt.accounting import decoding_parameters, memory_bytes
 from rxlm.rxt.models import RxTAlpha
@@ -58,7 +58,7 @@ class Settings:
     threads: int | None = None
     limit_seconds: float = 120.0
     limit_gigabytes: float = 8.0
-    output: Path = Path(__file__).parent / "results"
+    output: Path = RESULTS
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Turn:
 
 @dataclass
 class Results:
-    """All figures of a run; times in milliseconds, speeds in tokens a second."""
+    """All figures of a run, of each repeat; times in milliseconds, speeds in tokens a second."""
 
     preset: str
     active_parameters: int
@@ -81,10 +81,24 @@ class Results:
     turn_tokens: int = 256
     threads: int = field(default_factory=torch.get_num_threads)
     bandwidth_gb_per_s: float = 0.0
-    update_ms: float = 0.0
-    alone: float = 0.0
-    batched: float = 0.0
-    turns: dict[str, dict[int, Turn]] = field(default_factory=dict)
+    updates_ms: dict[int, list[float]] = field(default_factory=dict)
+    batched_runs: list[Turn] = field(default_factory=list)
+    runs: dict[str, dict[int, list[Turn]]] = field(default_factory=dict)
+
+    @property
+    def turns(self) -> dict[str, dict[int, Turn]]:
+        """The best of each turn's runs."""
+        return {name: {turn: best(each) for turn, each in turns.items()} for name, turns in self.runs.items()}
+
+    @property
+    def alone(self) -> float:
+        """Highest speed of one conversation."""
+        return max(turn.tokens_per_second or 0.0 for turn in self.turns["RxT"].values())
+
+    @property
+    def batched(self) -> float:
+        """Highest speed of a batch."""
+        return best(self.batched_runs).tokens_per_second or 0.0
 
 
 class Reactive:
@@ -94,7 +108,6 @@ class Reactive:
         self.model, self.settings = model, settings
         self.turn_tokens = min(256, model.max_seq_len)
         self.query_tokens = min(settings.query_tokens, self.turn_tokens // 4)
-        self.update_ms = float("inf")
 
     @torch.no_grad()
     def memories(self) -> dict[int, MemoryState]:
@@ -104,11 +117,16 @@ class Reactive:
             if turn in self.settings.turns:
                 kept[turn] = memory
             ids = self._random_ids(1, self.turn_tokens)
-            started = time.perf_counter()
             memory = self.model.update_memory(memory, ids)
-            self.model.read_memory(memory)
-            self.update_ms = min(self.update_ms, 1e3 * (time.perf_counter() - started))
         return kept
+
+    @torch.no_grad()
+    def update_ms(self, rows: int) -> float:
+        """Return how long it takes to write a turn to the memories of so many conversations, and to read them."""
+        memory, ids = self.model.init_memory(rows, seed=0), self._random_ids(rows, self.turn_tokens)
+        started = time.perf_counter()
+        self.model.read_memory(self.model.update_memory(memory, ids))
+        return 1e3 * (time.perf_counter() - started)
 
     @torch.no_grad()
     def answer(self, memory: MemoryState, batch_size: int = 1) -> Turn:
@@ -137,39 +155,37 @@ def measure(settings: Settings, console: Console) -> Results:
     results.turn_tokens = reactive.turn_tokens
     with console.status("RxT: living through the conversation"):
         memories = reactive.memories()
-    results.update_ms = reactive.update_ms
+    for rows in (1, settings.batch_size):
+        results.updates_ms[rows] = [reactive.update_ms(rows) for _ in range(3 * settings.repeats)]
     with console.status("RxT: measuring turns"):
         runs = [{turn: reactive.answer(memory) for turn, memory in memories.items()} for _ in range(settings.repeats)]
-        results.turns["RxT"] = {turn: best([run[turn] for run in runs]) for turn in memories}
-        results.alone = max(turn.tokens_per_second or 0.0 for turn in results.turns["RxT"].values())
+        results.runs["RxT"] = {turn: [run[turn] for run in runs] for turn in memories}
     with console.status(f"RxT: a batch of {settings.batch_size}"):
         batch = model.init_memory(settings.batch_size, seed=0)
-        batched = best([reactive.answer(batch, settings.batch_size) for _ in range(3)])
-        results.batched = batched.tokens_per_second or 0.0
+        results.batched_runs = [reactive.answer(batch, settings.batch_size) for _ in range(3)]
     peer = LlamaPeer(model, reactive.turn_tokens, reactive.query_tokens, max(settings.turns))
     results.llama_parameters = peer.active_parameters
     ways: dict[str, Callable[..., Turn]] = {"Llama, re-reads": peer.reread, "Llama, keeps its cache": peer.keep_cache}
     for name, way in ways.items():
         with console.status(name):
-            results.turns[name] = peer_turns(way, settings)
+            results.runs[name] = peer_turns(way, settings)
     return results
 
 
-def peer_turns(way: Callable[..., Any], settings: Settings) -> dict[int, Turn]:
+def peer_turns(way: Callable[..., Any], settings: Settings) -> dict[int, list[Turn]]:
     """Measure the Llama turn by turn, up to the limits of time and memory."""
-    measured: dict[int, Turn] = {}
+    measured: dict[int, list[Turn]] = {}
     last: tuple[int, float] | None = None
     for turn in settings.turns:
         # Reading n tokens takes at most n^2 as long: what the last measured turn says of this one.
         expected = 0.0 if last is None else last[1] * (turn / last[0]) ** 2
         if expected > settings.limit_seconds:
-            measured[turn] = Turn(left_out=f"would take over {settings.limit_seconds:.0f} s")
+            measured[turn] = [Turn(left_out=f"would take over {settings.limit_seconds:.0f} s")]
             continue
         repeats = 3 if expected < 2 else 1
         started = time.perf_counter()
-        runs = [Turn(*way(turn, settings.limit_gigabytes)) for _ in range(repeats)]
+        measured[turn] = [Turn(*way(turn, settings.limit_gigabytes)) for _ in range(repeats)]
         last = turn, (time.perf_counter() - started) / repeats
-        measured[turn] = best(runs)
     return measured
 
 
@@ -234,10 +250,37 @@ def ratios(results: Results, settings: Settings) -> list[str]:
         f"{_ratio(last.tokens_per_second, first.tokens_per_second)}",
         f"alone {results.alone:,.0f} tokens/s, batch of {settings.batch_size} {results.batched:,.0f} tokens/s: "
         f"{results.batched / results.alone:.2f} times",
-        f"memory update {results.update_ms:.1f} ms, in the background",
+        "memory update "
+        + ", ".join(f"{min(each):.2f} ms ({rows} row{'s' * (rows > 1)})" for rows, each in results.updates_ms.items())
+        + ", in the background",
         f"memory bandwidth {results.bandwidth_gb_per_s:.1f} GB/s; decoding alone reads weights at {used:.1f} GB/s: "
         f"{used / results.bandwidth_gb_per_s:.0%}",
     ]
+
+
+def add_figures(results: Results, record: Record, settings: Settings) -> None:
+    """Add the figures with their samples."""
+    for name, turns in results.runs.items():
+        for turn, runs in turns.items():
+            place = f"{name}/turn {turn}"
+            record.add(f"{place}/first token", [run.first_token_ms for run in runs], "ms", better="less")
+            record.add(f"{place}/speed", [run.tokens_per_second for run in runs], "tokens/s", better="more")
+            record.add(f"{place}/kept", runs[0].bytes_kept, "bytes", better="less", kind="exact")
+    rxt = results.runs["RxT"]
+    ends = list(zip(rxt[settings.turns[0]], rxt[settings.turns[-1]], strict=True))
+    times = [(last.first_token_ms or 0) / (first.first_token_ms or 1) for first, last in ends]
+    speeds = [(last.tokens_per_second or 0) / (first.tokens_per_second or 1) for first, last in ends]
+    record.add("last turn's first token beside the first turn's", times, "times", better="less", kind="ratio")
+    record.add("last turn's speed beside the first turn's", speeds, "times", better="more", kind="ratio")
+    batch = [(run.tokens_per_second or 0) / results.alone for run in results.batched_runs]
+    record.add(f"batch of {settings.batch_size} beside one", batch, "times", better="more", kind="ratio")
+    for rows, updates in results.updates_ms.items():
+        record.add(f"memory update/{rows} rows", updates, "ms", better="less")
+        first = min(run.first_token_ms or 0.0 for run in rxt[settings.turns[0]])
+        beside = [each / first for each in updates]
+        record.add(f"memory update/{rows} rows, beside a first token", beside, "times", better="less", kind="ratio")
+    used = results.active_parameters * 4 * results.alone / 1e9
+    record.add("share of memory bandwidth", used / results.bandwidth_gb_per_s, "", better="more", kind="ratio")
 
 
 def _ratio(value: float | None, base: float | None) -> str:
@@ -255,9 +298,10 @@ def main(settings: Settings) -> None:
     console = Console(width=160)
     results = measure(settings, console)
     report(results, settings, console)
-    settings.output.mkdir(parents=True, exist_ok=True)
     target = settings.output / f"inference-{settings.preset}"
-    target.with_suffix(".json").write_text(json.dumps(asdict(results), indent=2) + "\n", encoding="utf-8")
+    record = Record(target.with_suffix(".json"), settings)
+    add_figures(results, record, settings)
+    record.save()
     plot_turns(
         {name: {turn: asdict(cost) for turn, cost in turns.items()} for name, turns in results.turns.items()},
         f"{settings.preset}: {results.active_parameters / 1e6:.1f} M active parameters, {results.threads} CPU threads",

@@ -76,19 +76,19 @@ def _say_what_is_missing(axis: Axes, model: str, turns: Turns, colour: str) -> N
         )
 
 
-def plot_speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+def plot_speeds(results: Sequence[Any], path: Path) -> None:
     """Draw how many times as fast as the first kind each kind of attention is; dotted, what its operations say."""
-    panels = list(dict.fromkeys((speed["what"], speed["direction"]) for speed in results))
+    panels = list(dict.fromkeys((speed.what, speed.direction) for speed in results))
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.8), constrained_layout=True, squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
-        speeds = [speed for speed in results if (speed["what"], speed["direction"]) == panel]
-        for number, variant in enumerate(dict.fromkeys(speed["variant"] for speed in speeds)):
-            points = [speed for speed in speeds if speed["variant"] == variant]
-            lengths = [speed["tokens"] for speed in points]
+        speeds = [speed for speed in results if (speed.what, speed.direction) == panel]
+        for number, variant in enumerate(dict.fromkeys(speed.variant for speed in speeds)):
+            points = [speed for speed in speeds if speed.variant == variant]
+            lengths = [speed.tokens for speed in points]
             colour = f"C{number % 10}"
-            axis.plot(lengths, [speed["times_as_fast"] for speed in points], "o-", color=colour, label=variant)
-            axis.plot(lengths, [speed["fewer_operations"] for speed in points], ":", color=colour)
-        lengths = sorted({speed["tokens"] for speed in speeds})
+            axis.plot(lengths, [speed.times_as_fast for speed in points], "o-", color=colour, label=variant)
+            axis.plot(lengths, [speed.fewer_operations for speed in points], ":", color=colour)
+        lengths = sorted({speed.tokens for speed in speeds})
         axis.set_xscale("log", base=2)
         axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
         axis.set_yscale("log", base=2)

@@ -7,8 +7,8 @@
 
 trains stage 5 of the recipe of that run from its model, once for each algorithm and seed, all for the same number of
 steps on as many episodes, and prints how the first figure of the recipe's evaluation (exact recall on held-out
-dialogues) and the perplexity of held-out reference answers changed, and where the time went. A plot and the figures as
-JSON go to the output folder; each run is a folder that `rxlm report` and `rxlm chat` take. Started again, it goes on
+dialogues) and the perplexity of held-out reference answers changed, and where the time went. A plot and the figures
+go to the output folder; each run is a folder that `rxlm report` and `rxlm chat` take. Started again, it goes on
 from where it was. The log of 2026-11-25 has a start for bAbI's task 1.
 """
 
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plots import plot_curves
+from records import RESULTS, Record
 from rxlm.recipes import RECIPES
 from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.recipe import Recipe
@@ -56,7 +57,7 @@ class Settings:
     steps: int = 200
     learning_rate: float | None = None
     evaluate_every: int = 20
-    output: Path = Path(__file__).parent / "results" / "reinforcement"
+    output: Path = RESULTS / "reinforcement"
 
 
 def recipe_of(settings: Settings, algorithm: Any, seed: int) -> Recipe:
@@ -79,7 +80,7 @@ def recipe_of(settings: Settings, algorithm: Any, seed: int) -> Recipe:
     )
 
 
-def train(settings: Settings, algorithm: str, seed: int) -> dict[str, Any]:
+def train(settings: Settings, record: Record, algorithm: str, seed: int) -> dict[str, Any]:
     """Train one run, and return its evaluations and the share of its time that each part took."""
     folder = settings.output / f"{algorithm}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,14 +88,11 @@ def train(settings: Settings, algorithm: str, seed: int) -> dict[str, Any]:
         shutil.copytree(settings.start / "tokenizer", folder / "tokenizer")
     run = ReactiveRun(recipe_of(settings, algorithm, seed), folder)
     stage = run.recipe.stage("mrl")
-    path = folder / "before.json"
     model = RxTAlpha.from_pretrained(settings.start / "4-dialogues" / "model")
-    if not path.is_file():
-        path.write_text(json.dumps(dict(run.corpus.evaluate(model))), encoding="utf-8")
+    before = record.keep(f"before/{algorithm}-{seed}", lambda: dict(run.corpus.evaluate(model)))
     run.train_stage(stage, model).save_pretrained(folder)
     lines = (folder / stage.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     logged = [json.loads(line) for line in lines]
-    before = json.loads(path.read_text(encoding="utf-8"))
     first = f"evaluation/{next(iter(before))}"
     evaluations = [{"step": 0, **{f"evaluation/{name}": value for name, value in before.items()}}]
     evaluations += [figures for figures in logged if first in figures]
@@ -114,14 +112,27 @@ def train(settings: Settings, algorithm: str, seed: int) -> dict[str, Any]:
 def main(settings: Settings) -> None:
     """Train, print and draw."""
     console = Console()
-    results: list[dict[str, Any]] = []
+    record, results = Record(settings.output / "reinforcement.json", settings), []
     for seed in settings.seeds:
         for algorithm in settings.algorithms:
-            results.append(train(settings, algorithm, seed))
+            results.append(train(settings, record, algorithm, seed))
             console.print(_table(results))
-            (settings.output / "figures.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            add_figures(record, results[-1])
+            record.save()
             plot_curves(results, settings.output / "curves.png")
-    console.print(f"Figures and plot: {settings.output / 'figures.json'}, {settings.output / 'curves.png'}")
+    console.print(f"Figures and plot: {record.path}, {settings.output / 'curves.png'}")
+
+
+def add_figures(record: Record, result: dict[str, Any]) -> None:
+    """Add what a run has changed."""
+    name = f"{result['algorithm']}/seed {result['seed']}"
+    for figure, values, better in (
+        ("recall", [share for _, share, _ in result["curve"]], "more"),
+        ("perplexity", [perplexity for _, _, perplexity in result["curve"]], "less"),
+    ):
+        for place, value in (("before", values[0]), ("after", values[-1])):
+            record.add(f"{name}/{figure} {place}", value, "", better=better, kind="ratio")
+    record.add(f"{name}/a step", result["seconds_per_step"], "s", better="less")
 
 
 def _table(results: list[dict[str, Any]]) -> Table:

@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kept_results import Results
+from records import RESULTS, Record
 from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.rxt_model import RxTRespondent
 from rxlm.rxt.sampling import GREEDY, SamplingConfig
@@ -49,7 +49,7 @@ class Settings:
     memory_tokens: int = 128
     answer_tokens: int = 48
     scripts: int = 20
-    output: Path = Path(__file__).parent / "results" / "repetition"
+    output: Path = RESULTS / "repetition"
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class Script:
 
 def main(settings: Settings) -> None:
     """Converse, and count."""
-    settings.output.mkdir(parents=True, exist_ok=True)
-    results = Results(settings.output / "repetition.json")
+    record = Record(settings.output / "repetition.json", settings)
     scripts = read_scripts(SCRIPTS)[: settings.scripts]
     table = Table("", "sampling", "4-grams said before", "questions answered", "words an answer")
     arms: tuple[tuple[str, str, Control], ...] = (
@@ -77,14 +76,17 @@ def main(settings: Settings) -> None:
     for name, source, control in arms:
         for sampled in (False, True):
             label = "default" if sampled else "greedy"
-            found = results.get(f"{name}/{label}", partial(converse, source, control, sampled, scripts, settings))
+            found = record.keep(f"{name}/{label}", partial(converse, source, control, sampled, scripts, settings))
             answers = found["answers"]
             right = [is_right(answer, expected) for row, script in zip(answers, scripts, strict=True)
                      for answer, expected in zip(row, script.expected, strict=True) if expected]  # fmt: skip
             length = sum(len(words_of(answer)) for row in answers for answer in row) / sum(map(len, answers))
             table.add_row(name, label, f"{repeated(answers):.1%}", f"{sum(right)} of {len(right)}", f"{length:.0f}")
+            record.add(f"{name}/{label}/said before", repeated(answers), "", better="less", kind="ratio")
+            record.add(f"{name}/{label}/answered", sum(right) / len(right), "", better="more", kind="ratio")
+    record.save()
     Console().print(table)
-    (settings.output / "transcripts.txt").write_text(transcripts(results.values, scripts), encoding="utf-8")
+    (settings.output / "transcripts.txt").write_text(transcripts(record.kept, scripts), encoding="utf-8")
 
 
 def converse(

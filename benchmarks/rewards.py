@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
+from records import RESULTS, Record
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.tokenizer import encode_text, train_tokenizer
@@ -40,12 +42,14 @@ class Settings:
         dialogues: in the batch.
         turn_tokens: of a turn; half of them are its answer.
         repeats: of each part; the least time counts.
+        output: folder for the figures.
     """
 
     preset: Literal["tiny", "nano", "micro", "mini", "alpha"] = "tiny"
     dialogues: int = 64
     turn_tokens: int = 256
     repeats: int = 3
+    output: Path = RESULTS
 
 
 def model_and_tokenizer(settings: Settings) -> tuple[RxTAlpha, PreTrainedTokenizerFast, list[int]]:
@@ -102,7 +106,7 @@ def parts(settings: Settings) -> dict[str, Callable[[], Any]]:
 
 def main(settings: Settings) -> None:
     """Measure and print."""
-    seconds = {}
+    seconds, record = {}, Record(settings.output / f"rewards-{settings.preset}.json", settings)
     for name, part in parts(settings).items():
         times = []
         for _ in range(settings.repeats):
@@ -110,7 +114,10 @@ def main(settings: Settings) -> None:
             part()
             times.append(time.process_time() - started)
         seconds[name] = min(times)
+        record.add(name, times, "s of processor time", better="less")
     total = sum(seconds.values())
+    record.add("the reward's share", seconds["reward"] / total, "", better="less", kind="ratio")
+    record.save()
     table = Table(
         "part", "ms", "share", title=f"{settings.preset}, {settings.dialogues} x {settings.turn_tokens} tokens"
     )

@@ -8,7 +8,7 @@ the whole history, which its cache of prompts may know. Each conversation sends 
 Needs the package xllamacpp for the peer.
 
 Printed: tokens a second of all conversations together, time to the first token by turn (median, 99th percentile), and
-bytes. Results are kept as JSON in the folder `--output`.
+bytes. The figures go to the folder `--output`.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+
+from records import RESULTS, Record
 
 QUESTIONS = (
     "I am planning a trip with my sister.", "Which season suits a walk in the hills?", "What should I pack?",
@@ -185,6 +187,18 @@ def row(name: str, found: dict) -> list[str]:
     return [*lines, *(f"  {error}" for error in found["errors"][:3])]
 
 
+def add_figures(record: Record, arm: str, found: dict, conversations: int) -> None:
+    """Add an arm's figures."""
+    record.add(f"{arm}/pieces of text", found["pieces"] / found["seconds"], "a second", better="more")
+    for low, high in RANGES:
+        for name, times in (("first token", found["first"]), ("whole answer", found["whole"])):
+            each = [one for turn in times[low - 1 : high] for one in turn]
+            record.add(f"{arm}/turns {low}-{high}/{name}", each, "s", better="less")
+    if "stored_bytes" in found:
+        stored = found["stored_bytes"] / conversations
+        record.add(f"{arm}/stored a conversation", stored, "bytes", better="less", kind="ratio")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -196,9 +210,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--context", type=int, default=4096, help="tokens of llama.cpp's context for a conversation")
     parser.add_argument("--arms", nargs="+", default=["rxlm", "one", "llama"])
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
+    record, speeds = Record(given.output / "serving.json", given), {}
     for arm in given.arms:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -211,8 +225,12 @@ def main() -> None:
                 with rxlm_server(given.model, rows, given.threads, folder, given.memory_tokens) as address:
                     found = measure(Rxlm, address, *options)
                 found["stored_bytes"] = bytes_of(folder)
-        found["arguments"] = {key: str(value) for key, value in vars(given).items()}
-        (given.output / f"serving-{arm}.json").write_text(json.dumps(found))
+        add_figures(record, arm, found, given.conversations)
+        speeds[arm] = found["pieces"] / found["seconds"]
+        for other, speed in speeds.items():
+            if other != arm:
+                record.add(f"{other} beside {arm}", speed / speeds[arm], "times", kind="ratio")
+        record.save()
         for line in row(arm, found):
             print(line, flush=True)
         if "stored_bytes" in found:

@@ -4,13 +4,14 @@
 
 trains one model a kind on the books and stories of the recipe `stories`, all with the same seed, texts and number of
 steps, and prints the loss on held-out sequences and the training time a step. The authors' model cards say of their
-own runs: SQA about as good as GQA and better than MQA. A table as JSON goes to the output folder; started again, it
+own runs: SQA about as good as GQA and better than MQA. The figures go to the output folder; started again, it
 goes on from where it was.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -20,6 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from records import RESULTS, Record
 from rxlm.data.packing import Packed, PackedBatch, TextPacker
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.tokenizer import load_tokenizer_from_file, train_tokenizer
@@ -60,7 +62,7 @@ class Settings:
     learning_rate: float = 1e-3
     held_out: int = 64
     seed: int = 0
-    output: Path = Path(__file__).parent / "results" / "sqa_quality"
+    output: Path = RESULTS / "sqa_quality"
 
 
 class Texts:
@@ -111,9 +113,6 @@ def held_out_loss(module: CausalLanguageModelling, texts: Texts, size: int) -> d
 def train(settings: Settings, variant: str, texts: Texts) -> dict[str, float | str]:
     """Train one model and return its figures."""
     folder = settings.output / variant
-    result = folder / "figures.json"
-    if result.is_file():
-        return json.loads(result.read_text(encoding="utf-8"))
     model = model_of(settings, variant, len(texts.tokenizer))
     module = CausalLanguageModelling(model)
     batches = ShuffledBatches(texts.training, texts.packer.batch, batch_size=settings.batch_size, seed=settings.seed)
@@ -127,20 +126,19 @@ def train(settings: Settings, variant: str, texts: Texts) -> dict[str, float | s
     )
     Trainer(variant, module, batches, config, folder).run()
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    figures = {
+    return {
         "variant": variant,
         "parameters": model.num_parameters(),
         **held_out_loss(module.eval(), texts, settings.batch_size),
         "seconds_per_step": median(json.loads(line)["seconds_per_step"] for line in lines),
     }
-    result.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
 
 
 def main(settings: Settings) -> None:
     """Train, and print a table."""
     texts, console = Texts(settings), Console()
-    results = [train(settings, variant, texts) for variant in settings.variants]
+    record = Record(settings.output / "sqa_quality.json", settings)
+    results = [record.keep(variant, partial(train, settings, variant, texts)) for variant in settings.variants]
     order = sorted(range(len(results)), key=lambda number: float(results[number]["loss"]))
     table = Table("attention", "parameters", "loss", "accuracy", "rank", "ms a step")
     for number, figures in enumerate(results):
@@ -152,9 +150,10 @@ def main(settings: Settings) -> None:
             str(order.index(number) + 1),
             f"{1000 * float(figures['seconds_per_step']):.0f}",
         )
+        record.add(f"{figures['variant']}/loss", figures["loss"], "nats a token", better="less", kind="ratio")
+        record.add(f"{figures['variant']}/a step", figures["seconds_per_step"], "s", better="less")
+    record.save()
     console.print(table)
-    path = settings.output / "figures.json"
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

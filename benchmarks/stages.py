@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from records import Record
 from rxlm.recipes.facts import FactsCorpus, tiny
 from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.reporting.plots import line_plot, new_figure, save_png
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/stages"))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    record = Record(arguments.output / f"stages-seed-{arguments.seed}.json", arguments)
     figure, axes = new_figure()
     print(f"{'':24}" + "".join(f"{f'recall, {turns} turns':>18}" for turns in TEST))
     for name, left_out in VARIANTS.items():
@@ -42,6 +44,9 @@ def main() -> None:
         assert isinstance(run.corpus, FactsCorpus)
         measured = {turns: mean(run.corpus.retention(model, turns, count)) for turns, count in TEST.items()}
         print(f"{name:24}" + "".join(f"{share:18.1%}" for share in measured.values()))
+        for turns, share in measured.items():
+            record.add(f"{name}/recall, {turns} turns", share, "", better="more", kind="ratio")
+    record.save()
     axes.set_xlabel("step of stage 4")
     axes.set_ylabel("exact recall, dialogues of 32 turns")
     axes.set_ylim(0, 1)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from records import RESULTS, Record
 from rxlm.data.templates import interaction_ids
 from rxlm.rxt.turn_engine import write_turns
 from rxlm.serving.keys import Keys, new_id
@@ -34,7 +35,9 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--conversations", type=int, default=100_000)
     parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
+    record = Record(given.output / "stored_conversations.json", given)
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "store.sqlite"
         context = build(Launch(given.model, store=str(file)))
@@ -43,6 +46,7 @@ def main() -> None:
         size = sum(each.stat().st_size for each in Path(name).glob("store.sqlite*"))
         print(f"{given.conversations:,} {per} written in {time.perf_counter() - begun:.0f} s")
         print(f"{size / given.conversations:,.0f} bytes each, {memory_bytes(context):,} of them a memory")
+        record.add("a conversation", size / given.conversations, "bytes", better="less", kind="ratio")
         context.service.close()
 
         begun = time.perf_counter()
@@ -54,8 +58,12 @@ def main() -> None:
         cold = answer_times(context, 0, ASKED)
         warm = answer_times(context, 0, ASKED)
         print(f"place of the next turn: cold p50 {ms(cold)} ms, max {max(cold) * 1000:.1f} ms; warm p50 {ms(warm)} ms")
-        serve_while_cleaning(context, given.conversations)
+        for name, times in {"cold": cold, "warm": warm}.items():
+            record.add(f"place of the next turn/{name}", times, "s", better="less")
+        for name, times in serve_while_cleaning(context, given.conversations).items():
+            record.add(f"place of the next turn/{name}", times, "s", better="less")
         context.service.close()
+    record.save()
 
 
 def memory_bytes(context) -> int:
@@ -128,8 +136,9 @@ def answer_times(context, first: int, count: int) -> list[float]:
     return times
 
 
-def serve_while_cleaning(context, count: int) -> None:
-    backend = context.store.backend
+def serve_while_cleaning(context, count: int) -> dict[str, list[float]]:
+    """Return the seconds until turns could begin, by what was cleaned meanwhile."""
+    backend, found = context.store.backend, {}
     half = backend.counter(names.MEMORY_BYTES) // 2
     for name, work in (
         ("dropping half of the memories", lambda: evict_memories(context.store, half)),
@@ -151,11 +160,12 @@ def serve_while_cleaning(context, count: int) -> None:
             time.sleep(0.05)
         thread.join()
         dropped, seconds = done[0]
-        ordered = sorted(times)
+        found[name], ordered = times, sorted(times)
         print(
             f"{name}: {dropped:,} in {seconds:.0f} s; meanwhile {len(times)} places found, p50 {ms(times)} ms, "
             f"p99 {ordered[int(len(ordered) * 0.99)] * 1000:.0f} ms"
         )
+    return found
 
 
 def middle(backend, count: int) -> float:

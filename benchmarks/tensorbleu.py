@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from records import RESULTS, Record
 from rxlm.metrics.tensorbleu import bleu_signature, tensor_sentence_bleu
 
 
@@ -46,6 +47,7 @@ class Settings:
         memory_batch: sentences in the batch whose memory is measured, at 1/4, 1/2, 1 and 2 times the longest tokens.
         device: where TensorBLEU runs.
         plot: file for a PNG.
+        output: folder for the figures.
     """
 
     batch_sizes: tuple[int, ...] = (32, 128, 256, 512)
@@ -57,11 +59,12 @@ class Settings:
     memory_batch: int = 256
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     plot: Path | None = None
+    output: Path = RESULTS
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Times of one batch, in milliseconds, and the mean score."""
+    """Times of one batch, in milliseconds, their ratio, and the mean score; of times and ratio all pairs, too."""
 
     kind: str
     batch_size: int
@@ -70,6 +73,8 @@ class Speed:
     nltk: float
     ours: float
     ratio: float
+    all_ours: list[float]
+    ratios: list[float]
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,10 @@ def measure_speed(kind: str, batch_size: int, tokens: int, settings: Settings) -
         for _ in range(settings.repeats)
     ]
     theirs, own = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = statistics.median(their / one for their, one in pairs)
-    return Speed(kind, batch_size, tokens, float(scores.mean()), theirs, own, ratio)
+    ratios = [their / one for their, one in pairs]
+    every = [1e3 * one for _, one in pairs]
+    ratio = statistics.median(ratios)
+    return Speed(kind, batch_size, tokens, float(scores.mean()), theirs, own, ratio, every, ratios)
 
 
 def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -253,6 +260,14 @@ def main(settings: Settings) -> None:
             speeds += [measure_speed(kind, batch_size, tokens, settings) for batch_size in settings.batch_sizes]
     memories = [measure_memory(max(settings.tokens) * quarters // 4, settings) for quarters in (1, 2, 4, 8)]
     report(speeds, memories, settings, console)
+    record = Record(settings.output / "tensorbleu.json", settings, free=("plot",))
+    for speed in speeds:
+        name = f"{speed.kind}/{speed.batch_size} x {speed.tokens}"
+        record.add(name, speed.all_ours, "ms", better="less")
+        record.add(f"{name}, beside NLTK", speed.ratios, "times as fast", better="more", kind="ratio")
+    for memory in memories:
+        record.add(f"memory/{memory.tokens} tokens", memory.extra, "bytes", better="less", kind="ratio")
+    record.save()
     if settings.plot is not None:
         plot(speeds, memories, settings, settings.plot)
         console.print(f"plot: {settings.plot}")

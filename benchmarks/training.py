@@ -14,7 +14,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from rich.table import Table
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from records import RESULTS, Record
 from rxlm.data.batches import DialogueBatch, TurnBatch
 from rxlm.data.packing import PackedBatch
 from rxlm.rxt.presets import build_preset
@@ -46,7 +47,7 @@ class Settings:
         dialogues, turns, turn_tokens: of stage 4 in a step; half of a turn is its answer.
         steps: steps to measure; one more comes first, to warm up.
         threads: of PyTorch; its own choice if not given.
-        output: JSON file for the figures; none is written if not given.
+        output: folder for the figures.
     """
 
     preset: Literal["tiny", "nano", "micro", "mini", "alpha"] = "micro"
@@ -56,19 +57,24 @@ class Settings:
     turn_tokens: int = 128
     steps: int = 5
     threads: int | None = None
-    output: Path | None = None
+    output: Path = RESULTS
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage did: tokens a step, seconds a step, operations a step, and the machine's operations a second."""
+    """What a stage did: tokens and operations of a step, seconds of each, and the machine's operations a second."""
 
     stage: str
     precision: str
     tokens: int
-    seconds: float
+    all_seconds: list[float]
     operations: float
     rate: float
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return statistics.median(self.all_seconds)
 
     @property
     def share(self) -> float:
@@ -123,7 +129,7 @@ def measure(settings: Settings, console: Console) -> list[Result]:
             with console.status(f"stage {name} in {precision}"):
                 operations = count_operations(module, batch)
                 rate = product_rate(getattr(torch, precision))
-                seconds = seconds_per_step(module, batch, precision, settings.steps)
+                seconds = seconds_of_steps(module, batch, precision, settings.steps)
                 rate = max(rate, product_rate(getattr(torch, precision)))
             results.append(Result(name, precision, batch.num_tokens, seconds, operations, rate))
     best = {result.precision: 0.0 for result in results}
@@ -143,14 +149,14 @@ def count_operations(module: TrainModule, batch: Any) -> float:
     return counter.get_total_flops()
 
 
-def seconds_per_step(module: TrainModule, batch: Any, precision: Precision, steps: int) -> float:
-    """Train for some steps through the real loop, and return the median of a step's time."""
+def seconds_of_steps(module: TrainModule, batch: Any, precision: Precision, steps: int) -> list[float]:
+    """Train for some steps through the real loop, and return the time of each."""
     config = TrainingConfig(steps=steps + 1, precision=precision, log_every=1, checkpoint_every=None)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer("benchmark", module, OneBatch(batch), config, Path(folder))
         trainer.run()
         lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return statistics.median(json.loads(line)["seconds_per_step"] for line in lines[1:])
+    return [json.loads(line)["seconds_per_step"] for line in lines[1:]]
 
 
 def report(results: list[Result], settings: Settings, console: Console) -> None:
@@ -180,10 +186,15 @@ def main(settings: Settings) -> None:
     console = Console(width=120)
     results = measure(settings, console)
     report(results, settings, console)
-    if settings.output is not None:
-        settings.output.parent.mkdir(parents=True, exist_ok=True)
-        figures = [{**asdict(result), "share": result.share} for result in results]
-        settings.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    record = Record(settings.output / f"training-{settings.preset}.json", settings)
+    for result in results:
+        name = f"stage {result.stage}/{result.precision}"
+        speeds = [result.tokens / seconds for seconds in result.all_seconds]
+        shares = [result.operations / seconds / result.rate for seconds in result.all_seconds]
+        record.add(f"{name}/speed", speeds, "tokens/s", better="more")
+        record.add(f"{name}/operations", result.operations, "a step", better="less", kind="exact")
+        record.add(f"{name}/share of the product rate", shares, "", better="more", kind="ratio")
+    record.save()
 
 
 if __name__ == "__main__":

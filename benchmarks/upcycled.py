@@ -27,8 +27,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kept_results import Results
 from plots import plot_upcycled
+from records import RESULTS, Record
 from rxlm.data.dialogue_forms import open_dialogues
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import values_by_kind
@@ -95,38 +95,59 @@ class Settings:
     recall_tokens: int = 128
     answer_tokens: int = 32
     cost_turns: tuple[int, ...] = (1, 8, 32, 64, 128, 256)
-    output: Path = Path(__file__).parent / "results" / "upcycled"
+    output: Path = RESULTS / "upcycled"
 
 
 def main(settings: Settings) -> None:
     """Measure each part that is asked for, and show what is there."""
-    settings.output.mkdir(parents=True, exist_ok=True)
-    results = Results(settings.output / "upcycled.json")
+    record = Record(settings.output / "upcycled.json", settings, free=("parts",))
     for part in settings.parts:
-        PARTS[part](settings, results)
-    Shown(results.values).everything(Console(highlight=False, width=160))
-    plot_upcycled(results.values, settings.output / "upcycled.png")
+        PARTS[part](settings, record)
+    add_figures(record)
+    record.save()
+    Shown(record.kept).everything(Console(highlight=False, width=160))
+    plot_upcycled(record.kept, settings.output / "upcycled.png")
+
+
+def add_figures(record: Record) -> None:
+    """Add what was measured of worth, recall, ability and cost."""
+    for name, found in record.kept.items():
+        if name.startswith("worth/"):
+            for size, parts in found.items():
+                for arm, share in ((parts["all"] or {}).get("recovered") or {}).items():
+                    record.add(f"{name}/{size}/recovered/{arm}", share["value"], "", better="more", kind="ratio")
+        elif name.startswith("recall/"):
+            for distance, (right, count) in found["right"].items():
+                record.add(f"{name}/{distance}", right / count, "", better="more", kind="ratio")
+        elif name == "ability/perplexity":
+            for text, (own, trained) in found.items():
+                record.add(f"{name}/{text}", trained / own, "times", better="less", kind="ratio")
+        elif name.startswith("cost/"):
+            for turn, costs in found.items():
+                for figure, value in costs.items():
+                    better = "more" if figure == "tokens a second" else "less"
+                    record.add(f"{name}/turn {turn}/{figure}", value, "", better=better)
 
 
 # --- worth of history ------------------------------------------------------------------------------------------------
 
 
-def measure_worth(settings: Settings, results: Results) -> None:
+def measure_worth(settings: Settings, record: Record) -> None:
     """Compare S tokens with nothing and everything, for each corpus, trained and untrained."""
     for name, file in CORPORA.items():
         dialogues = open_dialogues(settings.data / file)
         dialogues = (hold_out_by_id(dialogues)[1] if name in HELD_OUT else dialogues)[: settings.worth_dialogues]
         for weights in ("trained", "untrained"):
             measure = partial(worth, settings, weights, dialogues, settings.sizes)
-            results.get(f"worth/{name}/{weights}", measure)
+            record.keep(f"worth/{name}/{weights}", measure)
 
 
-def measure_tales(settings: Settings, results: Results) -> None:
+def measure_tales(settings: Settings, record: Record) -> None:
     """The same for the answers to questions about what was told before."""
     tales = [fairytale_dialogue(t, max_words=40) for t in read_fairytales(settings.data / "fairytaleqa" / "val.jsonl")]
     parts = [part for tale in tales[: settings.tales] for part in around_questions(tale, 24)[: settings.questions]]
     for weights in ("trained", "untrained"):
-        results.get(f"worth/tales/{weights}", partial(worth, settings, weights, parts, (settings.tale_tokens,)))
+        record.keep(f"worth/tales/{weights}", partial(worth, settings, weights, parts, (settings.tale_tokens,)))
 
 
 def worth(
@@ -151,7 +172,7 @@ def worth(
 # --- recall ----------------------------------------------------------------------------------------------------------
 
 
-def measure_recall(settings: Settings, results: Results) -> None:
+def measure_recall(settings: Settings, record: Record) -> None:
     """Ask for values that training has not seen."""
     numbers = zip(settings.turns, settings.dialogues, settings.control_dialogues, strict=True)
     controls: dict[str, tuple[str, Control]] = {
@@ -167,7 +188,7 @@ def measure_recall(settings: Settings, results: Results) -> None:
             asked = dialogues if name == "memory" else dialogues[:few]
             if asked:
                 measure = partial(recall, settings, weights, control, asked)
-                results.get(f"recall/{turns}/{name}", measure)
+                record.keep(f"recall/{turns}/{name}", measure)
 
 
 def test_dialogues(turns: int, count: int) -> list[Dialogue]:
@@ -210,17 +231,17 @@ def _range(distance: int | None) -> str:
 # --- ability and cost ------------------------------------------------------------------------------------------------
 
 
-def measure_ability(settings: Settings, results: Results) -> None:
+def measure_ability(settings: Settings, record: Record) -> None:
     """Compare what the models can do without a history."""
     trained, untrained = respondent(settings, "trained"), respondent(settings, "untrained")
-    results.get("ability/perplexity", partial(perplexities, trained, untrained, settings.data))
-    results.get("ability/prompts", partial(answers_to_prompts, trained, untrained))
+    record.keep("ability/perplexity", partial(perplexities, trained, untrained, settings.data))
+    record.keep("ability/prompts", partial(answers_to_prompts, trained, untrained))
 
 
-def measure_cost(settings: Settings, results: Results) -> None:
+def measure_cost(settings: Settings, record: Record) -> None:
     """Measure turns of one conversation: with the memory, and with everything kept, as a language model's cache is."""
     for name, control in {"memory": "none", "everything (a kept cache)": "everything"}.items():
-        results.get(f"cost/{name}", partial(cost, settings, control))
+        record.keep(f"cost/{name}", partial(cost, settings, control))
 
 
 def cost(settings: Settings, control: Control) -> Mapping[str, Any]:

@@ -7,11 +7,13 @@ of the logits of the turn, and whether the answers are the same. While everythin
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 
+from records import RESULTS, Record
 from rxlm.nn.pretrained import Pretrained
 from rxlm.rxt.conversation import Conversation
 from rxlm.rxt.sampling import GREEDY
@@ -36,11 +38,13 @@ class Settings:
         model: folder, hub id or GGUF file of a chat model.
         memory_tokens: tokens that the upcycled model keeps.
         answer_tokens: the longest answer.
+        output: folder for the figures.
     """
 
     model: Annotated[str, tyro.conf.Positional]
     memory_tokens: int = 512
     answer_tokens: int = 40
+    output: Path = RESULTS
 
 
 @torch.no_grad()
@@ -50,6 +54,7 @@ def main(settings: Settings) -> None:
     model = upcycle(settings.model, memory_tokens=settings.memory_tokens)
     tokenizer, tokens = model.needed_tokenizer(), model.tokenizer_config
     chat, messages = Conversation(model, sampling=GREEDY), []
+    record = Record(settings.output / "whole_history.json", settings)
     print(f"{'said':>6} {'kept':>6} {'largest difference':>20}  same answer")
     for message in MESSAGES:
         messages.append({"role": "user", "content": message})
@@ -70,6 +75,9 @@ def main(settings: Settings) -> None:
         difference = (model.decode(turn, before) - expected).float().abs().max().item()
         memory = chat.memory
         print(f"{int(memory.length):6} {int(memory.num_kept.min()):6} {difference:20.2e}  {answer == theirs}")
+        record.add(f"turn {len(chat.turns)}/largest difference", difference, "of a logit", better="less", kind="ratio")
+        record.add(f"turn {len(chat.turns)}/same answer", answer == theirs, "", better="more", kind="exact")
+    record.save()
     for turn in chat.turns:
         print(f"\nyou> {turn.query}\n{turn.answer}")
 

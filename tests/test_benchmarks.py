@@ -1,21 +1,131 @@
-"""What benchmarks take from the package is there: they run too seldom to find out by themselves."""
+"""Benchmarks can be run, write their figures in one form, and what changed between two runs is told from noise."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
-def test_a_benchmark_can_be_imported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))  # they share their plots
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
-    spec.loader.exec_module(module)
-    assert module.__doc__
+@pytest.fixture(autouse=True)
+def among_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))  # they share plots and records
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_can_be_imported(name: str, loaded: Any) -> None:
+    assert loaded(name).__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_are_written_in_one_form(name: str) -> None:
+    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    if name not in ("records", "compare", "readme_picture"):  # the form itself, its reader, a picture of the log's
+        assert ("__main__" in source) == ("Record(" in source)
+        assert "write_text(json" not in source
+
+
+def test_a_benchmark_writes_machine_versions_settings_and_samples(tmp_path: Path, loaded: Any) -> None:
+    attention = loaded("attention")
+    small = {"dim": 16, "num_heads": 4, "num_layers": 1, "ff_dim": 16, "window": 0, "rounds": 2}
+    settings = attention.Settings(tokens=(8,), model_tokens=(8,), variants=("mha", "sqa"), output=tmp_path, **small)
+    attention.main(settings)
+
+    values = json.loads((tmp_path / "attention.json").read_text(encoding="utf-8"))
+    assert values["machine"]["threads"] >= 1
+    assert {"rxlm", "commit", "python", "torch", "transformers"} <= values["versions"].keys()
+    assert values["settings"]["num_heads"] == 4
+    assert "output" not in values["settings"]
+    ratio = values["figures"]["one attention layer/forward/8/sqa, beside mha"]
+    assert (len(ratio["samples"]), ratio["better"], ratio["kind"]) == (2, "more", "ratio")
+    compare = loaded("compare")
+    assert compare.main(compare.Settings(old=tmp_path, new=tmp_path)) == 0
+
+
+def test_a_long_benchmark_goes_on_and_does_not_mix_settings(tmp_path: Path, loaded: Any) -> None:
+    records = loaded("records")
+    small, large = (loaded("compare").Settings(old=Path(size), new=Path("b")) for size in ("small", "large"))
+    assert records.Record(tmp_path / "long.json", small).keep("part", lambda: [1, 2]) == [1, 2]
+
+    assert records.Record(tmp_path / "long.json", small).keep("part", lambda: pytest.fail("again")) == [1, 2]
+    with pytest.raises(ValueError, match="other settings"):
+        records.Record(tmp_path / "long.json", large)
+
+
+def figure(*samples: float, kind: str = "ratio", better: str | None = "more") -> dict[str, Any]:
+    return {"samples": list(samples), "unit": "", "better": better, "kind": kind}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        (figure(2.0, 2.0), figure(2.08, 2.08), "same"),  # what runs differ by anyway
+        (figure(2.0, 2.0), figure(2.2, 2.2), "better"),
+        (figure(2.0, 2.0), figure(1.8, 1.8), "worse"),
+        (figure(2.0, 2.0, better="less"), figure(1.8, 1.8, better="less"), "better"),
+        (figure(2.0, 2.0, better=None), figure(1.8, 1.8, better=None), "changed"),
+        (figure(1.0, 2.0, 3.0), figure(1.5, 2.5, 3.5), "same"),  # samples that differ this much say no more
+        (figure(*[1.9, 2.0, 2.1] * 5), figure(*[2.4, 2.5, 2.6] * 5), "better"),
+        (figure(9.0, kind="measured"), figure(10.0, kind="measured"), "same"),
+        (figure(9.0, kind="measured"), figure(11.0, kind="measured"), "better"),
+        (figure(100, kind="exact", better="less"), figure(101, kind="exact", better="less"), "worse"),
+        (figure(100, kind="exact"), figure(100, kind="exact"), "same"),
+        (figure(0.0, better="less"), figure(0.1, better="less"), "worse"),
+        (figure(0.0), figure(0.0), "same"),
+    ],
+)
+def test_a_change_is_told_from_noise(before: dict[str, Any], after: dict[str, Any], verdict: str, loaded: Any) -> None:
+    assert loaded("compare").change("figure", before, after).verdict == verdict
+
+
+def record(threads: int = 1, **figures: dict[str, Any]) -> dict[str, Any]:
+    machine = {"processor": "one", "cores": 2, "gpu": None, "threads": threads, "load": 0.1}
+    return {"benchmark": "some", "machine": machine, "versions": {}, "settings": {}, "figures": figures}
+
+
+def test_seconds_are_compared_on_one_machine_only(loaded: Any) -> None:
+    compare = loaded("compare")
+    old = record(ratio=figure(2.0), seconds=figure(9.0, kind="measured"))
+    other = record(threads=2, ratio=figure(1.0), seconds=figure(1.0, kind="measured"))
+
+    assert [each.name for each in compare.compare(old, other)] == ["ratio"]
+    assert any("not compared" in note for note in compare.notes(old, other))
+    assert [each.name for each in compare.compare(old, old)] == ["ratio", "seconds"]
+
+
+def test_the_status_says_that_something_got_worse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], loaded: Any
+) -> None:
+    compare, files = loaded("compare"), (tmp_path / "old.json", tmp_path / "new.json")
+    for file, value in zip(files, (2.0, 1.0), strict=True):
+        file.write_text(json.dumps(record(speed=figure(value), **{f"only in {file.stem}": figure(1.0)})))
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "other.json").write_text("[]")
+
+    assert compare.main(compare.Settings(old=files[0], new=files[1])) == 1
+    output = capsys.readouterr().out
+    assert "worse" in output
+    assert "gone: only in old" in output
+    assert compare.main(compare.Settings(old=files[1], new=files[0])) == 0
+    with pytest.raises(ValueError, match="no figures of a benchmark"):
+        compare.main(compare.Settings(old=files[0], new=tmp_path / "none"))

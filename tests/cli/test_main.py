@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from rxlm import __version__
 from rxlm.cli import COMMANDS, main
+from rxlm.data.tokenizer import train_tokenizer
+from rxlm.rxt.presets import build_preset
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,6 +34,38 @@ def test_help_of_each_command_explains_every_option(name: str, capsys: pytest.Ca
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"rxlm {__version__}\n"
+
+
+def imported_by(words: list[str], names: set[str]) -> set[str]:
+    """Return those of the modules `names` that a command imports, without input."""
+    code = (
+        "import sys\nfrom rxlm.cli import main\nstatus = main(sys.argv[2:])\n"
+        "print('', *(name for name in sys.argv[1].split() if name in sys.modules))\nsys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, " ".join(names), *words]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    return set(ended.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+def test_what_runs_no_command_waits_for_no_library(words: list[str]) -> None:
+    assert not imported_by(words, {"torch", "transformers", "numpy", "matplotlib", "tyro", "rich"})
+
+
+def test_chat_with_a_saved_model_imports_nothing_for_others_and_nothing_of_training(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["some words to talk with"], 300)
+    build_preset("tiny", tokenizer).save_pretrained(tmp_path)
+    slow = {
+        "rxlm.nn.pretrained",
+        "transformers.generation",
+        "matplotlib",
+        "tensorboard",
+        "datasets",
+        "rxlm.training",
+        "rxlm.recipes",
+    }
+
+    assert imported_by(["chat", str(tmp_path)], {*slow, "torch"}) == {"torch"}
 
 
 @pytest.mark.parametrize(("own", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])

@@ -33,6 +33,24 @@ def test_encoded_rows_come_back_in_their_places(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(encoded[0, :, :, 0], (ids * mask).float())
 
 
+def test_rows_that_are_the_same_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "FEWEST_NUMBERS", 2 * 128)
+    ids, mask = torch.tensor([[1, 2, 0], [3, 4, 5], [1, 2, 0], [1, 2, 0], [6, 0, 0]]), torch.ones(5, 3).bool()
+    mask[[0, 3], 2] = mask[4, 1:] = False  # the third row has the numbers of the first, and a token more
+    weight, seen = torch.ones(3, requires_grad=True), []
+
+    def encode(rows: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return (rows * real * weight[: rows.shape[1]])[None, :, :, None]
+
+    encoded = encode_by_length(encode, ids, mask, 128)
+    encoded.sum().backward()
+
+    assert sum(seen) == 4
+    assert torch.equal(encoded[0, :, :, 0], (ids * mask).float())
+    assert weight.grad.tolist() == [12, 10, 5]
+
+
 def test_losses_and_gradients_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = stage("memory_aware", model()).prepare(next(batches("memory_aware", 8)), torch.Generator())
     figures = []

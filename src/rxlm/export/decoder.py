@@ -53,8 +53,9 @@ class OnnxDecoder(RxTDecoder):
         reading: MemoryReading | None,
         cache: DecoderCache | None,
         routing: Routing | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Return what the head reads, (B, T, D), of the embedding of tokens, (B, T, D)."""
+        """Return what the head reads, (B, T, D), of the embedding of tokens, (B, T, D); see `RxTDecoder`."""
         rows, tokens = x.shape[:2]
         before, among = self._before(rows, tokens, layout, cache)
         if reading is None and self.memory_layers:
@@ -66,7 +67,7 @@ class OnnxDecoder(RxTDecoder):
         call.run()
         if cache is not None:
             cast(StoredCache, cache).store(call.new_keys, call.new_values, call.scores)
-        return self.final_norm(call.hidden)
+        return self.final_norm(call.hidden if wanted is None else call.hidden[wanted])
 
     def _before(self, rows: int, tokens: int, layout: Layout, cache: DecoderCache | None) -> tuple[KeyValues, Tensor]:
         """Return the earlier tokens of all layers, and what new tokens see of themselves."""

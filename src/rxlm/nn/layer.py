@@ -61,11 +61,13 @@ class TransformerLayer(nn.Module):
         cache: LayerCache | None = None,
         layer: int = 0,
         routing: Routing | None = None,
-    ) -> Float[Tensor, "B T D"]:
+        wanted: Bool[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T D"] | Float[Tensor, "N D"]:
         """Transform the residual stream `x` (B, T, D).
 
         `memory` is what the layer attends to of the memory: a source, or the keys and values that `read_memory` made of
-        it for all tokens of a turn. The other arguments are those of `Attention`.
+        it for all tokens of a turn. With `wanted` only the tokens where it is True are returned, (N, D), and the
+        feed-forward computes no others. The other arguments are those of `Attention`.
         """
         normed = self.attention_norm(x)
         if self.retention_gate is not None and cache is not None:
@@ -82,7 +84,12 @@ class TransformerLayer(nn.Module):
         if self.memory_reader is not None and memory is not None:
             memory = memory if isinstance(memory, KeyValues) else self.read_memory(memory)
             x = x + self.memory_reader(self.memory_norm(x), memory, query_rotation=rotation)
-        return x + self.feed_forward(self.feed_forward_norm(x), routing)
+        if wanted is None:
+            return x + self.feed_forward(self.feed_forward_norm(x), routing)
+        if isinstance(self.feed_forward, MixtureOfExperts):  # whose load is that of all tokens
+            return (x + self.feed_forward(self.feed_forward_norm(x), routing))[wanted]
+        x = x[wanted]
+        return x + self.feed_forward(self.feed_forward_norm(x))
 
     def read_memory(self, source: KeyValueSource) -> KeyValues:
         """Project the slots that this layer attends to, (B, S, D), to keys and values."""

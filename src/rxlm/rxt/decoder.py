@@ -78,8 +78,9 @@ class RxTDecoder(HubModule):
         segments: Tensor | None = None,
         cache: DecoderCache | None = None,
         routing: Routing | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Return what the head reads, (B, T, D).
+        """Return what the head reads, (B, T, D); of the tokens where `wanted` (B, T) is True alone, (N, D), if given.
 
         Without a memory (None) no layer reads one: what is left is a causal language model. With `segments`, as in
         `RxTEncoder.forward`, tokens see only earlier ones of their own document; which slots of the memory they see,
@@ -94,9 +95,10 @@ class RxTDecoder(HubModule):
             )
         past = None if reading is None or cache is not None else reading.past
         if past is not None:
-            return self._states_after(past, ids, mask, routing)
+            states = self._states_after(past, ids, mask, routing)
+            return states if wanted is None else states[wanted]
         layout = self._layout(ids, mask, segments, cache)
-        return self.through_layers(embed(self.embedding, ids), layout, reading, cache, routing)
+        return self.through_layers(embed(self.embedding, ids), layout, reading, cache, routing, wanted)
 
     def through_layers(
         self,
@@ -105,6 +107,7 @@ class RxTDecoder(HubModule):
         reading: MemoryReading | None,
         cache: DecoderCache | None,
         routing: Routing | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """Return what the head reads, (B, T, D), of the embedding of tokens, (B, T, D); the rest as `hidden_states`."""
         readings = iter(() if reading is None else reading.layers)
@@ -120,6 +123,7 @@ class RxTDecoder(HubModule):
                 cache=cache,
                 layer=index,
                 routing=routing,
+                wanted=wanted if index == len(self.layers) - 1 else None,
             )
         return self.final_norm(x)
 

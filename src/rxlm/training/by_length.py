@@ -44,12 +44,21 @@ def by_length(mask: Tensor, dim: int) -> list[RowGroup]:
 
 
 def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Return the encoded data (L, R, T, D) of rows, encoded group by group; zeros at padding after a group's width."""
-    groups = by_length(mask, dim)
-    if len(groups) == 1:
+    """Return the encoded data (L, R, T, D) of rows, encoded group by group; zeros at padding after a group's width.
+
+    Rows that are the same are encoded once: short turns come again and again. On a GPU all rows are encoded together.
+    """
+    if ids.device.type != "cpu":
         return encode(ids, mask)
-    parts = [
-        F.pad(encode(ids[rows, :width], mask[rows, :width]), (0, 0, 0, ids.shape[1] - width)) for rows, width in groups
-    ]
-    places = torch.cat([group.rows for group in groups]).argsort()
-    return torch.cat(parts, dim=1)[:, places]
+    first, places = distinct(ids, mask)
+    ids, mask, longest = ids[first], mask[first], ids.shape[1]
+    groups = by_length(mask, dim)
+    parts = [F.pad(encode(ids[rows, :width], mask[rows, :width]), (0, 0, 0, longest - width)) for rows, width in groups]
+    order = torch.cat([group.rows for group in groups]).argsort()
+    return torch.cat(parts, dim=1).index_select(1, order[places])
+
+
+def distinct(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one row's number for all rows with the same tokens, (U,), and which of these U each row is, (R,)."""
+    found, places = torch.unique(ids.masked_fill(~mask, -1), dim=0, return_inverse=True)
+    return places.new_empty(len(found)).scatter_(0, places, torch.arange(len(ids))), places

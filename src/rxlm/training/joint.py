@@ -145,8 +145,7 @@ class JointLanguageModelling(TrainModule):
         settings, segments = self.settings, batch.segments
         routing = Routing(mask=batch.mask)
         reading, masked = self._encoded(batch, routing, totals)
-        hidden = self.model.decoder.hidden_states(batch.ids, reading, segments=segments, routing=routing)
-        loss, correct = answer_loss(self.model, hidden, batch.ids, batch.targets)
+        loss, correct = answer_loss(self.model, batch.ids, batch.targets, reading, segments=segments, routing=routing)
         answer = loss / totals["answer"]
 
         total = settings.alpha * answer

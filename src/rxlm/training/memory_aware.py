@@ -108,9 +108,8 @@ class MemoryAware(TrainModule):
             wanted = targets.any(dim=1).nonzero()[:, 0]
             ids, mask, targets, reading = ids[wanted], mask[wanted], targets[wanted], reading.select(wanted)
         for rows, width in decoding_groups(self.model, mask):
-            part = ids[rows, :width]
-            hidden = self.model.decoder.hidden_states(part, reading.select(rows), routing=routing)
-            sums = answer_loss(self.model, hidden, part, targets[rows, :width])
+            turns, aims = ids[rows, :width], targets[rows, :width]
+            sums = answer_loss(self.model, turns, aims, reading.select(rows), routing=routing)
             loss, correct = loss + sums[0], correct + sums[1]
         return loss, correct
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.cross_entropy import TokenLoss
+from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
 
 Counts = dict[str, float]
@@ -90,24 +93,32 @@ class TrainModule(StageModule):
         self.model = model
 
 
-def answer_loss(model: RxTModel, hidden: Tensor, ids: Tensor, targets: Tensor) -> TokenLoss:
+def answer_loss(
+    model: RxTModel,
+    ids: Tensor,
+    targets: Tensor,
+    memory: MemoryState | MemoryReading | None,
+    *,
+    segments: Tensor | None = None,
+    routing: Routing | None = None,
+) -> TokenLoss:
     """Return the summed cross-entropy of the tokens at `targets`, and how many of them the model would have chosen.
 
     Args:
-        hidden: what the decoder's head reads, (B, T, D).
         ids: the tokens themselves, (B, T).
         targets: True at tokens whose prediction counts, (B, T); never the first of a row.
+        memory, segments, routing: as in `RxTDecoder.hidden_states`.
     """
-    wanted = targets[:, 1:]
-    return model.decoder.head(hidden[:, :-1][wanted], ids[:, 1:][wanted])
+    before = F.pad(targets[:, 1:], (0, 1))  # the tokens that they are predicted from
+    hidden = model.decoder.hidden_states(ids, memory, segments=segments, routing=routing, wanted=before)
+    return model.decoder.head(hidden, ids[targets])
 
 
 def empty_memory_loss(
     model: RxTModel, ids: Tensor, targets: Tensor, segments: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Return `answer_loss_empty`: the mean loss of the tokens at `targets` (B, T), answered from the initial memory."""
-    memory = model.init_memory(ids.shape[0])
-    loss, _ = answer_loss(model, model.decoder.hidden_states(ids, memory, segments=segments), ids, targets)
+    loss, _ = answer_loss(model, ids, targets, model.init_memory(ids.shape[0]), segments=segments)
     return {"answer_loss_empty": loss / targets.sum().clamp(min=1)}
 
 

@@ -10,7 +10,6 @@ from rxlm.export.names import Engine
 from rxlm.export.saving import is_exported, open_exported
 from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
-from rxlm.upcycling.model import upcycle
 
 
 def kind_of(name: str | Path) -> Literal["rxt", "transformers"]:
@@ -36,6 +35,8 @@ def open_model(
         engine: what computes the decoder, see `use_engine`; None: PyTorch, or what the model was exported for.
     """
     if kind_of(name) == "transformers":
+        from rxlm.upcycling.model import upcycle  # imports the models of transformers, which takes a second
+
         model = upcycle(name).to(device)
     elif is_exported(name):
         model = open_exported(name, device=device)
