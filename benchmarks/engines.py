@@ -11,7 +11,6 @@ many conversations at once. Figures are kept as JSON in the folder `--output`.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 import httpx
 import torch
 
+from records import RESULTS, Record
 from rxlm.export.engines import describe
 from rxlm.memory import MemoryState
 from rxlm.rxt.conversation import Conversation
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--context", type=int, default=4096, help="tokens of llama.cpp's context")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     arms: dict[str, Callable[[int], Cost]] = {}
@@ -131,15 +131,18 @@ def main() -> None:
             for turn in given.turns:
                 for name, arm in arms.items():
                     found[name][turn].append(arm(turn))
-    given.output.mkdir(parents=True, exist_ok=True)
-    settings = {key: str(value) for key, value in vars(given).items()}
-    (given.output / f"engines-{given.rows}.json").write_text(json.dumps({"settings": settings, "found": found}))
+    record = Record(given.output / "engines.json", given)
     for name, turns in found.items():
         for turn, costs in turns.items():
             first, rate = min(cost[0] for cost in costs), max(cost[1] for cost in costs)
             best = max(cost[1] for cost in found["llama.cpp"][turn]) if "llama.cpp" in found else None
+            record.add(f"{name}/turn {turn}/an answer", [cost[1] for cost in costs], "tokens a second", better="more")
+            record.add(f"{name}/turn {turn}/first token", [cost[0] for cost in costs], "s", better="less")
+            if best is not None and name != "llama.cpp":
+                record.add(f"{name}/turn {turn}, beside llama.cpp", rate / best, "times", better="more", kind="ratio")
             beside = "" if best is None else f", {rate / best:.2f} of llama.cpp"
             print(f"{name:11} turn {turn:3}: {rate:6.1f} tokens/s{beside}; first token {1e3 * first:.0f} ms")
+    record.save()
 
 
 if __name__ == "__main__":

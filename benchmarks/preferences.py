@@ -8,11 +8,10 @@ told are answered with an invented value, and many about what has changed with a
 learns from the generator's preferences, for the same number of steps on as many pairs, once for each seed; "rlhf" is
 reinforcement learning with a reward model that has learnt as long, and whose own accuracy is kept, too.
 `--flipped 0.2` turns a share of the pairs round. Never-told honesty, recall, stale answers and perplexity are measured
-on held-out dialogues (`RecallTest.graded`). Figures go to figures.json and a plot to plot.png; given again, it goes on
-with what is missing.
+on held-out dialogues (`RecallTest.graded`). Figures go to preferences.json and a plot to plot.png; given again, it goes
+on with what is missing.
 """
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
 
+from records import Record
 from rxlm.data.fact_preferences import FROM_MEMORY, FactPreferences
 from rxlm.data.preferences import Preference
 from rxlm.data.records import Dialogue, Interaction
@@ -139,10 +139,12 @@ class Comparison:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.output = settings, settings.output
         self.corpus = FactsCorpus(tiny())
-        self.figures_file = self.output / "figures.json"
-        self.figures: dict[str, Any] = {}
-        if self.figures_file.is_file():
-            self.figures = json.loads(self.figures_file.read_text(encoding="utf-8"))
+        self.record = Record(self.output / "preferences.json", settings, free=("arms", "seeds", "flipped"))
+
+    @property
+    def figures(self) -> dict[str, dict[str, Sequence[float]]]:
+        """What was measured of each model: figures with the number of questions."""
+        return {name: found for name, found in self.record.kept.items() if not name.startswith("reward")}
 
     def run(self, console: Console) -> None:
         """Train and measure what is missing."""
@@ -168,11 +170,11 @@ class Comparison:
             self.settings.test_dialogues
         )
         model = RxTAlpha.from_pretrained(folder)
-        self.figures[name] = {
-            figure: list(value) for figure, value in self.corpus.recall.graded(model, dialogues).items()
-        }
-        self.output.mkdir(parents=True, exist_ok=True)
-        self.figures_file.write_text(json.dumps(self.figures, indent=2), encoding="utf-8")
+        found = self.record.keep(name, lambda: self.corpus.recall.graded(model, dialogues))
+        for figure, (value, _) in found.items():
+            better = "less" if figure in ("stale", "perplexity") else "more"
+            self.record.add(f"{name}/{figure}", value, "share", better=better, kind="ratio")
+        self.record.save()
 
     def make_fault(self, folder: Path) -> None:
         """Let the model learn to invent what it was not told."""
@@ -209,7 +211,7 @@ class Comparison:
         held_out = FactPreferences(self.corpus.generator(split="test", seed=1), 400)[:]
         found = accuracies(compare(reward, held_out, tokenizer_of(reward.model)), FROM_MEMORY)
         kept = {name: (each.with_memory, each.without_memory, each.count) for name, each in found.items()}
-        (self.output / f"reward-seed_{seed}.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
+        self.record.keep(f"reward, seed {seed}", lambda: kept)
         return reward
 
     def reinforce(self, model: RxTAlpha, reward: RewardModel, seed: int, name: str) -> None:
