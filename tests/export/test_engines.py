@@ -26,7 +26,11 @@ from rxlm.upcycling.loading import open_model
 from rxlm.upcycling.model import upcycle
 
 ONNX: tuple[Engine, ...] = ("onnx", "onnx:int8", "onnx:int4")
-DENSE = [name for name in ARCHITECTURES if "moe" not in name]
+KINDS = (
+    "gqa-window-self-elementwise", "sqa-qknorm-interlayer-slotlinear", "reverse-gated-selfinterlayer-slotelementwise",
+    "gqa-biased-retained",
+)  # fmt: skip
+"""Together: windows, norms, gates, biases, all head counts, layers that read slots and such that do not, both memories."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +68,7 @@ def all_of(memory: MemoryState) -> Tensor:
     return torch.cat([each.double().flatten() for each in memory.tensors().values()])
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", KINDS)
 @torch.no_grad()
 def test_the_layers_of_every_kind_of_decoder_and_memory_are_computed_as_by_pytorch(name: str, tmp_path: Path) -> None:
     """Turns one after the other, rows that join others midway, turns that are written from their tokens alone."""
@@ -118,7 +122,7 @@ def test_rounded_weights_answer_almost_alike_and_write_what_they_read(engine: En
 
 
 def test_an_exported_model_needs_no_other_weights_and_answers_as_the_engine_does(folder: Path, tmp_path: Path) -> None:
-    for engine in ONNX:
+    for engine in ONNX[1:]:
         export(open_model(folder), tmp_path / engine, engine)
         saved = open_exported(tmp_path / engine)
         direct = opened(folder, engine)
