@@ -30,7 +30,7 @@ KINDS = (
     "gqa-window-self-elementwise", "sqa-qknorm-interlayer-slotlinear", "reverse-gated-selfinterlayer-slotelementwise",
     "gqa-biased-retained",
 )  # fmt: skip
-"""Together: windows, norms, gates, biases, all head counts, layers that read slots and such that do not, both memories."""
+"""Together: windows, norms, gates, biases, all head counts, layers that read slots and others, both memories."""
 
 
 @pytest.fixture(scope="module", autouse=True)

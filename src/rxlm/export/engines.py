@@ -1,5 +1,6 @@
 """What computes a decoder: PyTorch or ONNX Runtime, with weights of 32, 8 or 4 bits."""
 
+import logging
 import os
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,8 @@ from rxlm.export.graphs import Graphs, check_exportable, write_graphs
 from rxlm.export.names import ENGINES, Bits, Engine, bits_of
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.fingerprint import weights_digest
+
+LOG = logging.getLogger(__name__)
 
 
 def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> None:
@@ -39,6 +42,7 @@ def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> N
     bits = bits_of(engine)
     folder = folder or cache_folder(digest, bits)
     if Graphs.of(folder) != Graphs(digest, bits):
+        LOG.warning("Writing the graphs of the engine %s into %s, once for these weights.", engine, folder)
         write_graphs(model.decoder, folder, bits, digest)
     model.decoder = OnnxDecoder(model.decoder, folder)
     model.engine, model.source_digest = engine, digest
