@@ -125,12 +125,14 @@ def measure(client: type, address: str, conversations: int, turns: int, tokens: 
 
 
 @contextmanager
-def rxlm_server(model: str, rows: int, threads: int, folder: Path, memory_tokens: int) -> Iterator[str]:
+def rxlm_server(
+    model: str, rows: int, threads: int, folder: Path, memory_tokens: int, engine: str = "torch"
+) -> Iterator[str]:
     environment = {**os.environ, "RXLM_API_KEY": KEY, "OMP_NUM_THREADS": str(threads)}
     command = [
         sys.executable, "-m", "rxlm", "serve", model, "--port", "0", "--rows", str(rows), "--store",
         str(folder / "store.sqlite"), "--threads", str(threads), "--log", str(folder / "log"), "--memory-tokens",
-        str(memory_tokens),
+        str(memory_tokens), "--engine", engine,
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
     assert process.stdout is not None
@@ -208,6 +210,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=24, help="of an answer, at most")
     parser.add_argument("--memory-tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--engine", default="torch", help="of rxlm, see rxlm serve")
     parser.add_argument("--context", type=int, default=4096, help="tokens of llama.cpp's context for a conversation")
     parser.add_argument("--arms", nargs="+", default=["rxlm", "one", "llama"])
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -222,7 +225,9 @@ def main() -> None:
                     found = measure(LlamaCpp, address, *options)
             else:
                 rows = 1 if arm == "one" else given.conversations
-                with rxlm_server(given.model, rows, given.threads, folder, given.memory_tokens) as address:
+                with rxlm_server(
+                    given.model, rows, given.threads, folder, given.memory_tokens, given.engine
+                ) as address:
                     found = measure(Rxlm, address, *options)
                 found["stored_bytes"] = bytes_of(folder)
         add_figures(record, arm, found, given.conversations)
