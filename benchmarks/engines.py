@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import torch
 
+from llama_cpp_peer import QUESTIONS, llama_server
 from records import RESULTS, Record
 from rxlm.export.engines import describe
 from rxlm.memory import MemoryState
@@ -27,7 +28,6 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import GREEDY
 from rxlm.rxt.turn_engine import Query, TurnEngine
 from rxlm.upcycling.loading import open_model
-from serving import QUESTIONS, llama_server
 
 ANSWER = "That depends on what you like, and on the time that you have. Many people begin with the simplest thing."
 Cost = tuple[float, float]

@@ -26,13 +26,9 @@ from pathlib import Path
 
 import httpx
 
+from llama_cpp_peer import QUESTIONS, llama_server
 from records import RESULTS, Record
 
-QUESTIONS = (
-    "I am planning a trip with my sister.", "Which season suits a walk in the hills?", "What should I pack?",
-    "My budget is small.", "Tell me about trains.", "What is a good breakfast?", "How do I sleep well outdoors?",
-    "Name three birds.",
-)  # fmt: skip
 KEY = "benchmark-key-of-16-characters"
 A_CONNECTION_EACH = httpx.Limits(max_keepalive_connections=0)
 """llama.cpp's server lets go of a kept connection at the moment that it is used again."""
@@ -147,26 +143,6 @@ def rxlm_server(
         yield address
     finally:
         process.terminate()
-        process.wait()
-
-
-@contextmanager
-def llama_server(gguf: str, slots: int, threads: int, context: int) -> Iterator[str]:
-    code = (
-        "import sys, time, xllamacpp as x\n"
-        "p = x.CommonParams(); p.model.path = sys.argv[1]; p.n_parallel = int(sys.argv[2])\n"
-        "p.n_ctx = int(sys.argv[2]) * int(sys.argv[4]); p.port = 0; p.hostnames = ['127.0.0.1']\n"
-        "p.cpuparams.n_threads = p.cpuparams_batch.n_threads = int(sys.argv[3]); p.warmup = True\n"
-        "s = x.Server(p); print(s.listening_address, flush=True)\n"
-        "while True: time.sleep(60)\n"
-    )
-    command = [sys.executable, "-c", code, gguf, str(slots), str(threads), str(context)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
         process.wait()
 
 
