@@ -3,7 +3,8 @@
     python benchmarks/engines.py MODEL --gguf FILE.gguf --threads 1
 
 MODEL is upcycled from the language model in FILE.gguf, so that all have the same weights; llama.cpp computes with those
-of the file (Q4_1, say) and has the whole history in its cache. Needs the extra `onnx`, and xllamacpp for the peer.
+of the file (Q4_1, for example) and has the whole history in its cache. Needs the extra `onnx`, and xllamacpp for the
+peer.
 
 Printed, for turns 1 and 64 of one conversation: tokens a second of an answer, greedy, and time to its first token; the
 best of some repetitions that all arms take in turn, so that what else the machine does meets all. `--rows` asks so

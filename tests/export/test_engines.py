@@ -176,10 +176,10 @@ def test_what_cannot_be_is_refused_before_anything_is_written(folder: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_without_the_extra_the_package_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_package_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(ImportError, match="needs the package onnxscript: pip install 'reactive-lm\\[onnx\\]'"):
-        use_engine(open_model(folder), "onnx:int4")
+        use_engine(open_model(folder), "onnx:int4", tmp_path)
 
 
 def test_a_damaged_export_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def chained_layers(decoder: RxTDecoder, bits: Bits, opset: int) -> Any:
         part = exported[kind].graph.clone()
         hidden = _append(ir, whole, part, number, state, shared, hidden)
     assert hidden is not None, "a decoder has layers"
+    hidden.name = "hidden"
     whole.outputs.insert(0, hidden)
     return ir.Model(whole, ir_version=IR_VERSION, producer_name="rxlm")
 

@@ -139,7 +139,7 @@ class _Layers:
         self.new_keys, self.new_values = torch.zeros(2, layers, rows, heads, tokens, width)
         gates = [name for name in session.outputs if name.startswith("scores")]
         self.scores = torch.zeros(len(gates), rows, heads, tokens) if gates else None
-        outputs = {next(name for name in session.outputs if name.startswith("hidden")): self.hidden}
+        outputs = {"hidden": self.hidden}
         outputs |= _numbered("new_keys", self.new_keys[:, :, :, None])
         outputs |= _numbered("new_values", self.new_values[:, :, :, None])
         outputs |= {} if self.scores is None else _numbered("scores", self.scores)

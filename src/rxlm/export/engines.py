@@ -36,12 +36,13 @@ def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> N
         raise ConfigError(f"The engine {engine} computes on a CPU, and the model is on {model.device}.")
     if model.engine != "torch":
         raise ConfigError(f"The model has the engine {model.engine} already: load it anew for {engine}.")
-    check_exportable(model.decoder)
-    digest = weights_digest(model)
-    model.float()
-    bits = bits_of(engine)
+    digest, bits = weights_digest(model), bits_of(engine)
     folder = folder or cache_folder(digest, bits)
-    if Graphs.of(folder) != Graphs(digest, bits):
+    is_there = Graphs.of(folder) == Graphs(digest, bits)
+    if not is_there:
+        check_exportable(model.decoder)
+    model.float()
+    if not is_there:
         LOG.warning("Writing the graphs of the engine %s into %s, once for these weights.", engine, folder)
         write_graphs(model.decoder, folder, bits, digest)
     model.decoder = OnnxDecoder(model.decoder, folder)
@@ -56,7 +57,8 @@ def cache_folder(digest: str, bits: Bits) -> Path:
 
 def describe(model: RxTModel) -> str:
     """Return what computes the decoder, in words."""
-    threads = f"{torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'s' * (count != 1)}"
     if model.engine.startswith("onnx"):
         import onnxruntime
 

@@ -14,13 +14,14 @@ import torch
 from rxlm.config import ConfigError
 from rxlm.export.chain import chained_layers
 from rxlm.export.names import Bits
+from rxlm.export.session import check_packages
 from rxlm.export.step import HeadStep
 from rxlm.folders import saving
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.rxt.decoder import RxTDecoder
 
 LAYERS, HEAD, NOTE = "layers.onnx", "head.onnx", "engine.json"
-FORM = 1
+FORM = 2
 """Of the graphs' arguments; others are written anew."""
 OPSET = 20
 
@@ -90,14 +91,7 @@ def check_exportable(decoder: RxTDecoder) -> None:
     """Raise `ConfigError` where a decoder cannot be exported, and ImportError where what does it is missing."""
     if not all(isinstance(layer.feed_forward, FeedForward) for layer in decoder.layers):
         raise ConfigError("Layers of experts cannot be exported to ONNX: take the engine torch.")
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"The engine onnx needs the package {error.name}: pip install 'reactive-lm[onnx]'."
-        ) from error
+    check_packages("onnx", "onnxruntime", "onnxscript")
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """An exported model as a folder: the graphs, the weights that are not in them, and the tokenizer."""
 
-import json
 from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from rxlm.config import ConfigError
 from rxlm.data.tokenizer import load_tokenizer_from_file
@@ -12,12 +12,11 @@ from rxlm.export.decoder import OnnxDecoder
 from rxlm.export.graphs import Graphs, write_graphs
 from rxlm.export.names import ENGINES, Engine, bits_of
 from rxlm.folders import reading, saving
-from rxlm.nn.weights import listed, misfits, not_finite
 from rxlm.rxt.alpha import RxTAlpha
-from rxlm.rxt.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, CheckpointFiles
+from rxlm.rxt.checkpoint_files import CheckpointError, CheckpointFiles
 from rxlm.rxt.fingerprint import weights_digest
-from rxlm.rxt.hub import FORMAT_VERSION, reading_config, save_weights, split_header
-from rxlm.rxt.models import RxTBeta
+from rxlm.rxt.hub import check_weights, reading_config, split_header, write_checkpoint
+from rxlm.rxt.models import KINDS
 
 IN_GRAPHS = ("decoder.layers.", "decoder.head.")
 READS_SLOTS = (".memory_reader.", ".slot_norm.")
@@ -40,11 +39,7 @@ def export(model: RxTAlpha, folder: Path, engine: Engine) -> None:
     model.float()
     with saving(folder) as draft:
         write_graphs(model.decoder, draft, bits_of(engine), digest)
-        header = {"format_version": FORMAT_VERSION, "architecture": type(model).__name__, "engine": engine}
-        text = json.dumps({**header, **model.config_dict()}, indent=2) + "\n"
-        (draft / CONFIG_FILE).write_text(text, encoding="utf-8")
-        weights = {name: each for name, each in model.state_dict().items() if _stays(name, model)}
-        save_weights(weights, draft / WEIGHTS_FILE)
+        write_checkpoint(model, _beside_graphs(model), draft, engine=engine)
         tokenizer.save_pretrained(draft)
 
 
@@ -65,13 +60,10 @@ def open_exported(name: str | Path, *, device: torch.device | str = "cpu") -> Rx
         if engine not in ENGINES or graphs is None or graphs.bits != bits_of(engine):
             raise CheckpointError(f"{files.name} has no graphs for the engine {engine!r}: export the model again.")
         header, values = split_header(config, files.name)
-        kinds = {kind.__name__: kind for kind in (RxTAlpha, RxTBeta)}
         with reading_config(files.name), torch.device("meta"):
-            model = kinds[header["architecture"]].from_config_dict(values)
+            model = KINDS[header["architecture"]].from_config_dict(values)
         weights = files.weights()
-        expected = {each: tensor for each, tensor in model.state_dict().items() if _stays(each, model)}
-        if problems := misfits(expected, weights) or not_finite(weights):
-            raise CheckpointError(f"The weights of {files.name} do not fit its configuration: {listed(problems)}.")
+        check_weights(_beside_graphs(model), weights, files.name)
         model.load_state_dict(weights, strict=False, assign=True)
         model.tie_weights()
         files.check()
@@ -81,7 +73,11 @@ def open_exported(name: str | Path, *, device: torch.device | str = "cpu") -> Rx
     return cast(RxTAlpha, model.eval())
 
 
-def _stays(name: str, model: RxTAlpha) -> bool:
-    """Tell whether a weight is stored beside the graphs: those that are in them are not, nor second names."""
-    is_in_graphs = name.startswith(IN_GRAPHS) and not any(part in name for part in READS_SLOTS)
-    return not is_in_graphs and name not in model.stored_ties()
+def _beside_graphs(model: RxTAlpha) -> dict[str, Tensor]:
+    """Return the weights that are stored beside the graphs: those that are in them are not, nor second names."""
+    ties = model.stored_ties()
+    return {
+        name: each
+        for name, each in model.state_dict().items()
+        if name not in ties and (not name.startswith(IN_GRAPHS) or any(part in name for part in READS_SLOTS))
+    }

@@ -1,11 +1,24 @@
 """ONNX Runtime over PyTorch's memory: tensors are read and written where they are."""
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def check_packages(*names: str) -> None:
+    """Raise ImportError where a package of the extra `onnx` is missing, and say how to get it."""
+    for name in names:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise ImportError(
+                f"The engine onnx needs the package {error.name}: pip install 'reactive-lm[onnx]', or take the engine "
+                "torch."
+            ) from error
 
 
 class Session:
@@ -16,6 +29,7 @@ class Session:
     """
 
     def __init__(self, path: Path) -> None:
+        check_packages("onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -27,7 +41,7 @@ class Session:
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> "Call":
         """Return the call that reads and writes these tensors, float32 and contiguous, as often as it is made."""
-        return Call(self.session, {name: each for name, each in inputs.items() if name in self.inputs}, outputs)
+        return Call(self.session, inputs, outputs)
 
 
 class Call:

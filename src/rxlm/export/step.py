@@ -38,8 +38,7 @@ class LayerStep(nn.Module):
         super().__init__()
         own = deepcopy(layer, {id(each): each for each in layer.parameters()})
         self.layer = cast(TransformerLayer, as_parts(nn.ModuleList([own]), bits)[0])
-        self.reads_slots = layer.memory_reader is not None
-        self.inputs = (*INPUTS, *(SLOT_INPUTS if self.reads_slots else ()))
+        self.inputs = (*INPUTS, *(() if layer.memory_reader is None else SLOT_INPUTS))
         self.outputs = (*OUTPUTS, *(() if layer.retention_gate is None else (SCORES,)))
 
     def forward(

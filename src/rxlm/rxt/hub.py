@@ -67,11 +67,8 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        header = {"format_version": FORMAT_VERSION, "architecture": type(self).__name__}
-        text = json.dumps({**header, **self.config_dict()}, indent=2) + "\n"
         weights = {name: tensor for name, tensor in self.state_dict().items() if name not in self.stored_ties()}
-        save_weights(weights, save_directory / WEIGHTS_FILE)
-        (save_directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+        write_checkpoint(self, weights, save_directory)
 
     @classmethod
     def from_pretrained(  # pyrefly: ignore[bad-override]
@@ -125,7 +122,7 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
             module = cls.from_config_dict(values)
         ties = module.stored_ties()
         weights = weights | {name: weights[stored] for name, stored in ties.items() if stored in weights}
-        check_weights(module, weights, source)
+        check_weights(module.state_dict(), weights, source)
         module.load_state_dict(weights, assign=True)
         module.tie_weights()
         return module
@@ -180,14 +177,22 @@ def check_layers(values: Mapping[str, Any], weights: Mapping[str, Tensor], sourc
             raise CheckpointError(f"The {CONFIG_FILE} of {source} has {name}={value}, and {len(weights)} tensors.")
 
 
-def check_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise `CheckpointError` unless `weights` are exactly the module's names and shapes, and numbers."""
-    problems = misfits(module.state_dict(), weights)
+def check_weights(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise `CheckpointError` unless `weights` have exactly the names and shapes that are expected, and are numbers."""
+    problems = misfits(expected, weights)
     if problems:
         raise CheckpointError(f"The weights of {source} do not fit its configuration: {listed(problems)}.")
     damaged = not_finite(weights)
     if damaged:
         raise CheckpointError(f"The weights of {source} are damaged: {listed(damaged)}.")
+
+
+def write_checkpoint(module: HubModule, weights: Mapping[str, Tensor], folder: Path, **header: Any) -> None:
+    """Write the configuration of a module, with what else its header says, and weights of it."""
+    header = {"format_version": FORMAT_VERSION, "architecture": type(module).__name__, **header}
+    text = json.dumps({**header, **module.config_dict()}, indent=2) + "\n"
+    save_weights(weights, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:

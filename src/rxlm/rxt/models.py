@@ -85,6 +85,10 @@ class RxTBeta(RxTAlpha):
         return openings[mode]
 
 
+KINDS: Mapping[str, type[RxTAlpha]] = {kind.__name__: kind for kind in (RxTAlpha, RxTBeta)}
+"""The models, by the name that a checkpoint has them under."""
+
+
 def _beta_variant(config: MemoryConfig | Mapping[str, Any]) -> MemoryAttentionVariant:
     given = config.get("variant") if isinstance(config, Mapping) else getattr(config, "variant", None)
     return "grouped-self-interlayer" if given == "grouped-self-interlayer" else "self-interlayer"

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from rxlm.memory import MemoryReading, MemoryState
 from rxlm.rxt.alpha import RxTAlpha, tokenizer_beside
 from rxlm.rxt.hub import HubModule
-from rxlm.rxt.models import RxTBeta
-
-KINDS = {kind.__name__: kind for kind in (RxTAlpha, RxTBeta)}
+from rxlm.rxt.models import KINDS
 
 
 class RewardModel(HubModule):

@@ -1,14 +1,23 @@
 """The reference policy: the model as a stage began with it, from which the stage must not go far."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.earlier_versions import translate_weights
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def frozen_copy(module: _Module, learnt: Iterable[nn.Parameter]) -> _Module:
+    """Return a copy that does not learn, of which only the weights `learnt` are its own: all others are shared."""
+    own = set(learnt)
+    shared: dict[int, Any] = {id(each): each for each in module.parameters() if each not in own}
+    return deepcopy(module, shared).eval().requires_grad_(False)
 
 
 class ReferencePolicy:
@@ -20,9 +29,7 @@ class ReferencePolicy:
     """
 
     def __init__(self, model: RxTModel, learnt: Collection[nn.Parameter] | None = None) -> None:
-        own = set(model.parameters() if learnt is None else learnt)
-        shared: dict[int, Any] = {id(each): each for each in model.parameters() if each not in own}
-        self.model = deepcopy(model, shared).eval().requires_grad_(False)
+        self.model = frozen_copy(model, model.parameters() if learnt is None else learnt)
 
     def on(self, device: torch.device) -> RxTModel:
         """Return the model, on a device."""

@@ -4,7 +4,6 @@ Shapes: B dialogues, T tokens of a dialogue, D model dimension, V vocabulary, N 
 """
 
 from collections.abc import Iterator
-from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from rxlm.memory.retained.parallel import ParallelTurns
 from rxlm.rxt.decoder import RxTDecoder
+from rxlm.training.reference import frozen_copy
 
 LOGITS_AT_ONCE = 2**25
 
@@ -25,8 +25,7 @@ class LanguageModel:
     """
 
     def __init__(self, decoder: RxTDecoder, learnt: set[nn.Parameter]) -> None:
-        shared = {id(parameter): parameter for parameter in decoder.parameters() if parameter not in learnt}
-        self.decoder = deepcopy(decoder, shared).requires_grad_(False).eval()
+        self.decoder = frozen_copy(decoder, learnt)
 
     @torch.no_grad()
     def states(self, ids: Tensor) -> Tensor:
