@@ -170,10 +170,14 @@ def test_every_answer_has_an_id_and_no_text_is_in_the_log(server: Running, caplo
         ]
         with http.stream("POST", "/v1/responses", json={**given, "stream": True}) as stream:
             list(stream.iter_lines())
-    names = [answer.headers["x-request-id"] for answer in [*answers, stream]]
-    assert len(set(names)) == len(names)
+        names = [answer.headers["x-request-id"] for answer in [*answers, stream]]
+        assert len(set(names)) == len(names)
+        _until(lambda: _logged_requests(caplog) >= set(names))  # a line is written after the client has its answer
     own = [record for record in caplog.records if record.name.startswith(("rxlm", "uvicorn", "fastapi"))]
-    logged = [json.loads(record.getMessage()) for record in own if record.name == "rxlm.serving.requests"]
-    assert {line["request"] for line in logged} >= set(names)
     assert not logging.getLogger("uvicorn.access").propagate  # which would name addresses
     assert not [line for line in own if line.name != "uvicorn.access" and secret in line.getMessage()]
+
+
+def _logged_requests(caplog: pytest.LogCaptureFixture) -> set[str]:
+    lines = [record for record in list(caplog.records) if record.name == "rxlm.serving.requests"]
+    return {json.loads(line.getMessage())["request"] for line in lines}
