@@ -1,14 +1,16 @@
 """Checkpoints of a run: whole or not there, whenever a process is killed.
 
-A checkpoint is a folder `step-000500` with three kinds of files:
+A checkpoint is a folder `step-000500` with these files:
 
-    weights.safetensors   the weights of the train module
+    weights.safetensors   the weights of the train module; of sharded training `.metadata` and `__0_0.distcp`, ... in its
+                          place, with the optimizer's state (see `training/sharded_files.py`)
     state.pt              what all processes share: step, best step, optimizer state by parameter name
     rank-00000.pt, ...    what each process has of its own: random numbers, place in the data, carried memories
     checksums.json        names, sizes and sums of them all
 
 Each process writes its own file to a folder of another name; when all have, the first process adds the sums and renames
-the folder, which is one step of the file system. A run goes on from the newest checkpoint that is whole.
+the folder, which is one step of the file system. A run goes on from the newest checkpoint that is whole, sharded or not,
+whatever wrote it.
 """
 
 import logging
@@ -16,7 +18,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -28,10 +30,13 @@ from rxlm.folders import MARKER, damage, write_marker
 from rxlm.nn.weights import listed, misfits, not_finite
 from rxlm.rxt.earlier_versions import translate_weights
 from rxlm.training import distributed
+from rxlm.training.sharded_files import PartsWriter, holds_parts, load_parts
+from rxlm.training.sharding import divided_like, is_sharded, local
 
 WEIGHTS, STATE, OWN = "weights.safetensors", "state.pt", "rank-{:05d}.pt"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
 NAME = re.compile(rf"{PREFIX}(\d{{6,}})")
+T = TypeVar("T")
 LOGGER = logging.getLogger(__name__)
 
 
@@ -46,6 +51,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep_last: int = 2) -> None:
         self.folder = folder
         self.keep_last = keep_last
+        self._parts: PartsWriter | None = None
+        self._begun: tuple[int, int | None] | None = None
 
     def save(
         self,
@@ -57,14 +64,17 @@ class Checkpoints:
     ) -> Path:
         """Write the checkpoint of a step, in all processes at once; then remove older ones, save the last and the best.
 
+        The weights of a sharded module are written while training goes on, until `commit`.
+
         Args:
             step: number of the step.
             module: whose weights are saved.
-            state: what all processes share. own: what this process has of its own.
+            state: what all processes share, `optimizer` among it. own: what this process has of its own.
             best_step: whose checkpoint stays, however old.
         """
+        self.commit()
         target, rank = self.path(step), distributed.rank()
-        draft = self.folder / f"{UNFINISHED}{target.name}"
+        draft, state = self._draft(step), dict(state)
         with writing(target, draft.name, of_folder=True):
             if rank == 0:
                 for left in self.folder.glob(f"{UNFINISHED}*"):  # by a killed run
@@ -74,17 +84,52 @@ class Checkpoints:
             if not draft.is_dir():
                 raise OSError(f"Process {rank} does not see {draft}: all processes need a folder that they share.")
             _save(own, draft / OWN.format(rank))
+            optimizer = state.pop("optimizer", {}) if is_sharded(module) else None
             if rank == 0:
-                save_file(_weights(module), draft / WEIGHTS)
                 _save(state, draft / STATE)
-            distributed.wait()
-            if rank == 0:
-                write_marker(draft)
-                remove(target)  # which is damaged: there is no other reason to make the step again
-                os.replace(draft, target)
-                sync(self.folder)
-                self._remove_others(step, best_step)
+            if optimizer is not None:
+                self._parts = self._parts or PartsWriter()
+                self._parts.start(module, optimizer, draft)
+            elif rank == 0:
+                save_file(_weights(module), draft / WEIGHTS)
+            self._begun = step, best_step
+            if optimizer is None:
+                distributed.wait()
+                self._commit()
         return target
+
+    @property
+    def is_written(self) -> bool:
+        """Whether this process has written what it was to write of a checkpoint that has not got its name yet."""
+        return self._parts is not None and self._parts.is_done
+
+    def commit(self) -> None:
+        """Wait until the checkpoint that is being written is there, in all processes at once, if there is one.
+
+        OSError, which names the checkpoint, where the system refused a file.
+        """
+        if self._begun is None or self._parts is None:
+            return
+        step, _ = self._begun
+        with writing(self.path(step), self._draft(step).name, of_folder=True):
+            self._parts.wait()
+            distributed.wait()
+            self._commit()
+
+    def _commit(self) -> None:
+        """Give the checkpoint its name, now that all processes have written what is theirs."""
+        assert self._begun is not None
+        (step, best_step), self._begun = self._begun, None
+        if distributed.rank() == 0:
+            target, draft = self.path(step), self._draft(step)
+            write_marker(draft)
+            remove(target)  # which is damaged: there is no other reason to make the step again
+            os.replace(draft, target)
+            sync(self.folder)
+            self._remove_others(step, best_step)
+
+    def _draft(self, step: int) -> Path:
+        return self.folder / f"{UNFINISHED}{self.path(step).name}"
 
     def newest_whole(self) -> int | None:
         """Return the newest step whose checkpoint is whole, in all processes the same; None where there is none.
@@ -114,18 +159,21 @@ class Checkpoints:
         Raises ValueError, and changes nothing, where a file is damaged or does not fit the module.
         """
         folder = self.path(step)
-        weights = translate_weights(_read(folder / WEIGHTS, load_file))
         state = self._load_state(step, STATE)
+        if holds_parts(folder):
+            weights, state["optimizer"] = _read(folder, lambda path: load_parts(module, path))
+        else:
+            weights = translate_weights(_read(folder / WEIGHTS, load_file))
         own = module.state_dict()
-        pointers = {tensor.data_ptr() for name, tensor in own.items() if name in weights}
-        shared = [name for name, tensor in own.items() if name not in weights and tensor.data_ptr() in pointers]
+        pointers = {local(tensor).data_ptr() for name, tensor in own.items() if name in weights}
+        shared = [name for name, tensor in own.items() if name not in weights and local(tensor).data_ptr() in pointers]
         problems = misfits({name: tensor for name, tensor in own.items() if name not in shared}, weights)
         if problems:
             raise ValueError(f"The checkpoint {folder} does not fit the model: {listed(problems)}.")
-        damaged = not_finite({**weights, **_tensors(state.get("optimizer"), "optimizer")})
+        damaged = not_finite({**{name: local(each) for name, each in weights.items()}, **_tensors(state.get("optimizer"), "optimizer")})
         if damaged:
             raise ValueError(f"The checkpoint {folder} is damaged: {listed(damaged)}.")
-        module.load_state_dict(weights, strict=False)
+        module.load_state_dict({name: divided_like(weight, own[name]) for name, weight in weights.items()}, strict=False)
         return state
 
     def num_processes(self, step: int) -> int:
@@ -160,7 +208,8 @@ class Checkpoints:
         try:
             found = damage(folder)
             if not found and not (folder / MARKER).exists():  # of an earlier version
-                _read(folder / WEIGHTS, load_file)
+                if not holds_parts(folder):
+                    _read(folder / WEIGHTS, load_file)
                 for name in [STATE, *(path.name for path in folder.glob("rank-*.pt"))]:
                     self._load_state(step, name)
         except ValueError as error:
@@ -176,7 +225,7 @@ def _save(values: Mapping[str, Any], path: Path) -> None:
         torch.save(dict(values), file)
 
 
-def _read(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+def _read(path: Path, load: Callable[[Path], T]) -> T:
     """Load a file; ValueError, which names it, where it cannot be."""
     try:
         return load(path)
@@ -187,7 +236,7 @@ def _read(path: Path, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
 def _tensors(value: Any, name: str) -> dict[str, torch.Tensor]:
     """Return all tensors in nested mappings, by their path."""
     if isinstance(value, torch.Tensor):
-        return {name: value}
+        return {name: local(value)}
     parts = value.items() if isinstance(value, Mapping) else ()
     return {key: tensor for part, inner in parts for key, tensor in _tensors(inner, f"{name}.{part}").items()}
 

@@ -7,6 +7,7 @@ of one process with all the rows.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,10 @@ from torch import Tensor, nn
 
 from rxlm.nn.device import device_of
 from rxlm.training.heartbeat import Heartbeat
+
+Parallel = Literal["ddp", "fsdp"]
+"""How processes share the work: each has all weights, or a part of them (see `training/sharding.py`)."""
+PARALLEL: tuple[Parallel, ...] = get_args(Parallel)
 
 _heartbeats: list[Heartbeat] = []
 """That of this process, where it is one of several."""
@@ -96,14 +101,20 @@ def sum_of_figures(figures: Sequence[tuple[str, float | Tensor]]) -> dict[str, f
     return totals
 
 
+def sum_tensor(values: Tensor) -> None:
+    """Add a tensor up over all processes, in place."""
+    if world_size() > 1:
+        with _with_others():
+            dist.all_reduce(values)
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Add gradients up over all processes, in one message."""
     if world_size() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    with _with_others():
-        dist.all_reduce(flat)
+    sum_tensor(flat)
     parts = flat.split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))

@@ -4,11 +4,10 @@ Losses are sums divided by counts that span the whole optimizer step, all its mi
 accumulating gradients, or sharing rows among processes, gives what one larger batch would give.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,25 +17,37 @@ from rxlm.memory import MemoryReading, MemoryState
 from rxlm.nn.cross_entropy import TokenLoss
 from rxlm.nn.moe import Routing
 from rxlm.rxt.core import RxTModel
+from rxlm.rxt.decoder import RxTDecoder
 
 Counts = dict[str, float]
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Losses:
+class Losses(NamedTuple):
     """What one microbatch gives: `total` to go backward from, and its share of each named figure for the log."""
 
-    total: Tensor
-    figures: dict[str, Tensor] = field(default_factory=dict)
+    total: Tensor  # sharded training finds it because this is a tuple
+    figures: dict[str, Tensor]
 
 
 class StageModule(nn.Module):
     """Base of all stages, whatever they train: how a stage prepares a batch, what it counts, and its losses."""
 
+    by_layer: ClassVar[bool] = False
+    """Whether `forward` computes the same layers in the same order in all processes, whatever their batches are."""
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def with_weights(self, function: Callable[[], T]) -> T:
+        """Call what uses the weights outside of `forward`: weights that are sharded are whole meanwhile."""
+        return function()
+
+    def frozen_decoders(self) -> Sequence[RxTDecoder]:
+        """Return decoders that never learn, which `forward` reads with: they can be sharded, too."""
+        return ()
 
     def start_step(self, step: int) -> None:
         """Set what depends on the number of the optimizer step: what is frozen, curricula."""

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig
+from rxlm.training.sharding import divided_like, local
 
 GROUPS = ("body", "embeddings", "memory", "gates", "critic")
 """Of the groups that modules around a parameter name, the last one in this order is its own; of none, the first."""
@@ -82,18 +85,22 @@ def loss_and_norms(loss: Tensor, groups: Mapping[nn.Parameter, str]) -> tuple[fl
     gradients = {parameter: parameter.grad for parameter in groups if parameter.grad is not None}
     read = [loss.double()[None]]
     if gradients:
-        read.append(torch.stack(torch._foreach_norm(list(gradients.values()))).to(loss.device).double().square())
+        norms = torch._foreach_norm([local(gradient) for gradient in gradients.values()])
+        squares = torch.stack(norms).to(loss.device).double().square()
+        if any(isinstance(gradient, DTensor) for gradient in gradients.values()):
+            distributed.sum_tensor(squares)  # each process has a part of every gradient
+        read.append(squares)
     number, *found = torch.cat(read).tolist()
-    squares = dict.fromkeys(GROUPS, 0.0)
+    totals = dict.fromkeys(GROUPS, 0.0)
     for parameter, square in zip(gradients, found, strict=True):
-        squares[groups[parameter]] += square
-    norms = {f"gradient_norm/{group}": value**0.5 for group, value in squares.items() if value}
-    return number, {"gradient_norm": sum(squares.values()) ** 0.5, **norms}
+        totals[groups[parameter]] += square
+    by_group = {f"gradient_norm/{group}": value**0.5 for group, value in totals.items() if value}
+    return number, {"gradient_norm": sum(totals.values()) ** 0.5, **by_group}
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> None:
     """Multiply all gradients by a number."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
     torch._foreach_mul_(gradients, factor)
 
 
@@ -121,5 +128,8 @@ def load_optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer, st
         unknown = sorted(state.keys() - named.keys())
         if unknown:
             raise ValueError(f"The checkpoint's optimizer knows parameters that the model has not: {unknown}.")
-        by_number = {named[name]: values for name, values in state.items()}
+        by_number = {
+            named[name]: {key: divided_like(value, ordered[named[name]]) for key, value in values.items()}
+            for name, values in state.items()
+        }
     optimizer.load_state_dict({"state": by_number, "param_groups": now["param_groups"]})

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ from rxlm.seeds import derived_seed
 from rxlm.training import distributed
 from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.config import TrainingConfig
+from rxlm.training.distributed import Parallel
 from rxlm.training.module import Counts, StageModule
 from rxlm.training.optimizer import (
     build_optimizer,
@@ -25,9 +26,11 @@ from rxlm.training.optimizer import (
     set_rate,
 )
 from rxlm.training.precision import computes_bfloat16
+from rxlm.training.sharding import is_sharded, send_gradients, shard
 from rxlm.training.tracking import Pace, ProgressView, Tracker
 
 LOGGER = logging.getLogger(__name__)
+WRITTEN = "checkpoints written"
 
 Evaluation = Callable[[], Mapping[str, float]]
 """Measures the model and returns figures; the first is the one that decides which checkpoint is best (higher is)."""
@@ -78,6 +81,9 @@ class Trainer:
         folder: of the stage; checkpoints and figures go there.
         evaluation: measures the model every `config.evaluate_every` steps.
         num_cut: tells how many turns have been cut so far because they were too long, for the log.
+        parallel: how processes share the work. With "fsdp" the module's weights are divided here, and its parameters
+            are others from then on.
+        device: of this process; None: where the module is.
     """
 
     def __init__(
@@ -90,9 +96,14 @@ class Trainer:
         *,
         evaluation: Evaluation | None = None,
         num_cut: Callable[[], int] | None = None,
+        parallel: Parallel = "ddp",
+        device: torch.device | None = None,
     ) -> None:
         self.stage, self.module, self.batches, self.config, self.folder = stage, module, batches, config, folder
-        self.evaluation, self.num_cut, self.device = evaluation, num_cut, module.device
+        self.evaluation, self.num_cut, self.device = evaluation, num_cut, device or module.device
+        self.precision = self._precision()
+        if parallel == "fsdp":
+            shard(module, self.device, precision=self.precision)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
         self.optimizer = build_optimizer(module, config.optimizer)
         self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())
@@ -100,7 +111,6 @@ class Trainer:
         self.step, self.saved_step = 0, -1
         self.best: tuple[int, float] | None = None
         self.evaluations_since_best = 0
-        self.autocast = self._autocast()
 
     def run(self) -> None:
         """Train to the last step, or until evaluation no longer improves; then the best weights are back in place."""
@@ -127,6 +137,7 @@ class Trainer:
                 if self._is_due(self.config.checkpoint_every):
                     self._save()
             self._save()
+            self.checkpoints.commit()
             self._go_back_to_best()
         finally:
             if tracker is not None and view is not None:
@@ -143,13 +154,15 @@ class Trainer:
         totals = self._totals([self.module.counts(batch) for batch in microbatches])
         figures: list[tuple[str, Tensor]] = []
         loss = torch.zeros((), device=self.device)
-        for batch in microbatches:
+        for number, batch in enumerate(microbatches, 1):
+            send_gradients(self.module, now=number == len(microbatches))
             with self.autocast():
                 losses = self.module(batch, totals)
             losses.total.backward()
             loss = loss + losses.total.detach()
             figures += [("loss", losses.total.detach()), *losses.figures.items()]
-        distributed.sum_gradients(self._trained())
+        if not is_sharded(self.module):
+            distributed.sum_gradients(self._trained())
         # The one value a step that the host waits for: a step that is not finite must not be taken.
         read, norms = loss_and_norms(loss, self.groups)
         self._clip_and_check_finite(read, norms["gradient_norm"])
@@ -160,7 +173,7 @@ class Trainer:
     def _read_figures(self, trained: TrainedStep, pace: Pace) -> dict[str, float]:
         """Return what is logged of a step, over all processes: one read, and one message."""
         with self._measuring(), self.autocast():
-            measured = self.module.diagnose(trained.batch)
+            measured = self.module.with_weights(lambda: self.module.diagnose(trained.batch))
         others = [(name, value / distributed.world_size()) for name, value in measured.items()]
         if self.num_cut is not None:
             others.append(("truncated/turns", float(self.num_cut())))
@@ -178,7 +191,10 @@ class Trainer:
 
     def _totals(self, counts: list[Counts]) -> Counts:
         totals = {name: sum(count[name] for count in counts) for name in counts[0]}
-        return {name: max(1.0, value) for name, value in distributed.sum_over_processes(totals).items()}
+        found = distributed.sum_over_processes({**totals, WRITTEN: float(self.checkpoints.is_written)})
+        if found.pop(WRITTEN) == distributed.world_size():
+            self.checkpoints.commit()
+        return {name: max(1.0, value) for name, value in found.items()}
 
     def _clip_and_check_finite(self, loss: float, norm: float) -> None:
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(norm))):
@@ -198,7 +214,7 @@ class Trainer:
         if self.evaluation is None:
             return
         with self._measuring():
-            figures = dict(self.evaluation())
+            figures = dict(self.module.with_weights(self.evaluation))
         # All processes must find the same checkpoint best, though each may have drawn other random numbers.
         figures = distributed.sum_over_processes(
             {name: value / distributed.world_size() for name, value in figures.items()}
@@ -285,11 +301,16 @@ class Trainer:
         self.generator.manual_seed(seed)
         self.batches.load_resharded([self.checkpoints.load_own(self.step, rank)["batches"] for rank in range(count)])
 
-    def _autocast(self) -> Callable[[], Any]:
+    def _precision(self) -> torch.dtype:
+        """Return what products of matrices are computed in."""
         wanted = self.config.precision
         if wanted == "auto":  # measured: all processes must agree
             votes = distributed.sum_over_processes({"bfloat16": float(computes_bfloat16(self.device))})
             wanted = "bfloat16" if votes["bfloat16"] == distributed.world_size() else "float32"
-        if wanted == "bfloat16":
-            return lambda: torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the model computes."""
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)

@@ -1,6 +1,8 @@
 """Low-rank adapters (LoRA: Hu et al., 2021) in place of learning weights, by PEFT, until they are merged into them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +35,29 @@ def add_adapters(layers: Iterable[TransformerLayer], rank: int, alpha: int, seed
         torch.manual_seed(seed)
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=names), parts)
     return [parameter for parameter in parts.parameters() if parameter not in before]
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Leave what adapters add out for as long as the block runs; whether they learn is to be said again afterwards."""
+    adapted = _adapted(model)
+    learn = [parameter for layer in adapted for parameter in layer.parameters() if parameter.requires_grad]
+    for layer in adapted:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in adapted:
+            layer.enable_adapters(True)
+        for parameter in learn:
+            parameter.requires_grad_(True)
+
+
+def _adapted(model: nn.Module) -> list[Any]:
+    """Return the layers that have an adapter."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
 
 
 def merge_adapters(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rxlm.memory.retained.parallel import ParallelTurns
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.reference import frozen_copy
+from rxlm.training.retention.adapters import without_adapters
 
 LOGITS_AT_ONCE = 2**25
 
@@ -21,16 +22,24 @@ class LanguageModel:
 
     Args:
         decoder: of the model.
-        learnt: the weights of it that are going to change; all others are the same tensors in both.
+        learnt: the weights of it that are going to change, of which there is a copy; all others are the same in both.
+            None: adapters will learn beside them, and are left out where the language model is asked.
     """
 
-    def __init__(self, decoder: RxTDecoder, learnt: set[nn.Parameter]) -> None:
-        self.decoder = frozen_copy(decoder, learnt)
+    def __init__(self, decoder: RxTDecoder, learnt: set[nn.Parameter] | None) -> None:
+        self.is_copy = learnt is not None
+        self.decoder = decoder if learnt is None else frozen_copy(decoder, learnt)
 
     @torch.no_grad()
     def states(self, ids: Tensor) -> Tensor:
         """Return what the head reads of whole dialogues (B, T), (B, T, D)."""
-        return self.decoder.to(ids.device).hidden_states(ids, None)
+        return self._hidden_states(ids)
+
+    def _hidden_states(self, ids: Tensor, cache: ParallelTurns | None = None) -> Tensor:
+        if self.is_copy:
+            return self.decoder.to(ids.device).hidden_states(ids, None, cache=cache)
+        with without_adapters(self.decoder):
+            return self.decoder.hidden_states(ids, None, cache=cache)
 
     @torch.no_grad()
     def history_weights(
@@ -47,7 +56,7 @@ class LanguageModel:
         """
         nothing = ParallelTurns(turns, num_tokens=first, first=first, newest=0)
         wanted, targets = marked[:, 1:], ids[:, 1:][marked[:, 1:]]
-        without = self.decoder.hidden_states(ids, None, cache=nothing)[:, :-1][wanted]
+        without = self._hidden_states(ids, nothing)[:, :-1][wanted]
         weights = torch.ones_like(ids, dtype=torch.float)
         gains = self._losses(without, targets) - self._losses(with_history[:, :-1][wanted], targets)
         weights[:, 1:][wanted] = gains.exp().clamp(max=most)

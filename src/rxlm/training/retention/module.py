@@ -10,7 +10,7 @@ Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocab
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ from rxlm.training.retention.adapters import add_adapters, merge_adapters
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.dialogues import DialogueForm, Dialogues
 from rxlm.training.retention.language_model import LanguageModel
+from rxlm.training.sharding import is_sharded
 
 
 class Retention(TrainModule):
@@ -40,6 +41,8 @@ class Retention(TrainModule):
         model: a Reactive Transformer whose memory keeps tokens and whose layers have retention gates.
         settings: see `RetentionConfig`.
     """
+
+    by_layer = True
 
     def __init__(self, model: RxTModel, settings: RetentionConfig) -> None:
         super().__init__(model)
@@ -69,19 +72,21 @@ class Retention(TrainModule):
         if settings.from_scratch:
             of_gates = {*gates}
             learnt = [each for each in model.decoder.parameters() if each not in of_gates]
-        if settings.lora_rank:
-            learnt = []
-        self.language_model = LanguageModel(model.decoder, {*gates, *learnt})
+        self.language_model = LanguageModel(model.decoder, None if settings.lora_rank else {*gates, *learnt})
         if settings.lora_rank:
             learnt = add_adapters(layers, settings.lora_rank, settings.lora_alpha)
-        self.learnt = [*gates, *learnt]
+        learns = {*gates, *learnt}
+        self._learnt = {name for name, parameter in model.decoder.named_parameters() if parameter in learns}
+
+    def frozen_decoders(self) -> Sequence[RxTDecoder]:
+        """Return the language model, where it is a copy."""
+        return (self.language_model.decoder,) if self.language_model.is_copy else ()
 
     def start_step(self, step: int) -> None:
         """Set the temperature, and what learns: the gates, and some of the layers or their adapters."""
         self.temperature = self.settings.temperature(step)
-        self.model.decoder.requires_grad_(False)
-        for parameter in self.learnt:
-            parameter.requires_grad_(True)
+        for name, parameter in self.model.decoder.named_parameters():
+            parameter.requires_grad_(name in self._learnt)
 
     def finish(self) -> None:
         """Merge adapters into the weights: what is left is an ordinary model, and no more can be learnt here."""
@@ -97,7 +102,7 @@ class Retention(TrainModule):
         """Count the tokens that are predicted, by their weights, and those that keep to the language model."""
         weight = self.settings.wording_weight
         return {
-            "answer": float(batch.values.sum() + weight * batch.words.sum()),
+            "answer": float(batch.values.sum()) + weight * float(batch.words.sum()),
             "values": float(batch.values.sum()),
             "kept": float(batch.kept.sum()),
             "first_turns": float((batch.kept & (batch.turns == 0)).sum()),
@@ -193,7 +198,7 @@ class Retention(TrainModule):
 
     def _with_history(self, batch: Dialogues) -> Tensor:
         """Return what the language model's head reads of the dialogues in which it is asked, (B, T, D); 0 in others."""
-        rows = self._weighed(batch).any(dim=1)
+        rows = self._asked(batch)
         found = batch.ids.new_zeros(*batch.ids.shape, self.model.decoder.config.dim, dtype=self.model.dtype)
         if rows.any():
             found[rows] = self.language_model.states(batch.ids[rows]).to(found.dtype)
@@ -203,12 +208,19 @@ class Retention(TrainModule):
         """Return True at tokens at which the language model is asked, (B, T)."""
         return batch.kept if self.settings.history_weight is None else batch.kept | batch.words
 
+    def _asked(self, batch: Dialogues) -> Tensor:
+        """Return True at the dialogues that the language model reads, (B,)."""
+        rows = self._weighed(batch).any(dim=1)
+        if is_sharded(self):  # all processes compute the same layers
+            rows[0] = True
+        return rows
+
     def _history_weights(self, batch: Dialogues, with_history: Tensor) -> Tensor | None:
         """Return the weights of tokens by what the history is worth to them, (B, T); None: all weigh 1."""
         most, marked = self.settings.history_weight, self._weighed(batch)
         if most is None:
             return None
-        weights, rows = torch.ones_like(batch.ids, dtype=torch.float), marked.any(dim=1)
+        weights, rows = torch.ones_like(batch.ids, dtype=torch.float), self._asked(batch)
         if rows.any():
             given = (batch.ids[rows], batch.turns[rows], marked[rows], with_history[rows])
             weights[rows] = self.language_model.history_weights(*given, first=self.first, most=most)

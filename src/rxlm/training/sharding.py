@@ -1,0 +1,109 @@
+"""Sharded data parallelism (FSDP2): each process keeps a part of every weight, its gradient and its optimizer state.
+
+Weights are put together for the time of their use. A unit is what is put together at once: a layer where all processes
+compute the same layers in the same order (`StageModule.by_layer`), else the whole stage, since a process that computes
+a layer once more than the others would wait for them for ever.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from rxlm.nn.layer import TransformerLayer
+from rxlm.training import distributed
+from rxlm.training.module import StageModule
+
+T = TypeVar("T")
+
+
+def shard(module: StageModule, device: torch.device, *, precision: torch.dtype = torch.float32) -> None:
+    """Divide the weights of a stage among the processes, in place; each moves its part to its device.
+
+    The parameters are others afterwards: look them up again. What the stage computes with them outside of `forward` goes
+    through `StageModule.with_weights`.
+
+    Args:
+        module: the stage, with whole weights, the same in all processes.
+        device: of this process.
+        precision: of weights that are put together; parts, and sums of gradients, are in float32.
+
+    Raises RuntimeError where this process is not one of a group.
+    """
+    if not torch.distributed.is_initialized():
+        raise RuntimeError("Weights are sharded over the processes of a group: start the run with torchrun.")
+    mixed = {} if precision == torch.float32 else {"param_dtype": precision, "reduce_dtype": torch.float32}
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False, **mixed)
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
+        "mp_policy": policy,
+    }
+    units = _divided(module, by_layer=module.by_layer, **options)
+    for decoder in module.frozen_decoders():
+        _divided(decoder, by_layer=module.by_layer, **options)
+        register_fsdp_forward_method(decoder, "hidden_states")  # from then on what its layers do not have stays whole
+    module.to(device)  # buffers
+    for unit in units:
+        unit.set_gradient_divide_factor(1.0)  # gradients are summed: losses are shares of the whole step
+        unit.set_force_sum_reduction_for_comms(True)
+    register_fsdp_forward_method(module, "with_weights")
+    module.with_weights = partial(_with_weights, module.with_weights, units)
+
+
+def _divided(module: nn.Module, *, by_layer: bool, **options: Any) -> list[FSDPModule]:
+    """Divide a module's weights, and return its units; the last one is what the layers do not have."""
+    layers = [each for each in module.modules() if isinstance(each, TransformerLayer)] if by_layer else []
+    for layer in layers:
+        fully_shard(layer, **options)
+    fully_shard(module, reshard_after_forward=False, **options)
+    return [each for each in (*layers, module) if isinstance(each, FSDPModule)]
+
+
+def _with_weights(of_root: Callable[[Callable[[], T]], T], units: Sequence[FSDPModule], function: Callable[[], T]) -> T:
+    """Call a function while all units are whole; how often each process computes a layer in it is its own affair."""
+
+    def call() -> T:
+        for unit in units:
+            unit.unshard()
+        return function()
+
+    *layers, root = units
+    for layer in layers:
+        layer.set_reshard_after_forward(False, recurse=False)
+    try:
+        return of_root(call)
+    finally:
+        for layer in layers:
+            layer.set_reshard_after_forward(True, recurse=False)
+        for unit in units:
+            unit.reshard()
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Tell whether `shard` has divided a stage."""
+    return isinstance(module, FSDPModule)
+
+
+def divided_like(whole: Tensor, part: Tensor) -> Tensor:
+    """Return this process's part of a tensor that all of them have whole, divided as another one is."""
+    if not isinstance(part, DTensor) or isinstance(whole, DTensor) or whole.shape != part.shape:
+        return whole
+    return distribute_tensor(whole.to(part.device), part.device_mesh, part.placements, src_data_rank=None)
+
+
+def send_gradients(module: nn.Module, *, now: bool) -> None:
+    """Say whether the next backward pass sums gradients over processes, or keeps its own for one that follows."""
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(now)
+        module.set_reshard_after_backward(now)
+        module.set_is_last_backward(now)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this process's part of a tensor: all of it, where it is not divided."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
