@@ -227,7 +227,7 @@ class Comparison:
             dialogues, tokenizer.dialogue_batch, batch_size=self.settings.batch_size, shuffle=False
         )
         player = EpisodePlayer(model, tokenizer, rewards, chosen)
-        episodes = RolloutBatches(source, player, module.annotate, chosen, seed=seed)
+        episodes = RolloutBatches(source, player, module, chosen, seed=seed)
         self.train_arm(name, module, episodes, critic_scale=5.0)
 
     def train_arm(self, name: str, module: StageModule, batches: Batches, critic_scale: float = 1.0) -> None:

@@ -16,6 +16,7 @@ from rxlm.recipes import RECIPES, open_run
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
+from rxlm.training.distributed import Parallel
 
 LISTS = {
     "--conversations": "conversations",
@@ -23,7 +24,7 @@ LISTS = {
     "--reward.preferences": "reward.preferences",
 }
 """Options that take any number of values, and the fields of recipes that are lists of these."""
-OPTIONS = ("--output", "--set", "--dry-run", "--device", "--help")
+OPTIONS = ("--output", "--set", "--dry-run", "--device", "--parallel", "--help")
 
 
 def train(
@@ -35,6 +36,7 @@ def train(
     set: tuple[str, ...] = (),  # the option's name
     dry_run: bool = False,
     device: str = "auto",
+    parallel: Parallel = "ddp",
 ) -> None:
     """Train a model by a recipe, or go on with a run that was interrupted.
 
@@ -56,6 +58,9 @@ def train(
         dry_run: print the whole recipe as JSON and stop.
         device: where to compute: auto (a CUDA GPU where there is one), cpu, cuda (under torchrun a GPU for each
             process), cuda:1, ...
+        parallel: what each process of torchrun has: all weights (ddp), or a part of them, of their gradients and of the
+            optimizer's state, for models that do not fit: divided among all processes (fsdp), or among those of each
+            machine (hsdp).
     """
     if recipe not in RECIPES:
         raise ValueError(f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}.")
@@ -68,7 +73,7 @@ def train(
     keep_freed_memory()
     place = distributed.compute_device(device)
     distributed.start(place)
-    run = open_run(chosen, folder, place)
+    run = open_run(chosen, folder, place, parallel)
     if distributed.rank() == 0:
         for note in run.notes(stage):
             print(printable(note), flush=True)

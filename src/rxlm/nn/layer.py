@@ -6,7 +6,9 @@ Shapes: B batch, T tokens, D model dimension.
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rxlm.nn.attention import Attention
 from rxlm.nn.cache import LayerCache
@@ -27,6 +29,8 @@ class TransformerLayer(nn.Module):
     """
 
     parameter_groups: ClassVar[Mapping[str, str]] = {"retention_gate": "memory"}
+    recomputes = False
+    """Whether only the input is kept for the backward pass, and the rest computed again there."""
 
     def __init__(
         self,
@@ -69,6 +73,27 @@ class TransformerLayer(nn.Module):
         it for all tokens of a turn. With `wanted` only the tokens where it is True are returned, (N, D), and the
         feed-forward computes no others. The other arguments are those of `Attention`.
         """
+        options = {
+            "rotation": rotation, "memory": memory, "mask": mask, "causal": causal, "cache": cache, "layer": layer,
+            "routing": routing, "wanted": wanted,
+        }  # fmt: skip
+        if self.recomputes and torch.is_grad_enabled():
+            return checkpoint(self._transformed, x, use_reentrant=False, **options)
+        return self._transformed(x, **options)
+
+    def _transformed(
+        self,
+        x: Tensor,
+        *,
+        rotation: Rotation,
+        memory: KeyValues | KeyValueSource | None,
+        mask: Tensor | None,
+        causal: bool,
+        cache: LayerCache | None,
+        layer: int,
+        routing: Routing | None,
+        wanted: Tensor | None,
+    ) -> Tensor:
         normed = self.attention_norm(x)
         if self.retention_gate is not None and cache is not None:
             cache.note(layer, self.retention_gate(normed))

@@ -14,6 +14,7 @@ from rxlm.recipes.recipe import ReactiveRecipe, Recipe
 from rxlm.recipes.stories import stories
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.recipes.upcycled import UpcycledRecipe, UpcycledRun, upcycled
+from rxlm.training.distributed import Parallel
 
 RECIPES: dict[str, Callable[[], Recipe]] = {**CORPORA, "llm": llm, "upcycled": upcycled}
 RUNS: dict[type[Recipe], Callable[..., TrainingRun[Any, Any]]] = {
@@ -24,9 +25,11 @@ RUNS: dict[type[Recipe], Callable[..., TrainingRun[Any, Any]]] = {
 """The runs of kinds of recipes."""
 
 
-def open_run(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> TrainingRun[Any, Any]:
-    """Open a run of a recipe in a folder, new or begun, that computes on `device`."""
-    return next(run for kind, run in RUNS.items() if isinstance(recipe, kind))(recipe, folder, device)
+def open_run(
+    recipe: Recipe, folder: Path, device: torch.device | str = "cpu", parallel: Parallel = "ddp"
+) -> TrainingRun[Any, Any]:
+    """Open a run of a recipe in a folder, new or begun; device and parallel are those of `TrainingRun`."""
+    return next(run for kind, run in RUNS.items() if isinstance(recipe, kind))(recipe, folder, device, parallel)
 
 
 __all__ = [

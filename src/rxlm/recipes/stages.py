@@ -249,7 +249,7 @@ class ReinforcementStage(PhasedStage):
         rewards = Rewards([replace(each, weight=weights[each.name]) for each in known if each.name in weights])
         player = EpisodePlayer(module.policy, make.turn_tokenizer, rewards, settings)
         log = TrajectoryLog(folder, LOGGED_EVERY)
-        return RolloutBatches(episodes, player, module.annotate, settings, seed=make.seed, log=log)
+        return RolloutBatches(episodes, player, module, settings, seed=make.seed, log=log)
 
     def _reward_model(self, folder: Path, module: MemoryReinforcement) -> RewardModel:
         own = folder.parent / "6-reward" / REWARD_FOLDER

@@ -37,6 +37,9 @@ from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.rxt.text import token_ids_of
 from rxlm.training import distributed
 from rxlm.training.config import TrainingConfig
+from rxlm.training.distributed import Parallel
+from rxlm.training.module import StageModule
+from rxlm.training.sharding import is_sharded, whole_weights
 from rxlm.training.trainer import Batches, Trainer
 
 M = TypeVar("M", bound=nn.Module)
@@ -49,14 +52,16 @@ class TrainingRun(ABC, Generic[R, M]):
     Args:
         recipe: what the run does; it is kept in the folder.
         folder: of the run.
-        device: where to compute. It is no part of the recipe: a run may go on elsewhere.
+        device: where to compute. parallel: how the processes of torchrun share the work: each has all weights ("ddp"),
+            or a part of them ("fsdp"). Neither is part of the recipe: a run may go on elsewhere, and by other numbers.
 
     Raises `ConfigError` where the folder holds a run of another recipe, or another process trains in it, and the
     corpus's errors where its data is not there or does not fit.
     """
 
-    def __init__(self, recipe: R, folder: Path, device: torch.device | str = "cpu") -> None:
-        self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
+    def __init__(self, recipe: R, folder: Path, device: torch.device | str = "cpu", parallel: Parallel = "ddp") -> None:
+        self.recipe, self.folder, self.device, self.parallel = recipe, folder, torch.device(device), parallel
+        distributed.require_group(parallel)
         check_recipe(recipe, folder)
         self.corpus: Any = recipe.open_corpus()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,13 +122,13 @@ class TrainingRun(ABC, Generic[R, M]):
             return self._train(last_stage)
 
     def _train(self, last_stage: str | None) -> M:
-        model, stages = self.new_model().to(self.device), self._stages(last_stage)
+        model, stages = self._placed(self.new_model()), self._stages(last_stage)
         for stage in stages:
             model = self.train_stage(stage, model)
         is_new = stages[-1].changes_model or not is_saved(self.folder, "config.json")
         if distributed.rank() == 0 and self.is_finished(last_stage) and is_new:
             self.save_model(model, self.folder)
-        return model
+        return model.to(self.device) if distributed.rank() == 0 else model
 
     def _stages(self, last_stage: str | None) -> list[StageConfig]:
         """Return the stages up to one, without those on request that are not named."""
@@ -142,8 +147,10 @@ class TrainingRun(ABC, Generic[R, M]):
         """Train one stage from `model`, or load its result where it is done."""
         folder = stage_path(self.folder, stage.folder)
         if is_saved(folder / "model", "config.json"):
-            return self.load_model(folder / "model").to(self.device)
+            return self._placed(self.load_model(folder / "model"))
         module = stage.module(model)
+        if not module.by_layer:
+            module.to(self.device)
         batches = self.batches(stage, module)
         trainer = Trainer(
             stage.folder,
@@ -153,14 +160,33 @@ class TrainingRun(ABC, Generic[R, M]):
             folder,
             evaluation=lambda: self.evaluate(model),
             num_cut=lambda: self.turn_tokenizer.num_cut,
+            parallel=self.parallel,
+            device=self.device,
         )
         trainer.run()
+        if not is_sharded(module):
+            self._finish(module, model, folder)
+            return model
+        weights = whole_weights(module)
+        if distributed.rank() == 0:
+            model = self.new_model()
+            module = stage.module(model)
+            module.load_state_dict(weights)
+            self._finish(module, model, folder)
+        distributed.wait()
+        return self.load_model(folder / "model")
+
+    def _finish(self, module: StageModule, model: M, folder: Path) -> None:
+        """Make the model of a stage that is trained an ordinary one, and save it."""
         module.finish()
         model.requires_grad_(True)
         if distributed.rank() == 0:
             module.save(folder)
             self.save_model(model, folder / "model")
-        return model
+
+    def _placed(self, model: M) -> M:
+        """Move a model to the device, unless its weights are to be divided: they may not all have room there."""
+        return model if self.parallel == "fsdp" else model.to(self.device)
 
     def batches(self, stage: StageConfig, module: nn.Module) -> Batches:
         """Return the batches of a stage for its module."""

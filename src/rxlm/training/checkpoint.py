@@ -2,15 +2,15 @@
 
 A checkpoint is a folder `step-000500` with these files:
 
-    weights.safetensors   the weights of the train module; of sharded training `.metadata` and `__0_0.distcp`, ... in its
+    weights.safetensors   the weights of the train module; of sharded training `.metadata`, `__0_0.distcp`, ... in its
                           place, with the optimizer's state (see `training/sharded_files.py`)
     state.pt              what all processes share: step, best step, optimizer state by parameter name
     rank-00000.pt, ...    what each process has of its own: random numbers, place in the data, carried memories
     checksums.json        names, sizes and sums of them all
 
 Each process writes its own file to a folder of another name; when all have, the first process adds the sums and renames
-the folder, which is one step of the file system. A run goes on from the newest checkpoint that is whole, sharded or not,
-whatever wrote it.
+the folder, which is one step of the file system. A run goes on from the newest checkpoint that is whole, in
+parts or not.
 """
 
 import logging
@@ -170,10 +170,14 @@ class Checkpoints:
         problems = misfits({name: tensor for name, tensor in own.items() if name not in shared}, weights)
         if problems:
             raise ValueError(f"The checkpoint {folder} does not fit the model: {listed(problems)}.")
-        damaged = not_finite({**{name: local(each) for name, each in weights.items()}, **_tensors(state.get("optimizer"), "optimizer")})
+        damaged = not_finite(
+            {**{name: local(each) for name, each in weights.items()}, **_tensors(state.get("optimizer"), "optimizer")}
+        )
         if damaged:
             raise ValueError(f"The checkpoint {folder} is damaged: {listed(damaged)}.")
-        module.load_state_dict({name: divided_like(weight, own[name]) for name, weight in weights.items()}, strict=False)
+        module.load_state_dict(
+            {name: divided_like(weight, own[name]) for name, weight in weights.items()}, strict=False
+        )
         return state
 
     def num_processes(self, step: int) -> int:

@@ -3,7 +3,7 @@
 import math
 from typing import Literal, get_args
 
-from rxlm.config import Config, config, require, require_choice, require_int, require_share
+from rxlm.config import Config, config, require, require_bool, require_choice, require_int, require_share
 
 Schedule = Literal["cosine", "wsd", "constant"]
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -77,6 +77,8 @@ class TrainingConfig(Config):
         precision: of matrix products: "float32", "bfloat16" (autocast; weights stay float32), or "auto" (bfloat16
             where it is faster, else float32; on a CPU that is measured at the start, so name one where a run must be
             the same on another machine).
+        activation_checkpointing: keep only the inputs of layers for the backward pass and compute the rest again there:
+            a third more work, and less memory.
         log_every, evaluate_every, checkpoint_every: in steps; None for never (evaluation), or only at the end.
         keep_last: checkpoints to keep besides the best.
         patience: stop after so many evaluations without a better one; None for never.
@@ -88,6 +90,7 @@ class TrainingConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = 0
     precision: Precision = "auto"
+    activation_checkpointing: bool = False
     log_every: int = 10
     evaluate_every: int | None = None
     checkpoint_every: int | None = 500
@@ -97,6 +100,7 @@ class TrainingConfig(Config):
     def __post_init__(self) -> None:
         require_int(self, "steps", "batch_size", "accumulation", "log_every", "keep_last")
         require_int(self, "seed", minimum=0)
+        require_bool(self, "activation_checkpointing")
         for name in ("evaluate_every", "checkpoint_every", "patience"):
             value = getattr(self, name)
             valid = value is None or (isinstance(value, int) and value >= 1)

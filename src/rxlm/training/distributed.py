@@ -7,18 +7,20 @@ of one process with all the rows.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from rxlm.config import require
 from rxlm.nn.device import device_of
 from rxlm.training.heartbeat import Heartbeat
 
-Parallel = Literal["ddp", "fsdp"]
-"""How processes share the work: each has all weights, or a part of them (see `training/sharding.py`)."""
-PARALLEL: tuple[Parallel, ...] = get_args(Parallel)
+Parallel = Literal["ddp", "fsdp", "hsdp"]
+"""How processes share the work: each has all weights, or a part of them; with "hsdp" the processes of one machine have
+all parts, and every machine has the same. See `training/sharding.py`.
+"""
 
 _heartbeats: list[Heartbeat] = []
 """That of this process, where it is one of several."""
@@ -70,6 +72,20 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of processes, 1 without torchrun."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def require_group(parallel: Parallel) -> None:
+    """Raise `ConfigError` where weights are to be divided among processes and torchrun has not started this one."""
+    require(
+        parallel == "ddp" or dist.is_initialized(),
+        f"parallel must be ddp where torchrun has not started the process, got {parallel!r}: several processes divide "
+        "weights among them.",
+    )
+
+
+def num_nodes() -> int:
+    """Return the number of machines, on which torchrun starts the same number of processes."""
+    return world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size())))
 
 
 def wait() -> None:

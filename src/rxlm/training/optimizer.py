@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig
-from rxlm.training.sharding import divided_like, local
+from rxlm.training.sharding import divided_like, local, sum_over_parts
 
 GROUPS = ("body", "embeddings", "memory", "gates", "critic")
 """Of the groups that modules around a parameter name, the last one in this order is its own; of none, the first."""
@@ -87,8 +85,7 @@ def loss_and_norms(loss: Tensor, groups: Mapping[nn.Parameter, str]) -> tuple[fl
     if gradients:
         norms = torch._foreach_norm([local(gradient) for gradient in gradients.values()])
         squares = torch.stack(norms).to(loss.device).double().square()
-        if any(isinstance(gradient, DTensor) for gradient in gradients.values()):
-            distributed.sum_tensor(squares)  # each process has a part of every gradient
+        sum_over_parts(squares, of=next(iter(gradients.values())))
         read.append(squares)
     number, *found = torch.cat(read).tolist()
     totals = dict.fromkeys(GROUPS, 0.0)

@@ -27,7 +27,9 @@ class PartsWriter:
     """
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo")
+        group = dist.new_group(backend="gloo")
+        assert isinstance(group, dist.ProcessGroup)
+        self._group = group
         self._written: Future[Any] | None = None
 
     def start(self, module: nn.Module, optimizer: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:
@@ -67,8 +69,10 @@ def load_parts(module: nn.Module, folder: Path) -> tuple[dict[str, Tensor], dict
     for key, saved in reader.read_metadata().state_dict_metadata.items():
         assert isinstance(saved, TensorStorageMetadata)
         like = own.get(key.split(SEPARATOR)[1])
-        fits = like is not None and like.shape == saved.size
-        state[key] = torch.empty_like(like) if fits else torch.empty(saved.size, dtype=saved.properties.dtype)
+        if like is not None and like.shape == saved.size:
+            state[key] = torch.empty_like(like)
+        else:
+            state[key] = torch.empty(saved.size, dtype=saved.properties.dtype)
     dcp.load(state, storage_reader=reader)
     weights: dict[str, Tensor] = {}
     optimizer: dict[str, dict[str, Tensor]] = {}
@@ -83,5 +87,7 @@ def load_parts(module: nn.Module, folder: Path) -> tuple[dict[str, Tensor], dict
 
 def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Return what the weights are, each once, and buffers that are saved."""
-    second = {name for name, _ in module.named_parameters(remove_duplicate=False)} - dict(module.named_parameters()).keys()
+    second = {name for name, _ in module.named_parameters(remove_duplicate=False)} - dict(
+        module.named_parameters()
+    ).keys()
     return ((name, tensor) for name, tensor in module.state_dict().items() if name not in second)

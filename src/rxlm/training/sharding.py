@@ -22,27 +22,29 @@ from rxlm.training.module import StageModule
 T = TypeVar("T")
 
 
-def shard(module: StageModule, device: torch.device, *, precision: torch.dtype = torch.float32) -> None:
+def shard(
+    module: StageModule, device: torch.device, *, precision: torch.dtype = torch.float32, replicas: int = 1
+) -> None:
     """Divide the weights of a stage among the processes, in place; each moves its part to its device.
 
-    The parameters are others afterwards: look them up again. What the stage computes with them outside of `forward` goes
+    The parameters are others afterwards: look them up again. What is computed with them outside of `forward` goes
     through `StageModule.with_weights`.
 
     Args:
         module: the stage, with whole weights, the same in all processes.
         device: of this process.
         precision: of weights that are put together; parts, and sums of gradients, are in float32.
+        replicas: so many groups of processes, one after the other, have all parts each ("hybrid sharding"): weights are
+            put together within a group, and only sums of gradients go from group to group.
 
-    Raises RuntimeError where this process is not one of a group.
+    Raises `ConfigError` where this process is not one of a group.
     """
-    if not torch.distributed.is_initialized():
-        raise RuntimeError("Weights are sharded over the processes of a group: start the run with torchrun.")
+    distributed.require_group("fsdp")
     mixed = {} if precision == torch.float32 else {"param_dtype": precision, "reduce_dtype": torch.float32}
     policy = MixedPrecisionPolicy(cast_forward_inputs=False, **mixed)
-    options: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
-        "mp_policy": policy,
-    }
+    count = distributed.world_size()
+    shape, names = ((count,), ("shard",)) if replicas == 1 else ((replicas, count // replicas), ("replicate", "shard"))
+    options: dict[str, Any] = {"mesh": init_device_mesh(device.type, shape, mesh_dim_names=names), "mp_policy": policy}
     units = _divided(module, by_layer=module.by_layer, **options)
     for decoder in module.frozen_decoders():
         _divided(decoder, by_layer=module.by_layer, **options)
@@ -72,7 +74,7 @@ def _with_weights(of_root: Callable[[Callable[[], T]], T], units: Sequence[FSDPM
             unit.unshard()
         return function()
 
-    *layers, root = units
+    layers = units[:-1]
     for layer in layers:
         layer.set_reshard_after_forward(False, recurse=False)
     try:
@@ -89,11 +91,28 @@ def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
+def sum_over_parts(values: Tensor, of: Tensor) -> None:
+    """Add up in place what each process has found for its part of a tensor `of`; nothing where that is whole."""
+    if isinstance(of, DTensor):
+        distributed.sum_tensor(values)
+        values /= distributed.world_size() // of.device_mesh.size(-1)  # several have the same part
+
+
 def divided_like(whole: Tensor, part: Tensor) -> Tensor:
     """Return this process's part of a tensor that all of them have whole, divided as another one is."""
     if not isinstance(part, DTensor) or isinstance(whole, DTensor) or whole.shape != part.shape:
         return whole
     return distribute_tensor(whole.to(part.device), part.device_mesh, part.placements, src_data_rank=None)
+
+
+def whole_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Put the weights of a sharded stage together on the CPU, one after the other; for the first process alone."""
+    weights = {}
+    for name, tensor in module.state_dict().items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # a message: all processes take part
+        if distributed.rank() == 0:
+            weights[name] = whole.cpu()
+    return weights
 
 
 def send_gradients(module: nn.Module, *, now: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from rxlm.nn.layer import TransformerLayer
 from rxlm.seeds import derived_seed
 from rxlm.training import distributed
 from rxlm.training.checkpoint import Checkpoints
@@ -81,8 +82,8 @@ class Trainer:
         folder: of the stage; checkpoints and figures go there.
         evaluation: measures the model every `config.evaluate_every` steps.
         num_cut: tells how many turns have been cut so far because they were too long, for the log.
-        parallel: how processes share the work. With "fsdp" the module's weights are divided here, and its parameters
-            are others from then on.
+        parallel: how processes share the work. With "fsdp" or "hsdp" the module's weights are divided here, and its
+            parameters are others from then on.
         device: of this process; None: where the module is.
     """
 
@@ -102,8 +103,12 @@ class Trainer:
         self.stage, self.module, self.batches, self.config, self.folder = stage, module, batches, config, folder
         self.evaluation, self.num_cut, self.device = evaluation, num_cut, device or module.device
         self.precision = self._precision()
-        if parallel == "fsdp":
-            shard(module, self.device, precision=self.precision)
+        for layer in module.modules():
+            if isinstance(layer, TransformerLayer):
+                layer.recomputes = config.activation_checkpointing
+        if parallel != "ddp":
+            replicas = distributed.num_nodes() if parallel == "hsdp" else 1
+            shard(module, self.device, precision=self.precision, replicas=replicas)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
         self.optimizer = build_optimizer(module, config.optimizer)
         self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())

@@ -68,7 +68,7 @@ def source(
     network: RxTAlpha, module: MemoryReinforcement, chosen: MRLConfig, rewards: Rewards = REWARDS
 ) -> RolloutBatches:
     dialogues = ShuffledBatches(BOOK, encoder(network).dialogue_batch, batch_size=4 // chosen.group_size)
-    return RolloutBatches(dialogues, player(network, chosen, rewards), module.annotate, chosen)
+    return RolloutBatches(dialogues, player(network, chosen, rewards), module, chosen)
 
 
 def trainer(folder: Path, chosen: MRLConfig, network: RxTAlpha | None = None, **changes: Any) -> Trainer:

@@ -3,7 +3,7 @@
 The rollouts are the batches of the stage, so that the loop, checkpoints and accumulation are those of the other stages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from rxlm.memory import MemoryState
 from rxlm.seeds import derived_seed
 from rxlm.training import distributed
 from rxlm.training.mrl.config import MRLConfig
+from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.player import EpisodePlayer
 from rxlm.training.mrl.rollout import Rollout, join
 from rxlm.training.mrl.trajectories import TrajectoryLog, TrajectoryTurn
@@ -29,7 +30,7 @@ class RolloutBatches:
     Args:
         dialogues: a source of batches whose `dialogues` are to be played.
         player: plays them with the policy as it is then.
-        annotate: what `MemoryReinforcement.annotate` adds to a rollout.
+        module: the stage, which adds to a rollout what is learnt from it.
         settings: groups, updates a rollout, replay and carrying on.
         seed: of the answers.
         log: where trajectories go, if anywhere.
@@ -39,13 +40,13 @@ class RolloutBatches:
         self,
         dialogues: Batches,
         player: EpisodePlayer,
-        annotate: Callable[[Rollout], Rollout],
+        module: MemoryReinforcement,
         settings: MRLConfig,
         *,
         seed: int = 0,
         log: TrajectoryLog | None = None,
     ) -> None:
-        self.dialogues, self.player, self.annotate = dialogues, player, annotate
+        self.dialogues, self.player, self.module = dialogues, player, module
         self.settings, self.seed, self.log = settings, seed, log
         self.played = 0
         self.uses = settings.updates_per_rollout
@@ -59,7 +60,8 @@ class RolloutBatches:
     def __next__(self) -> Rollout:
         """Return the present rollout, or play the next one."""
         if self.rollout is None or self.uses == self.settings.updates_per_rollout:
-            self.rollout, self.uses = self._play(next(self.dialogues).dialogues), 0
+            drawn = next(self.dialogues).dialogues
+            self.rollout, self.uses = self.module.with_weights(lambda: self._play(drawn)), 0
         self.uses += 1
         return self.rollout
 
@@ -74,7 +76,7 @@ class RolloutBatches:
                 carried = self.player.model.init_memory(len(repeated)).detach()
             fresh = fresh.to(carried.device)
         rollout, memory = self.player.play(repeated, seed=self._seed(), carried=carried, fresh=fresh)
-        rollout = self.annotate(rollout)
+        rollout = self.module.annotate(rollout)
         step = self.played * settings.updates_per_rollout
         if self.log is not None and distributed.rank() == 0 and self.log.is_due(step):
             self.log.append(step, trajectories(rollout, self.log.episodes))
