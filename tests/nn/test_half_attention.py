@@ -64,7 +64,7 @@ def test_scores_are_computed_in_float32() -> None:
     keys = torch.full((1, 1, SMALLEST, 64), 6.0, dtype=torch.bfloat16)
     keys[0, 0, 0, :8] += 0.0625
     values = torch.eye(1, SMALLEST, dtype=torch.bfloat16).T[None, None].expand(-1, -1, -1, 64)
-    assert half_attention_pays(queries, keys)
+    assert half_attention_pays(queries, keys, None)
     found = half_attention.half_attention(queries, keys, values, None)
     expected = F.scaled_dot_product_attention(queries.double(), keys.double(), values.double())
     torch.testing.assert_close(found.double(), expected, rtol=0.01, atol=0)
@@ -74,8 +74,8 @@ def test_it_is_taken_where_it_pays() -> None:
     def sized(tokens: int) -> Tensor:
         return torch.empty(1, 1, tokens, 4)
 
-    assert [half_attention_pays(sized(tokens), sized(64)) for tokens in (SMALLEST // 64 - 1, SMALLEST // 64)] == [
+    assert [half_attention_pays(sized(tokens), sized(64), None) for tokens in (SMALLEST // 64 - 1, SMALLEST // 64)] == [
         False,
         True,
     ]
-    assert not half_attention_pays(sized(LARGEST // 64 + 1), sized(64))
+    assert not half_attention_pays(sized(LARGEST // 64 + 1), sized(64), None)

@@ -83,6 +83,23 @@ def test_gates_learn_what_later_turns_need(folder: Path) -> None:
     assert losses[-1] < losses[0] - 0.005
 
 
+def test_gates_learn_the_same_in_half_precision(folder: Path) -> None:
+    """Their gradients come through the bias of attention, which not every way to attend has one for."""
+
+    def gradients(dtype: torch.dtype) -> list[torch.Tensor]:
+        module = learns(gated(folder), wording_share=1.0)
+        module.load_state_dict(weights)
+        batch = module.prepare(facts(module.model, num_turns=8), generator())
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            module(batch, module.counts(batch)).total.backward()
+        return [each.grad for name, each in module.named_parameters() if "retention_gate" in name and each.dim() > 1]
+
+    weights = learns(gated(folder)).state_dict()
+    for half, full in zip(gradients(torch.bfloat16), gradients(torch.float32), strict=True):
+        assert full.norm() > 0
+        assert torch.cosine_similarity(half.flatten(), full.flatten(), dim=0) > 0.95
+
+
 def test_natural_dialogue_keeps_to_the_language_model(folder: Path) -> None:
     """With everything kept there is nothing to lose; with little kept there is, but not in first turns."""
     model = gated(folder, seed=None)

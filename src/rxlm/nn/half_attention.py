@@ -18,8 +18,10 @@ SMALLEST, LARGEST = 2**11, 2**18
 """T * S between which this is faster, and the scores that are kept are few enough."""
 
 
-def half_attention_pays(queries: Tensor, keys: Tensor) -> bool:
-    """Whether `half_attention` is the fastest way to attend."""
+def half_attention_pays(queries: Tensor, keys: Tensor, mask: Tensor | None) -> bool:
+    """Whether `half_attention` can attend, and is the fastest way to: not where a bias learns, or heads have their own."""
+    if mask is not None and (mask.requires_grad or (mask.dim() == 4 and mask.shape[1] > 1)):
+        return False
     return SMALLEST <= queries.shape[2] * keys.shape[2] <= LARGEST
 
 
@@ -31,7 +33,7 @@ def half_attention(
 ) -> Float[Tensor, "B H T d"]:
     """Attend from `queries` (B, H, T, d) to `keys` and `values` (B, K, S, d), H a multiple of K; return (B, H, T, d).
 
-    `bias` is added to the scores, (T or 1, S) or (B or 1, 1, T or 1, S) of float32.
+    `bias` is added to the scores, (T or 1, S) or (B or 1, 1, T or 1, S) of float32; it gets no gradient.
     """
     if bias is not None and bias.dim() == 2:
         bias = bias[None, None]

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-000500` with these files:
 
-    weights.safetensors   the weights of the train module; of sharded training `.metadata`, `__0_0.distcp`, ... in its
+    weights.safetensors   the weights of the train module; of sharded training `.metadata`, `__0_0.distcp`, ... in
                           place, with the optimizer's state (see `training/sharded_files.py`)
     state.pt              what all processes share: step, best step, optimizer state by parameter name
     rank-00000.pt, ...    what each process has of its own: random numbers, place in the data, carried memories
