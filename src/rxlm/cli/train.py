@@ -13,6 +13,7 @@ from rxlm.cli.results import show
 from rxlm.cli.targets import require_folder
 from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, open_run
+from rxlm.recipes.plan import plan_table
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
@@ -24,7 +25,7 @@ LISTS = {
     "--reward.preferences": "reward.preferences",
 }
 """Options that take any number of values, and the fields of recipes that are lists of these."""
-OPTIONS = ("--output", "--set", "--dry-run", "--device", "--parallel", "--help")
+OPTIONS = ("--output", "--set", "--dry-run", "--device", "--parallel", "--devices", "--help")
 
 
 def train(
@@ -37,6 +38,7 @@ def train(
     dry_run: bool = False,
     device: str = "auto",
     parallel: Parallel = "ddp",
+    devices: int | None = None,
 ) -> None:
     """Train a model by a recipe, or go on with a run that was interrupted.
 
@@ -55,16 +57,22 @@ def train(
             retention; mrl, feedback, reward and rlhf are trained only where they are named.
         output: folder of the run; runs/RECIPE if not given.
         set: fields of the recipe to change, as field=value.
-        dry_run: print the whole recipe as JSON and stop.
+        dry_run: print the whole recipe as JSON and stop; with --devices, the memory that each of so many devices needs.
         device: where to compute: auto (a CUDA GPU where there is one), cpu, cuda (under torchrun a GPU for each
             process), cuda:1, ...
         parallel: what each process of torchrun has: all weights (ddp), or a part of them, of their gradients and of the
             optimizer's state, for models that do not fit: divided among all processes (fsdp), or among those of each
             machine (hsdp).
+        devices: with --dry-run: how many devices share the work.
     """
     if recipe not in RECIPES:
         raise ValueError(f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}.")
     chosen = RECIPES[recipe]().override(set)
+    if devices is not None:
+        if not dry_run or devices < 1:
+            raise ValueError(f"--devices must be at least 1 and go with --dry-run, got {devices}.")
+        Console(highlight=False).print(plan_table(chosen, devices, parallel))
+        return
     if dry_run:
         print(json.dumps(chosen.to_dict(), indent=2))
         return

@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 2**11, 2**18
 
 
 def half_attention_pays(queries: Tensor, keys: Tensor, mask: Tensor | None) -> bool:
-    """Whether `half_attention` can attend, and is the fastest way to: not where a bias learns, or heads have their own."""
+    """Whether `half_attention` is the fastest way to attend, and one: no bias learns, and no head has its own."""
     if mask is not None and (mask.requires_grad or (mask.dim() == 4 and mask.shape[1] > 1)):
         return False
     return SMALLEST <= queries.shape[2] * keys.shape[2] <= LARGEST

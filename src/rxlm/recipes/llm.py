@@ -31,8 +31,10 @@ from rxlm.recipes.scale import scale_recipe
 from rxlm.recipes.stages import PhasedStage, StageConfig, steps_of
 from rxlm.recipes.stories import stories
 from rxlm.recipes.training_run import TrainingRun
+from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.training.causal_lm import CausalLanguageModelling
 from rxlm.training.config import OptimizerConfig
+from rxlm.training.distributed import Parallel
 from rxlm.training.trainer import Batches
 
 CORPORA: dict[str, Callable[[], ReactiveRecipe]] = {
@@ -111,6 +113,10 @@ class CausalDialoguesStage(PhasedStage):
             f"{self.id}.phases must have no streams: a model without memory begins each batch anew.",
         )
 
+    def microbatch(self, max_tokens: int) -> tuple[int, int]:
+        """Return rows and tokens of the largest microbatch: a conversation is a row."""
+        return self._largest(lambda rows, turns: (rows, turns * max_tokens))
+
     def module(self, model: Any) -> CausalLanguageModelling:
         """Return next-token prediction."""
         return CausalLanguageModelling(model)
@@ -165,12 +171,37 @@ class LanguageModelRecipe(Recipe):
         """Length of the longest interaction: the other recipe's, where it fits."""
         return min(self.source().max_tokens, self.max_positions)
 
+    def model_of_shape(
+        self, vocab_size: int | None = None, tokens: RxTAlphaTokenizerConfig | None = None
+    ) -> DecoderLMForCausalLM:
+        """Return a model of this size, for a vocabulary, that of the other recipe if not given, and special tokens."""
+        tokens = tokens or RxTAlphaTokenizerConfig()
+        return DecoderLMForCausalLM(
+            DecoderLMConfig(
+                vocab_size=self.source().vocab_size if vocab_size is None else vocab_size,
+                hidden_size=self.dim,
+                intermediate_size=self.ff_dim,
+                num_hidden_layers=self.num_layers,
+                num_attention_heads=self.num_heads,
+                attention=self.attention,
+                sliding_window=self.sliding_window,
+                num_experts=self.num_experts,
+                max_position_embeddings=self.max_positions,
+                tie_word_embeddings=self.tie_head,
+                pad_token_id=tokens.pad_token_id,
+                bos_token_id=tokens.bos_token_id,
+                eos_token_id=tokens.eos_token_id,
+            )
+        )
+
 
 class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
     """A run of the recipe in a folder; raises as `TrainingRun` does."""
 
-    def __init__(self, recipe: LanguageModelRecipe, folder: Path, device: torch.device | str = "cpu") -> None:
-        super().__init__(recipe, folder, device)
+    def __init__(
+        self, recipe: LanguageModelRecipe, folder: Path, device: torch.device | str = "cpu", parallel: Parallel = "ddp"
+    ) -> None:
+        super().__init__(recipe, folder, device, parallel)
         self.tokenizer.chat_template = CHAT_TEMPLATE
         # Plain text begins with [BOS], as the texts of the first stage do; `add_special_tokens=False` leaves it out.
         self.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -184,25 +215,8 @@ class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
 
     def new_model(self) -> DecoderLMForCausalLM:
         """Return a model with its first weights."""
-        recipe = self.recipe
-        torch.manual_seed(recipe.seed)
-        return DecoderLMForCausalLM(
-            DecoderLMConfig(
-                vocab_size=len(self.tokenizer),
-                hidden_size=recipe.dim,
-                intermediate_size=recipe.ff_dim,
-                num_hidden_layers=recipe.num_layers,
-                num_attention_heads=recipe.num_heads,
-                attention=recipe.attention,
-                sliding_window=recipe.sliding_window,
-                num_experts=recipe.num_experts,
-                max_position_embeddings=recipe.max_positions,
-                tie_word_embeddings=recipe.tie_head,
-                pad_token_id=self.tokens.pad_token_id,
-                bos_token_id=self.tokens.bos_token_id,
-                eos_token_id=self.tokens.eos_token_id,
-            )
-        )
+        torch.manual_seed(self.recipe.seed)
+        return self.recipe.model_of_shape(len(self.tokenizer), self.tokens)
 
     def load_model(self, folder: Path) -> DecoderLMForCausalLM:
         """Load a model."""

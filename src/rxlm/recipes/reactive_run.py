@@ -26,7 +26,7 @@ class RxTRun(TrainingRun[R, RxTAlpha]):
 
     def load_model(self, folder: Path) -> RxTAlpha:
         """Load a model."""
-        return RxTAlpha.from_pretrained(folder).train()
+        return RxTAlpha.from_pretrained(folder, mapped=self.parallel != "ddp").train()
 
     def save_model(self, model: RxTAlpha, folder: Path) -> None:
         """Save a model; its tokenizer comes along."""

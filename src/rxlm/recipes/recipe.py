@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
+from torch import nn
+
 from rxlm.config import Config, ConfigError, config, require, require_config, require_int
 from rxlm.memory.retained.config import RetainedMemoryConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
@@ -17,7 +19,8 @@ from rxlm.recipes.earlier_versions import MOVED, stage_id, translate_recipe
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.retained_memory import with_retained_memory
 from rxlm.recipes.stages import ReinforcementStage, StageConfig, steps_of
-from rxlm.rxt.config import DecoderConfig, EncoderConfig
+from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTAlphaTokenizerConfig
+from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.presets import preset_config
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.mrl.config import MRLConfig
@@ -45,6 +48,10 @@ class Recipe(Config):
         ids = [stage.id for stage in self.stages]
         require(bool(ids), f"{type(self).__name__}.stages must have at least one stage.")
         require(len(set(ids)) == len(ids), f"{type(self).__name__}.stages must have ids of their own, got {ids}.")
+
+    def model_of_shape(self) -> nn.Module:
+        """Return a model of this size, whose weights mean nothing; on the device "meta" they take no memory."""
+        raise NotImplementedError
 
     def open_corpus(self) -> Corpus:
         """Open the data that the recipe learns from; errors of the data come now, before any work."""
@@ -151,6 +158,11 @@ class ReactiveRecipe(Recipe):
             return self
         require(kind == "retained", f"Recipe {self.name!r} has no slots any more: memory={kind}.")
         return with_retained_memory(self)
+
+    def model_of_shape(self) -> RxTAlpha:
+        """Return a model of this size."""
+        variant = self.memory.variant if isinstance(self.memory, MemoryAttentionConfig) else None
+        return RxTAlpha(self.decoder, self.encoder, self.memory, RxTAlphaTokenizerConfig(), None, variant)
 
     @property
     def max_tokens(self) -> int:

@@ -4,7 +4,7 @@ A recipe holds its stages in order. A new kind of stage is a subclass of `StageC
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
@@ -90,6 +90,10 @@ class StageConfig(TrainingConfig, ABC):
         """Return what a person must know before the stage is trained; errors of its own data are raised here."""
         return ()
 
+    def microbatch(self, max_tokens: int) -> tuple[int, int]:
+        """Return how many rows of how many tokens layers read at once, at most, where a turn has `max_tokens`."""
+        return self.batch_size, max_tokens
+
     @abstractmethod
     def module(self, model: Any) -> StageModule:
         """Return the train module of the stage for a model."""
@@ -121,6 +125,15 @@ class PhasedStage(StageConfig):
     def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
         """Return dialogues or streams, phase by phase."""
         return make.phased(self.phases, corpus.dialogues)
+
+    def microbatch(self, max_tokens: int) -> tuple[int, int]:
+        """Return rows and tokens of the largest microbatch: a turn is a row."""
+        return self._largest(lambda rows, turns: (rows * turns, max_tokens))
+
+    def _largest(self, shape: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
+        """Return the largest shape of a microbatch; `shape` makes them of a phase's rows and turns."""
+        shapes = [shape(phase.batch_size or self.batch_size, phase.num_turns) for phase in self.phases]
+        return max(shapes, key=lambda each: each[0] * each[1])
 
 
 @config
@@ -191,6 +204,10 @@ class RetentionStage(PhasedStage):
     def module(self, model: Any) -> Retention:
         """Return retention training."""
         return Retention(model, self.settings)
+
+    def microbatch(self, max_tokens: int) -> tuple[int, int]:
+        """Return rows and tokens of the largest microbatch: a dialogue is a row, up to a length."""
+        return self._largest(lambda rows, turns: (rows, min(turns * max_tokens, self.settings.longest_dialogue)))
 
     def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
         """Return dialogues, or windows of them, phase by phase."""

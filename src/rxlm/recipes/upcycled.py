@@ -20,13 +20,13 @@ from rxlm.recipes.stages import RetentionStage, steps_of
 from rxlm.recipes.upcycled_corpus import UpcycledCorpus
 from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
-from rxlm.rxt.hub import CheckpointFiles
+from rxlm.rxt.hub import CheckpointFiles, split_header
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.upcycling.loading import kind_of
-from rxlm.upcycling.model import upcycle, with_gates
+from rxlm.upcycling.model import upcycle, with_gates, without_weights
 
 
 @config
@@ -74,12 +74,26 @@ class UpcycledRecipe(Recipe):
         """Length of the longest interaction."""
         return self.max_seq_len
 
-    def open_corpus(self) -> UpcycledCorpus:
-        """Read the data; raises where it is not there."""
+    def model_of_shape(self) -> RxTAlpha:
+        """Return a model of this size."""
+        model, gates = self.needed_model(), RetentionGateConfig(granularity=self.granularity or "head")
+        if kind_of(model) == "rxt":
+            _, values = split_header(CheckpointFiles(model).config(), model)
+            return RxTAlpha.from_config_dict(values)
+        return without_weights(model, memory_tokens=self.memory_tokens, max_seq_len=self.max_seq_len, gates=gates)
+
+    def needed_model(self) -> str:
+        """Return the language model; `ConfigError` where none is named."""
         require(
             self.model is not None,
             "The recipe upcycled needs a language model: --model with a folder, a hub id or a GGUF file.",
         )
+        assert self.model is not None
+        return self.model
+
+    def open_corpus(self) -> UpcycledCorpus:
+        """Read the data; raises where it is not there."""
+        self.needed_model()
         own = OwnConversations.open(self.conversations, self.bad_records) if self.conversations else None
         return UpcycledCorpus(self.data, self.mix, self.seed, own)
 
@@ -104,7 +118,7 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
 
     def new_model(self) -> RxTAlpha:
         """Return the model before training, whose layers have gates."""
-        return RxTAlpha.from_pretrained(self._start_folder).train()
+        return self.load_model(self._start_folder)
 
     @property
     def _start_folder(self) -> Path:
@@ -112,15 +126,14 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
 
     def _make_start(self) -> None:
         """Make the model before training, where it is not there; for one process."""
-        recipe = self.recipe
+        recipe, model = self.recipe, self.recipe.needed_model()
         if is_saved(self._start_folder, "config.json"):
             return
-        assert recipe.model is not None
-        if kind_of(recipe.model) == "rxt":
-            made = RxTAlpha.from_pretrained(recipe.model)
+        if kind_of(model) == "rxt":
+            made = RxTAlpha.from_pretrained(model)
         else:
             made = upcycle(
-                recipe.model,
+                model,
                 memory_tokens=recipe.memory_tokens,
                 max_seq_len=recipe.max_seq_len,
                 system=recipe.system,

@@ -27,11 +27,15 @@ class CheckpointError(ValueError):
 
 
 class CheckpointFiles:
-    """The files of one checkpoint, in a folder or on the hub; downloaded when asked for."""
+    """The files of one checkpoint, in a folder or on the hub; downloaded when asked for.
 
-    def __init__(self, name: str | Path, **download: Any) -> None:
+    With `mapped`, weights stay in their file until they are written to: they take no memory, and processes share what
+    they read of them.
+    """
+
+    def __init__(self, name: str | Path, *, mapped: bool = False, **download: Any) -> None:
         self.name = os.path.expanduser(name)
-        self.download = download
+        self.mapped, self.download = mapped, download
 
     @property
     def is_local(self) -> bool:
@@ -60,14 +64,14 @@ class CheckpointFiles:
         return read_json_object(self.path(CONFIG_FILE), CheckpointError)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the tensors of `model.safetensors`, in storage of their own.
+        """Return the tensors of `model.safetensors`, in storage of their own unless they are to be mapped.
 
         In the file a tensor may begin anywhere. Where weights are not aligned as PyTorch aligns its own, some kernels
         round the last bit differently: a model that was saved and loaded would not be bit-equal to itself.
         """
         path = self.path(WEIGHTS_FILE)
         try:
-            return {name: tensor.clone() for name, tensor in load_file(path).items()}
+            return {name: each if self.mapped else each.clone() for name, each in load_file(path).items()}
         except (SafetensorError, ValueError, OSError) as error:
             raise CheckpointError(f"{path} is damaged: {error}. Download or save the checkpoint again.") from error
 

@@ -82,6 +82,7 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
         token: str | bool | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        mapped: bool = False,
     ) -> Self:
         """Load a module from a folder, or from the hub by its id, in evaluation mode.
 
@@ -90,6 +91,8 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
             revision, cache_dir, force_download, local_files_only, token: as in `hf_hub_download`.
             device: where the weights go.
             dtype: their floating-point type; None keeps the file's.
+            mapped: see `CheckpointFiles`: for weights that are copied anyway, for example to be sharded. What they
+                compute may differ in the last bit.
 
         Raises `CheckpointError` (a ValueError) where nothing is there, or what is there is damaged.
         """
@@ -100,6 +103,7 @@ class HubModule(nn.Module, PyTorchModelHubMixin, library_name="rxlm"):
             force_download=force_download,
             local_files_only=local_files_only,
             token=token,
+            mapped=mapped,
         )
         with reading(files.name):
             module = cls._from_files(files)

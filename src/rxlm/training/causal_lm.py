@@ -63,6 +63,8 @@ class TextRows:
 class CausalLanguageModelling(StageModule):
     """Predict each token that counts from those before it; with experts, their load-balancing loss besides."""
 
+    by_layer = True
+
     def __init__(self, model: DecoderLMForCausalLM) -> None:
         super().__init__()
         self.model = model

@@ -111,6 +111,8 @@ class JointLanguageModelling(TrainModule):
 
     parameter_groups: ClassVar[Mapping[str, str]] = {"mlm_head": "embeddings"}
 
+    by_layer = True
+
     def __init__(self, model: RxTModel, settings: JointConfig) -> None:
         super().__init__(model)
         self.settings = settings

@@ -18,9 +18,10 @@ from rxlm.memory.retained.config import RetainedMemory, RetainedMemoryConfig
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.nn.attention import AttentionConfig
 from rxlm.nn.feed_forward import FeedForwardConfig
+from rxlm.nn.llama_shape import LlamaShape
 from rxlm.nn.pretrained import Pretrained, layer_weights
 from rxlm.rxt.chat_template import answer_end, conversation_form
-from rxlm.rxt.config import DecoderConfig
+from rxlm.rxt.config import DecoderConfig, RxTAlphaTokenizerConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
 
@@ -76,16 +77,7 @@ def _upcycled(
         f"{shortest - 2} tokens, and a query and an answer need one each.",
     )
     unread = 1 + len(end)  # tokens of the turn before that are read with a turn
-    memory = RetainedMemoryConfig(
-        num_layers=shape.num_layers,
-        dim=shape.dim,
-        max_seq_len=longest,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        num_tokens=memory_tokens,
-        newest_share=0.5,  # natural dialogue leans on its newest turns (dev/LOG.md)
-        answer_end=end,
-    )
+    memory = memory_config(shape, longest, memory_tokens, end)
     decoder = decoder_config(pretrained, longest + unread, positions, gates)
     made = RxTAlpha(decoder, None, memory, form, sampling=default_sampling(pretrained.model.generation_config))
     take_weights(made, pretrained)
@@ -126,6 +118,35 @@ def default_sampling(generation: GenerationConfig) -> SamplingConfig:
     given = {name: value for name, value in own.items() if value} if generation.do_sample else {}
     penalty = getattr(generation, "repetition_penalty", None) or 1.0
     return DEFAULT_SAMPLING.replace(**given, repetition_penalty=max(penalty, REPETITION_PENALTY))
+
+
+def without_weights(
+    model: str | Path, *, memory_tokens: int, max_seq_len: int, gates: RetentionGateConfig | None = None
+) -> RxTAlpha:
+    """Return what `upcycle` would, of a model's configuration alone: its weights are not there (on device "meta")."""
+    with placed(model), torch.device("cpu"):
+        pretrained = Pretrained(model)
+        shape, form = pretrained.shape, RxTAlphaTokenizerConfig()
+        memory = memory_config(shape, max_seq_len, memory_tokens, (form.eos_token_id,))
+        decoder = decoder_config(pretrained, max_seq_len, shape.max_positions, gates)
+    with torch.device("meta"):
+        return RxTAlpha(decoder, None, memory, form)
+
+
+def memory_config(
+    shape: LlamaShape, max_seq_len: int, num_tokens: int, answer_end: tuple[int, ...]
+) -> RetainedMemoryConfig:
+    """Return the configuration of a memory of what a language model's layers compute."""
+    return RetainedMemoryConfig(
+        num_layers=shape.num_layers,
+        dim=shape.dim,
+        max_seq_len=max_seq_len,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        num_tokens=num_tokens,
+        newest_share=0.5,  # natural dialogue leans on its newest turns (dev/LOG.md)
+        answer_end=answer_end,
+    )
 
 
 def decoder_config(
