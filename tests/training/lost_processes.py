@@ -1,4 +1,4 @@
-"""One of two processes under torchrun, for the test of what becomes of a run when the second is lost in its third step.
+"""Of two processes the second is lost in its third step, for the test of what becomes of the run.
 
     torchrun --nproc-per-node 2 lost_processes.py FOLDER killed | stopped | data | busy
 
@@ -39,10 +39,15 @@ def run(folder: Path, loss: str) -> Trainer:
     return run
 
 
-if __name__ == "__main__":
-    (Path(sys.argv[1]) / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
+def train(folder: Path, loss: str) -> None:
+    """Train until the second process is lost, or to the end."""
     distributed.start()
+    (folder / f"pid-{distributed.rank()}").write_text(str(os.getpid()))
     try:
-        run(Path(sys.argv[1]), sys.argv[2]).run()
+        run(folder, loss).run()
     except Exception as error:
         sys.exit(tell(error, "rxlm train"))
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), sys.argv[2])

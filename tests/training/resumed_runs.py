@@ -1,11 +1,8 @@
-"""One of several processes under torchrun that train stages, each cut off after a step if that is given, or go on.
-
-    torchrun --nproc-per-node 2 resumed_runs.py FOLDER STAGE,STAGE,... [STEP]
+"""Trains stages in several processes, each cut off after a step if that is given, or goes on.
 
 At the end of a stage each process writes what it has, to `end-RANK.pt`.
 """
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,8 +47,8 @@ def train(name: str, folder: Path, last: int | None) -> None:
     torch.save(end, folder / f"end-{distributed.rank()}.pt")
 
 
-if __name__ == "__main__":
+def train_in_group(folder: Path, names: str, last: int | None = None) -> None:
+    """Train stages, named with commas between, in one of several processes."""
     distributed.start()
-    torch.set_num_threads(1)
-    for name in sys.argv[2].split(","):
-        train(name, Path(sys.argv[1]) / name, int(sys.argv[3]) if len(sys.argv) > 3 else None)
+    for name in names.split(","):
+        train(name, folder / name, last)

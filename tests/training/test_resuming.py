@@ -1,34 +1,24 @@
 """Several processes that resume are, each, where they were; other numbers of processes go on with what can be kept."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from resumed_runs import train
+from process_groups import group
+from resumed_runs import train, train_in_group
 from rxlm.folders import MARKER
 from rxlm.training.checkpoint import OWN, STATE
-
-HERE = Path(__file__).parent
 
 
 def run(folder: Path, names: str, *stop: int, processes: int = 2) -> str:
     """Train stages in some processes, and return what they said."""
-    result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-         str(HERE / "resumed_runs.py"), str(folder), names, *map(str, stop)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return result.stderr
+    ended = group(train_in_group, folder, names, *stop, processes=processes)
+    said = "".join(process.errors for process in ended)
+    assert [process.status for process in ended] == [0] * processes, said
+    return said
 
 
 def flat(value: Any, name: str = "") -> dict[str, torch.Tensor]:

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from process_groups import group
+from runs_in_processes import train_share
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.training import memory_aware
 from rxlm.training.memory_attention import MemoryAttentionTrainingConfig
 from rxlm.training.trainer import NotFiniteError, Trainer
 from training_runs import STAGES, batches, encoder, model, stage, trainer
-
-HERE = Path(__file__).parent
 
 
 def weights(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -88,15 +85,8 @@ def test_an_accumulated_step_equals_one_larger_batch(name: str, tmp_path: Path) 
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
     alone = trainer("memory_aware", tmp_path / "alone", network=model().double(), batch_size=8, steps=3)
     alone.run()
-    program = HERE / "two_processes.py"
-    result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program),
-         str(tmp_path / "two")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    ended = group(train_share, tmp_path / "two")
+    assert [process.status for process in ended] == [0, 0], ended
 
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "alone"), atol=1e-9, rtol=1e-9)
     lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +10,12 @@ import torch
 from torch import nn
 
 from mrl_runs import BOOK, REWARDS, length, rollout, settings, source, talker, trainer
+from process_groups import group
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.mrl.rewards import Reward, RewardError, Rewards
 from rxlm.training.mrl.trajectories import TRAJECTORIES_FILE, TrajectoryLog
 from rxlm.training.trainer import Trainer
-from two_players import shared_run
+from two_players import shared_run, train_share
 
 
 def weights(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -166,16 +164,8 @@ def test_a_reward_that_is_no_number_stops_the_run_by_its_name(tmp_path: Path) ->
 def test_two_processes_equal_one_with_all_episodes(tmp_path: Path) -> None:
     alone = shared_run(tmp_path / "alone")
     alone.run()
-    program = Path(__file__).parent / "two_players.py"
-    path = os.pathsep.join(str(program.parents[up]) for up in (0, 1, 2))
-    result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program),
-         str(tmp_path / "two")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    ended = group(train_share, tmp_path / "two")
+    assert [process.status for process in ended] == [0, 0], ended
 
     two = shared_run(tmp_path / "two")
     two.run()  # loads the last checkpoint, and has nothing left to do

@@ -1,6 +1,5 @@
-"""One of two processes under torchrun that share the episodes of a rollout; alone, a process has all of them."""
+"""Processes that share the episodes of a rollout; a process alone has all of them."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ def shared_run(folder: Path) -> Trainer:
     return run
 
 
-if __name__ == "__main__":
+def train_share(folder: Path) -> None:
+    """Train with the episodes of this process."""
     distributed.start()
-    shared_run(Path(sys.argv[1])).run()
+    shared_run(folder).run()
