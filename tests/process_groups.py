@@ -87,12 +87,12 @@ def group(
     Where one fails, the others are ended. `environment` is for all of them.
     """
     meeting = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    environment |= {
+    torchrun = {
         "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(meeting.port), "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0",
     }  # fmt: skip
     places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    programs = [Program(function, *args, environment=environment | place) for place in places]
+    programs = [Program(function, *args, environment=torchrun | environment | place) for place in places]
     _wait(programs, time.monotonic() + seconds)
     return [program.ended(GRACE) for program in programs]
 

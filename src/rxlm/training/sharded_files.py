@@ -4,6 +4,7 @@ By PyTorch's distributed checkpoints (DCP), whose `.metadata` says which file ha
 it may be sharded in another way, or not at all.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -73,7 +74,9 @@ def load_parts(module: nn.Module, folder: Path) -> tuple[dict[str, Tensor], dict
             state[key] = torch.empty_like(like)
         else:
             state[key] = torch.empty(saved.size, dtype=saved.properties.dtype)
-    dcp.load(state, storage_reader=reader)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # a process may be alone
+        dcp.load(state, storage_reader=reader)
     weights: dict[str, Tensor] = {}
     optimizer: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():

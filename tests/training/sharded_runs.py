@@ -1,0 +1,114 @@
+"""Small runs whose processes divide the weights among them, for tests: functions that each process of a group calls."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrl_runs import settings, talker
+from retention_models import SIZE, gated
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator
+from rxlm.data.samplers import ShuffledBatches
+from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.recipes import open_run, upcycled
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.upcycled_mix import UpcycledMix
+from rxlm.training import distributed
+from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.distributed import Parallel
+from rxlm.training.mrl.module import MemoryReinforcement
+from rxlm.training.retention.config import RetentionConfig
+from rxlm.training.retention.module import Retention
+from rxlm.training.trainer import Trainer
+from training_runs import batches, model, stage
+from two_players import OneRollout
+
+ROWS = 4
+"""Of a step, over all processes."""
+
+
+def config(**changes: Any) -> TrainingConfig:
+    """Return the loop of a run; each process has its share of the rows."""
+    optimizer = OptimizerConfig(learning_rate=0.01, schedule="constant", warmup_steps=1)
+    values: dict[str, Any] = {
+        "steps": 20, "batch_size": ROWS // distributed.world_size(), "precision": "float32", "log_every": 1,
+        "checkpoint_every": None, "optimizer": optimizer,
+    }  # fmt: skip
+    return TrainingConfig(**{**values, **changes})
+
+
+def retention(folder: Path, parallel: Parallel, source: Path, lora_rank: int = 0, **changes: Any) -> Trainer:
+    """Return a run of an upcycled model, in which nothing is drawn at random that processes would draw otherwise."""
+    torch.manual_seed(0)
+    network = gated(source).double()
+    tokenizer = TurnTokenizer(network.needed_tokenizer(), network.tokenizer_config, max_tokens=64)
+    dialogues = FactGenerator(FactsConfig(variety="full", num_turns=4)).dialogues(20)
+    loop = config(**changes)
+    rows = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    drawn = ShuffledBatches(dialogues, tokenizer.dialogue_batch, batch_size=loop.batch_size, **rows)
+    chosen = RetentionConfig(
+        sizes=(SIZE,), wording_share=1.0, lora_rank=lora_rank, history_weight=None if lora_rank else 5.0
+    )
+    return Trainer("retention", Retention(network, chosen), drawn, loop, folder, parallel=parallel)
+
+
+def memory_aware(folder: Path, parallel: Parallel, source: Path, name: str = "memory_aware", **changes: Any) -> Trainer:
+    """Return a run of stage 4."""
+    loop = config(**changes)
+    rows = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    module = stage(name, model().double())
+    return Trainer(name, module, batches(name, loop.batch_size, **rows), loop, folder, parallel=parallel)
+
+
+def reinforcement(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
+    """Return a run of stage 5 on one rollout, which the processes share; it is played by the whole model."""
+    module = MemoryReinforcement(talker(), settings(updates_per_rollout=1)).double()
+    return Trainer("mrl", module, OneRollout(module), config(**changes), folder, parallel=parallel)
+
+
+RUNS: dict[str, Callable[..., Trainer]] = {
+    "retention": retention,
+    "retention with adapters": lambda *place, **changes: retention(*place, lora_rank=2, **changes),
+    "stage 4": memory_aware,
+    "streams": lambda *place, **changes: memory_aware(*place, name="streams", **changes),
+    "stage 5": reinforcement,
+}
+
+
+def train(folder: Path, parallel: Parallel, source: Path, names: tuple[str, ...], changes: dict[str, Any]) -> None:
+    """Train some runs one after the other, each in a folder of its name."""
+    distributed.start()
+    for name in names:
+        RUNS[name](folder / name, parallel, source, **changes).run()
+
+
+def train_and_die(folder: Path, source: Path, step: int) -> None:
+    """Train, and let the last process be killed before a step; its checkpoint of the step before may be underway."""
+    distributed.start()
+    run = RUNS["retention"](folder, "fsdp", source, steps=6, checkpoint_every=1)
+    step_of = run._train_step
+
+    def dying() -> Any:
+        if run.step == step and distributed.rank() == distributed.world_size() - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step_of()
+
+    run._train_step = dying
+    run.run()
+
+
+def train_upcycled(folder: Path, parallel: Parallel, source: Path, lora_rank: int) -> None:
+    """Train the recipe `upcycled` for two steps, and save its model."""
+    distributed.start()
+    stage = upcycled().stages[0].replace(
+        phases=(DialoguePhase(steps=2, num_turns=3),), steps=2, batch_size=2, accumulation=2,
+        settings=RetentionConfig(lora_rank=lora_rank, sizes=(80,)),
+    )  # fmt: skip
+    recipe = upcycled().replace(
+        model=str(source), max_seq_len=64, memory_tokens=80, stages=(stage,), mix=UpcycledMix(open_values=20)
+    )
+    open_run(recipe, folder, "cpu", parallel).train()
