@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,14 @@ def train_and_die(folder: Path, source: Path, step: int) -> None:
     run.run()
 
 
+def train_and_die_once(folder: Path, source: Path) -> None:
+    """Train under torchrun; the last process is killed before the fourth step, but not after a restart."""
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        train_and_die(folder, source, step=3)
+    else:
+        train(folder.parent, "fsdp", source, (folder.name,), {"steps": 6, "checkpoint_every": 1})
+
+
 def train_upcycled(folder: Path, parallel: Parallel, source: Path, lora_rank: int) -> None:
     """Train the recipe `upcycled` for two steps, and save its model."""
     distributed.start()
@@ -112,3 +121,7 @@ def train_upcycled(folder: Path, parallel: Parallel, source: Path, lora_rank: in
         model=str(source), max_seq_len=64, memory_tokens=80, stages=(stage,), mix=UpcycledMix(open_values=20)
     )
     open_run(recipe, folder, "cpu", parallel).train()
+
+
+if __name__ == "__main__":
+    train_and_die_once(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 from retention_models import SIZE, facts, gated, generator, language_model, learns, trainer
 from rxlm.config import ConfigError
@@ -13,6 +15,8 @@ from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.sampling import GREEDY
 from rxlm.training.retention.adapters import add_adapters
 from rxlm.training.retention.config import RetentionConfig
+from rxlm.upcycling.adapters import AdaptersError, take_adapters
+from rxlm.upcycling.loading import open_model
 
 RANK = 2
 LORA = RetentionConfig(sizes=(SIZE, SIZE + 8), lora_rank=RANK, learned_share=0.5)
@@ -48,14 +52,60 @@ def test_adapters_and_gates_learn_and_nothing_else(folder: Path) -> None:
     assert all("lora_B" in name or "retention_gate" in name for name in moved)  # lora_A has no gradient yet
 
 
-def test_the_language_model_shares_what_does_not_learn(folder: Path) -> None:
-    model = gated(folder)
-    own = dict(model.decoder.named_parameters())
-    teacher = learns(model, lora_rank=RANK).language_model.decoder
-    for name, parameter in teacher.named_parameters():
-        assert (parameter is not own[name]) == ("retention_gate" in name), name
-    teacher = learns(gated(folder)).language_model.decoder
-    assert not any(each.requires_grad for each in teacher.parameters())
+def test_the_language_model_is_the_model_without_what_learns(folder: Path) -> None:
+    """With adapters nothing is copied, though they have learnt something; and they learn on afterwards."""
+    ids = torch.arange(8, 40)[None]
+    with torch.no_grad():
+        asked = learns(gated(folder)).language_model.states(ids)
+    run = learns(gated(folder), lora_rank=RANK)
+    assert run.language_model.decoder is run.model.decoder
+    learning = [name for name, each in run.named_parameters() if each.requires_grad]
+    for name, each in run.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(each)
+    assert torch.equal(run.language_model.states(ids), asked)
+    assert not torch.equal(run.model.decoder.hidden_states(ids, None), asked)
+    assert [name for name, each in run.named_parameters() if each.requires_grad] == learning
+    copied = learns(gated(folder)).language_model.decoder
+    assert not any(each.requires_grad for each in copied.parameters())
+
+
+def test_saved_adapters_make_the_merged_model_of_the_one_they_were_trained_beside(folder: Path, tmp_path: Path) -> None:
+    """By our reader, and by PEFT's."""
+    model, ids = gated(folder), torch.arange(8, 40)[None]
+    model.save_pretrained(tmp_path / "start")
+    run = trainer(model, LORA, tmp_path / "run", steps=2)
+    run.run()
+    run.module.save(tmp_path)
+    run.module.finish()
+    merged = {name: each.clone() for name, each in model.state_dict().items()}
+
+    ours = open_model(tmp_path / "start", adapters=tmp_path / "adapters")
+    assert ours.state_dict().keys() == merged.keys()
+    for name, each in ours.state_dict().items():
+        torch.testing.assert_close(each, merged[name], msg=name)
+    theirs = PeftModel.from_pretrained(RxTAlpha.from_pretrained(tmp_path / "start"), str(tmp_path / "adapters"))
+    with torch.no_grad():
+        found = theirs.base_model.model.decoder.hidden_states(ids, None)
+        torch.testing.assert_close(found, ours.decoder.hidden_states(ids, None))
+    assert (tmp_path / "adapters" / "adapter_model.safetensors").stat().st_size < 100_000
+
+    untouched = {name: each.clone() for name, each in ours.state_dict().items()}
+    weights = load_file(tmp_path / "adapters" / "adapter_model.safetensors")
+    for name, wrong in {
+        "another model": {key.replace("layers.1", "layers.9"): each for key, each in weights.items()},
+        "NaN": {key: each * torch.nan for key, each in weights.items()},
+        "half": {key: each for key, each in weights.items() if "lora_A" in key},
+    }.items():
+        save_file(wrong, tmp_path / "adapters" / "adapter_model.safetensors")
+        with pytest.raises(AdaptersError, match="do not fit the model"):
+            take_adapters(ours, tmp_path / "adapters")
+        assert all(torch.equal(each, untouched[key]) for key, each in ours.state_dict().items()), name
+    (tmp_path / "adapters" / "adapter_config.json").write_text("{}")
+    with pytest.raises(AdaptersError, match="cannot be read"):
+        take_adapters(ours, tmp_path / "adapters")
+    with pytest.raises(AdaptersError, match="no folder of adapters"):
+        take_adapters(ours, tmp_path / "start")
 
 
 def test_merged_adapters_give_what_they_gave_before_and_leave_an_ordinary_model(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Sharded training: processes that divide the weights among them learn what one process does that has them all."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,22 @@ def test_a_run_whose_process_is_killed_goes_on_to_the_same_weights(tmp_path: Pat
     trained(tmp_path / "killed", "fsdp", source, ("retention",), {"steps": 6, "checkpoint_every": 1}, processes=2)
     straight, again = (weights(tmp_path / part, "retention", source, 6) for part in ("straight", "killed"))
     assert_equal(straight, again, tolerance=0.0)
+
+
+def test_torchrun_starts_a_killed_run_again_from_its_last_checkpoint(tmp_path: Path, source: Path) -> None:
+    """Elastic restart: nobody gives the command again."""
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1",
+         str(Path(__file__).parent / "sharded_runs.py"), str(tmp_path / "retention"), str(source)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), INTERVAL: "0.5"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert Checkpoints(tmp_path / "retention" / "checkpoints").steps()[-1] == 6
+    steps = [json.loads(line)["step"] for line in (tmp_path / "retention" / "metrics.jsonl").read_text().splitlines()]
+    assert 1 < len(steps) < 12  # it did not begin anew
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])

@@ -52,6 +52,7 @@ def chat(
     seed: int | None = None,
     device: str = "cpu",
     engine: Engine | None = None,
+    adapters: Path | None = None,
 ) -> None:
     """Talk with a model in the terminal; its memory is the conversation.
 
@@ -82,6 +83,7 @@ def chat(
         device: where to compute: cpu, cuda, cuda:1, ...
         engine: what computes the decoder on a CPU: torch, onnx, onnx:int8 or onnx:int4 (weights of 8 or 4 bits); what
             the model was exported for, or torch, if not given.
+        adapters: folder of adapters (LoRA) that were trained beside the model, as `rxlm train upcycled` writes them.
     """
     asked: dict[str, Any] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
@@ -92,7 +94,7 @@ def chat(
     if "" in stop:
         raise ValueError(f"stop must be texts, none of them empty, got {stop!r}.")
     place = device_of(device)
-    network = open_model(model, memory_tokens=memory_tokens, device=place, engine=engine)
+    network = open_model(model, memory_tokens=memory_tokens, device=place, engine=engine, adapters=adapters)
     sampling = (network.sampling or DEFAULT_SAMPLING).replace(**given)
     network.length_limit(max_seq_len)
     network.opening(thinking)

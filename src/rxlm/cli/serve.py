@@ -29,6 +29,7 @@ def serve(
     threads: int | None = None,
     device: str = "cpu",
     engine: Engine | None = None,
+    adapters: Path | None = None,
     log: Path | None = None,
     log_texts: bool = False,
 ) -> None:
@@ -60,6 +61,7 @@ def serve(
         threads: threads that compute; PyTorch's choice if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
         engine: what computes the decoder on a CPU, see `rxlm chat`.
+        adapters: folder of adapters (LoRA), see `rxlm chat`.
         log: file for the log, a JSON object a line; standard error if not given.
         log_texts: let the log have what is said, which it has not otherwise.
     """
@@ -86,6 +88,7 @@ def serve(
             threads=threads,
             device=device,
             engine=engine,
+            adapters=adapters,
             log_texts=log_texts,
         )
     )

@@ -178,10 +178,11 @@ class TrainingRun(ABC, Generic[R, M]):
 
     def _finish(self, module: StageModule, model: M, folder: Path) -> None:
         """Make the model of a stage that is trained an ordinary one, and save it."""
+        if distributed.rank() == 0:
+            module.save(folder)
         module.finish()
         model.requires_grad_(True)
         if distributed.rank() == 0:
-            module.save(folder)
             self.save_model(model, folder / "model")
 
     def _placed(self, model: M) -> M:

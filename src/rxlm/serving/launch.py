@@ -56,6 +56,7 @@ class Launch:
     threads: int | None = None
     device: str = "cpu"
     engine: Engine | None = None
+    adapters: Path | None = None
     log_texts: bool = False
 
     def __post_init__(self) -> None:
@@ -84,6 +85,7 @@ def build(options: Launch) -> Context:
             memory_tokens=options.memory_tokens,
             device=device_of(options.device),
             engine=options.engine,
+            adapters=options.adapters,
         ).eval()
         tokenizer = model.needed_tokenizer()
         scheduler = Scheduler(

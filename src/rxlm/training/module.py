@@ -56,7 +56,7 @@ class StageModule(nn.Module):
         """Take away what only training needs, once the stage is done."""
 
     def save(self, folder: Path) -> None:
-        """Write what the stage has made besides the model, to the folder of the stage."""
+        """Write what the stage has made besides the model, to the folder of the stage; before `finish`."""
 
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
         """Move a batch to the model's device and draw what is random in it."""

@@ -10,6 +10,7 @@ from rxlm.export.names import Engine
 from rxlm.export.saving import is_exported, open_exported
 from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
+from rxlm.upcycling.adapters import take_adapters
 
 
 def kind_of(name: str | Path) -> Literal["rxt", "transformers"]:
@@ -25,6 +26,7 @@ def open_model(
     memory_tokens: int | None = None,
     device: torch.device | str = "cpu",
     engine: Engine | None = None,
+    adapters: str | Path | None = None,
 ) -> RxTAlpha:
     """Load a Reactive Transformer; a language model is made one, which keeps the newest tokens of a conversation.
 
@@ -33,6 +35,7 @@ def open_model(
         memory_tokens: tokens S that conversations keep; None: as many as the model says.
         device: where the weights go.
         engine: what computes the decoder, see `use_engine`; None: PyTorch, or what the model was exported for.
+        adapters: folder of adapters that were trained beside this model, see `take_adapters`.
     """
     if kind_of(name) == "transformers":
         from rxlm.upcycling.model import upcycle  # imports the models of transformers, which takes a second
@@ -42,6 +45,8 @@ def open_model(
         model = open_exported(name, device=device)
     else:
         model = RxTAlpha.from_pretrained(name, device=device)
+    if adapters is not None:
+        take_adapters(model, adapters)
     if engine is not None and engine != model.engine:
         use_engine(model, engine)
     if memory_tokens is not None:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from rxlm.config import require
+from rxlm.folders import saving
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.layer import TransformerLayer
+from rxlm.rxt.hub import save_weights
+from rxlm.upcycling.adapters import PREFIX, WEIGHTS
 
 
 def add_adapters(layers: Iterable[TransformerLayer], rank: int, alpha: int, seed: int = 0) -> list[nn.Parameter]:
@@ -58,6 +62,24 @@ def _adapted(model: nn.Module) -> list[Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
+
+
+def save_adapters(model: nn.Module, folder: Path, rank: int, alpha: int) -> None:
+    """Write adapters and retention gates to a folder in PEFT's format; `take_adapters` and PEFT read it."""
+    from peft import LoraConfig
+
+    adapted = set(_adapted(model))
+    names = [name for name, part in model.named_modules() if part in adapted]
+    weights = {
+        PREFIX + name.replace(".default.", "."): value
+        for name, value in model.state_dict().items()
+        if ".lora_" in name or ".retention_gate." in name
+    }
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, modules_to_save=["retention_gate"])
+    config.inference_mode = True
+    with saving(folder) as draft:
+        config.save_pretrained(str(draft))
+        save_weights(weights, draft / WEIGHTS)
 
 
 def merge_adapters(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -27,7 +28,7 @@ from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.module import Counts, Losses, TrainModule
-from rxlm.training.retention.adapters import add_adapters, merge_adapters
+from rxlm.training.retention.adapters import add_adapters, merge_adapters, save_adapters
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.dialogues import DialogueForm, Dialogues
 from rxlm.training.retention.language_model import LanguageModel
@@ -87,6 +88,11 @@ class Retention(TrainModule):
         self.temperature = self.settings.temperature(step)
         for name, parameter in self.model.decoder.named_parameters():
             parameter.requires_grad_(name in self._learnt)
+
+    def save(self, folder: Path) -> None:
+        """Write adapters, if there are any, to a folder of their own: `adapters`."""
+        if self.settings.lora_rank:
+            save_adapters(self.model, folder / "adapters", self.settings.lora_rank, self.settings.lora_alpha)
 
     def finish(self) -> None:
         """Merge adapters into the weights: what is left is an ordinary model, and no more can be learnt here."""
