@@ -7,7 +7,7 @@ the allocator, and buffers of the communication library.
 Shapes: B rows, T tokens of a row, D model dimension.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from rxlm.nn.key_values import KeyValues, KeyValueSource
 from rxlm.nn.layer import TransformerLayer
+from rxlm.nn.moe import MixtureOfExperts
 from rxlm.nn.rope import Rotation
 from rxlm.training.distributed import Parallel
 from rxlm.training.module import StageModule, TrainModule
@@ -136,29 +137,37 @@ def _activations(module: StageModule, rows: int, tokens: int, size: int, checkpo
 
 
 def kept_by_layer(layer: TransformerLayer, rows: int, tokens: int, size: int = 4) -> int:
-    """Return bytes that a layer keeps of (B, T, D) for the backward pass, as on a CPU; nothing is computed.
+    """Return bytes that a layer keeps of (B, T, D) for the backward pass, as on a CPU.
 
+    Nothing is computed but by a mixture of experts, for one row, since what each expert reads depends on the tokens.
     On a GPU it is less: there attention does not keep its weights, (B, H, T, T).
     """
+    if isinstance(layer.feed_forward, MixtureOfExperts):
+        return rows * _kept(layer, 1, tokens, size, torch.rand)
+    with FakeTensorMode():
+        return _kept(layer, rows, tokens, size, torch.empty)
+
+
+def _kept(layer: TransformerLayer, rows: int, tokens: int, size: int, new: Callable[..., Tensor]) -> int:
+    """Return bytes that a layer keeps of tensors that `new` makes."""
     kept: dict[int, Tensor] = {}
 
     def note(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with FakeTensorMode(), torch.autocast("cpu", torch.bfloat16, enabled=size == 2):
-        weights = {
-            name: torch.empty(each.shape, requires_grad=each.requires_grad) for name, each in layer.named_parameters()
-        }
-        x = torch.empty(rows, tokens, _dim(layer), requires_grad=True)
-        angles = torch.empty(1, 1, tokens, layer.attention.head_dim)
+    with torch.autocast("cpu", torch.bfloat16, enabled=size == 2):
+        weights = {name: new(each.shape, requires_grad=each.requires_grad) for name, each in layer.named_parameters()}
+        buffers = {name: new(each.shape) for name, each in layer.named_buffers()}
+        x = new(rows, tokens, _dim(layer), requires_grad=True)
+        angles = new(1, 1, tokens, layer.attention.head_dim)
         options: dict[str, Any] = {"rotation": Rotation(angles, angles)}
         if layer.retention_gate is not None:
             options["cache"] = _LearntBias()
         elif layer.memory_reader is not None:
-            options["memory"] = KeyValueSource(torch.empty_like(x))
+            options["memory"] = KeyValueSource(new(x.shape))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            functional_call(layer, weights, (x,), {"causal": layer.retention_gate is None, **options})
+            functional_call(layer, weights | buffers, (x,), {"causal": layer.retention_gate is None, **options})
         for each in weights.values():
             kept.pop(each.untyped_storage()._cdata, None)
         return sum(each.untyped_storage().nbytes() for each in kept.values())
