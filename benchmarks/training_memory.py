@@ -4,9 +4,9 @@
 
 Arms are one process, two and four, with all weights each (ddp) or a part of them (fsdp), with layers' activations kept
 or computed again; of a model of 26 M parameters with random weights, on generated dialogues. "of N turns" is one
-process that learns from dialogues of N turns, whole or in windows of 8 turns. Measured is the most that a process has at
-once beyond what it had before the model was loaded, without pages of mapped files; freed memory is given back at once,
-so that it is not counted. Figures go to training_memory.json.
+process that learns from dialogues of N turns, whole or in windows of 8 turns. Measured is the most that a process has
+at once beyond what it had before the model was loaded, without pages of mapped files; freed memory is given back at
+once, so that it is not counted. Figures go to training_memory.json.
 """
 
 import json

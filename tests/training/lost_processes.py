@@ -13,15 +13,17 @@ from pathlib import Path
 
 from rxlm.cli.errors import tell
 from rxlm.training import distributed
+from rxlm.training.distributed import Parallel
 from rxlm.training.trainer import TrainedStep, Trainer
 from training_runs import batches, trainer
 
 
-def run(folder: Path, loss: str) -> Trainer:
+def run(folder: Path, loss: str, parallel: Parallel) -> Trainer:
     share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
     run = trainer(
-        "memory_aware", folder, steps=4 if loss == "busy" else 1_000_000, checkpoint_every=None, log_every=1000
-    )
+        "memory_aware", folder, steps=4 if loss == "busy" else 1_000_000, checkpoint_every=None, log_every=1000,
+        parallel=parallel,
+    )  # fmt: skip
     run.batches = batches("memory_aware", 4, **share)
     train_step = run._train_step
 
@@ -39,12 +41,12 @@ def run(folder: Path, loss: str) -> Trainer:
     return run
 
 
-def train(folder: Path, loss: str) -> None:
+def train(folder: Path, loss: str, parallel: Parallel = "ddp") -> None:
     """Train until the second process is lost, or to the end."""
     distributed.start()
     (folder / f"pid-{distributed.rank()}").write_text(str(os.getpid()))
     try:
-        run(folder, loss).run()
+        run(folder, loss, parallel).run()
     except Exception as error:
         sys.exit(tell(error, "rxlm train"))
 

@@ -12,6 +12,7 @@ import pytest
 
 from lost_processes import train
 from process_groups import GRACE, group
+from rxlm.training.distributed import Parallel
 from rxlm.training.heartbeat import INTERVAL, LOST, Heartbeat
 
 HERE = Path(__file__).parent
@@ -31,9 +32,9 @@ def lose_under_torchrun(folder: Path, how: str) -> tuple[int, str]:
     return result.returncode, result.stderr
 
 
-def lose(folder: Path, how: str) -> tuple[list[int], str]:
+def lose(folder: Path, how: str, parallel: Parallel = "ddp") -> tuple[list[int], str]:
     """Lose the second of two processes; return the exit status of each, and what they wrote to standard error."""
-    ended = group(train, folder, how, **HEARTBEAT)
+    ended = group(train, folder, how, parallel, **HEARTBEAT)
     return [process.status for process in ended], "".join(process.errors for process in ended)
 
 
@@ -46,9 +47,10 @@ def lines(folder: Path, errors: str) -> tuple[list[str], str]:
     return [line for line in errors.splitlines() if line.startswith("rxlm")], named
 
 
-def test_a_process_that_is_stopped_is_named_and_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_process_that_is_stopped_is_named_and_ended(parallel: Parallel, tmp_path: Path) -> None:
     started = time.monotonic()
-    statuses, errors = lose(tmp_path, "stopped")
+    statuses, errors = lose(tmp_path, "stopped", parallel)
     assert time.monotonic() - started < GRACE, "the stopped process did not end with the others"
     assert statuses == [LOST, -signal.SIGTERM]
     said, named = lines(tmp_path, errors)
@@ -64,8 +66,18 @@ def test_under_torchrun_a_process_that_is_killed_is_named(tmp_path: Path) -> Non
     assert said == [f"{named} was killed, for example for want of memory; this run ends."]
 
 
-def test_of_a_process_that_meets_bad_data_only_its_own_message_is_shown(tmp_path: Path) -> None:
-    statuses, errors = lose(tmp_path, "data")
+def test_a_process_that_is_killed_within_a_layer_is_named(tmp_path: Path) -> None:
+    """Where weights are divided, it is the layers that wait for it."""
+    statuses, errors = lose(tmp_path, "killed", "fsdp")
+    assert statuses[1] == -signal.SIGKILL
+    assert statuses[0] in (LOST, -signal.SIGTERM)
+    said, named = lines(tmp_path, errors)
+    assert said in ([], [f"{named} was killed, for example for want of memory; this run ends."])
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_of_a_process_that_meets_bad_data_only_its_own_message_is_shown(parallel: Parallel, tmp_path: Path) -> None:
+    statuses, errors = lose(tmp_path, "data", parallel)
     assert statuses == [-signal.SIGTERM, 1]
     assert lines(tmp_path, errors)[0] == ["rxlm train: facts.jsonl, line 7: the answer is empty."]
 

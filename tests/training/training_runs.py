@@ -19,6 +19,7 @@ from rxlm.rxt.config import RxTComponentConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.text import token_ids_of
 from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.distributed import Parallel
 from rxlm.training.joint import JointConfig, JointLanguageModelling
 from rxlm.training.memory_attention import MemoryAttentionPretraining, MemoryAttentionTrainingConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
@@ -73,7 +74,12 @@ def batches(name: str, batch_size: int = 4, **processes: int) -> Batches:
 
 
 def trainer(
-    name: str, folder: Path, network: RxTAlpha | None = None, module: TrainModule | None = None, **changes: Any
+    name: str,
+    folder: Path,
+    network: RxTAlpha | None = None,
+    module: TrainModule | None = None,
+    parallel: Parallel = "ddp",
+    **changes: Any,
 ) -> Trainer:
     config = TrainingConfig(
         steps=6,
@@ -84,4 +90,4 @@ def trainer(
         optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=2),
     ).replace(**changes)
     module = module or stage(name, network or model())
-    return Trainer(name, module, batches(name, config.batch_size), config, folder)
+    return Trainer(name, module, batches(name, config.batch_size), config, folder, parallel=parallel)

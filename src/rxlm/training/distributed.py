@@ -137,6 +137,17 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 @contextmanager
+def naming_lost() -> Iterator[None]:
+    """Let the process that is lost be the cause where a message within layers fails, and not the connection to it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _heartbeats or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise _heartbeats[-1].explain(error) from error
+
+
+@contextmanager
 def _with_others() -> Iterator[None]:
     """Let the process that is lost be the cause where a message fails, and not the connection to it."""
     try:

@@ -117,6 +117,7 @@ class Trainer:
         self.best: tuple[int, float] | None = None
         self.evaluations_since_best = 0
 
+    @distributed.naming_lost()
     def run(self) -> None:
         """Train to the last step, or until evaluation no longer improves; then the best weights are back in place."""
         torch.manual_seed(self.config.seed + distributed.rank())
