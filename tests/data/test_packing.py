@@ -1,11 +1,16 @@
 """Packing: every token once, in order, and no attention from one document to another."""
 
+import json
+from itertools import islice
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxlm.data.packing import TextPacker
+from rxlm.data.loaders import stream_texts
+from rxlm.data.packing import PackedTexts, TextPacker
+from rxlm.data.shuffled_records import ShuffledRecords
 from rxlm.data.tokenizer import encode_text
 
 documents = st.lists(st.text("abc .", min_size=1, max_size=60), min_size=1, max_size=12).filter(
@@ -60,3 +65,45 @@ def test_packing_is_lazy(tokenizer, tokens):
 def test_sequence_too_short_for_a_document_is_refused(tokenizer, tokens):
     with pytest.raises(ValueError, match="seq_len=2 must be at least 3"):
         TextPacker(tokenizer, tokens, 2)
+
+
+def packed(tokenizer, tokens, rank=0, world_size=1, tokenised=None):
+    packer = TextPacker(tokenizer, tokens, 16)
+    if tokenised is not None:
+        documents = packer.documents
+        packer.documents = lambda text: tokenised.append(text) or documents(text)
+    texts = stream_texts([{"text": f"The {number}th hen. " * (1 + number % 9)} for number in range(30)])
+    return PackedTexts(ShuffledRecords(texts, shuffle_buffer=8, rank=rank, world_size=world_size), packer)
+
+
+@pytest.mark.parametrize("before", [0, 1, 5, 17, 60])
+def test_resumed_packing_goes_on_and_tokenises_nothing_again(tokenizer, tokens, before):
+    straight_texts, resumed_texts = [], []
+    straight = packed(tokenizer, tokens, tokenised=straight_texts)
+    list(islice(straight, before))
+    done = len(straight_texts)
+    resumed = packed(tokenizer, tokens, tokenised=resumed_texts)
+    resumed.load_state_dict(json.loads(json.dumps(straight.state_dict())))
+    assert list(islice(resumed, 40)) == list(islice(straight, 40))
+    assert resumed_texts == straight_texts[done:]
+
+
+def test_processes_tokenise_each_text_once_an_epoch_also_when_their_number_changes(tokenizer, tokens):
+    tokenised, all_tokens = [], []
+    before = [packed(tokenizer, tokens, rank, 2, tokenised) for rank in range(2)]
+    for each in before:
+        all_tokens += [token for sequence in islice(each, 4) for token in sequence.ids]
+    (after,) = [packed(tokenizer, tokens, tokenised=tokenised)]
+    after.load_resharded([each.state_dict() for each in before])
+    while len(tokenised) < 30:
+        all_tokens += next(after).ids
+    assert len(set(tokenised)) == 30
+    all_tokens += [token for document in after.state_dict()["waiting"] for token in document]
+    assert sorted(all_tokens) == sorted(token for document in wanted(after.packer, tokenised) for token in document)
+
+
+def test_a_text_is_packed_by_one_of_the_processes_only(tokenizer, tokens):
+    tokenised = [[], []]
+    for rank in range(2):
+        list(islice(packed(tokenizer, tokens, rank, 2, tokenised[rank]), 8))
+    assert not set(tokenised[0]) & set(tokenised[1])

@@ -94,9 +94,7 @@ class ConversationStreams:
 
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         """Continue after the states of another number of processes: rows begin conversations that none has read."""
-        kept = {name: value for name, value in self._identity().items() if name != "num_rows"}
-        for state in states:
-            check_same(kept, state)
+        self._check_resharded(states)
         begun = max(life * state["num_rows"] + number + 1 for state in states for number, life, _ in state["rows"])
         self.batches_seen = states[0]["batches_seen"]
         self._rows = [_Row(row.number) for row in self._rows]
@@ -110,6 +108,11 @@ class ConversationStreams:
             "turns_per_batch": self.turns_per_batch,
             "reset_probability": self.reset_probability,
         }
+
+    def _check_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        kept = {name: value for name, value in self._identity().items() if name != "num_rows"}
+        for state in states:
+            check_same(kept, state)
 
     def _advance(self, row: "_Row") -> list[tuple[Interaction, bool]]:
         """Return the next turns of a row, each with True if it begins a conversation."""
@@ -171,6 +174,7 @@ class StreamedConversations(ConversationStreams):
 
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         """Continue after the states of another number of processes: rows begin dialogues that none has read."""
+        self._check_resharded(states)
         self.dialogues.load_resharded([state["dialogues"] for state in states])
         self.batches_seen = states[0]["batches_seen"]
         self._rows = [_Row(row.number) for row in self._rows]
@@ -178,9 +182,10 @@ class StreamedConversations(ConversationStreams):
 
 def _turn_of(values: dict[str, Any]) -> Interaction:
     """Return the turn that `asdict` wrote, also where tuples have become lists."""
-    asked: Any = values["question"]
-    question = asked and Question(**{**asked, "expected": tuple(asked["expected"]), "stale": tuple(asked["stale"])})
-    fields: Any = {**values, "question": question}
+    fields: dict[str, Any] = dict(values)
+    if asked := fields["question"]:
+        lists: dict[str, Any] = {name: tuple(asked[name]) for name in ("expected", "stale")}
+        fields["question"] = Question(**dict(asked, **lists))
     return Interaction(**fields)
 
 
