@@ -107,3 +107,8 @@ def test_a_text_is_packed_by_one_of_the_processes_only(tokenizer, tokens):
     for rank in range(2):
         list(islice(packed(tokenizer, tokens, rank, 2, tokenised[rank]), 8))
     assert not set(tokenised[0]) & set(tokenised[1])
+
+
+def test_a_place_in_other_data_is_told(tokenizer, tokens):
+    with pytest.raises(ValueError, match="the batches cannot be continued: the checkpoint has no place in texts"):
+        packed(tokenizer, tokens).load_state_dict({"records_seen": 5, "seed": 0, "buffer_size": 1000})

@@ -107,7 +107,8 @@ def test_bad_records_within_are_named_or_skipped_and_counted(tmp_path, caplog):
         list(stream_interactions(tmp_path))
     source = stream_interactions(tmp_path, bad_records="skip")
     assert [turn.answer for turn in source] == ["0.", "1.", "3.", "5."]
-    assert source.num_skipped == 2
+    assert source.validate() == 4
+    assert source.num_skipped == 2, "counted once, however often they are read"
     assert "1 bad record(s) skipped so far; the last: " in caplog.text
     assert "a.jsonl, line 5: not a JSON object" in caplog.text
     with pytest.raises(ValueError, match="bad_records must be 'stop' or 'skip', got 'drop'"):

@@ -1,16 +1,20 @@
 """Streamed records: each once an epoch over all processes, the same after a resume, none lost with fewer processes."""
 
+import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 import tracemalloc
 from collections import Counter
 from itertools import count, islice
 
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from hub_server import serve
 from rxlm.data.loaders import stream_texts
@@ -185,6 +189,42 @@ def test_an_endless_run_reads_the_source_only_as_far_as_it_needs():
     assert len(given_out) <= 21
 
 
+def write_files(folder):
+    """Write 120 texts to files of several kinds, all of other sizes; returns the texts."""
+    texts = [f"text {number} " * (1 + number % 5) for number in range(120)]
+    lines = [json.dumps({"text": text}) for text in texts]
+    (folder / "a.jsonl").write_text("\n".join(lines[:50]))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress("\n".join(lines[50:70]).encode()))
+    (folder / "c.txt").write_text("\n\n".join(texts[70:90]))
+    table = pyarrow.Table.from_pylist([{"text": text} for text in texts[90:]])
+    parquet.write_table(table, folder / "d.parquet", row_group_size=8)
+    return texts
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_are_read_once_an_epoch_though_processes_stop_and_their_number_changes(tmp_path, seed):
+    texts, read, draw = write_files(tmp_path), [], random.Random(seed)
+
+    def opened(world_size, rank):
+        return ShuffledRecords(stream_texts(tmp_path), shuffle_buffer=7, seed=seed, rank=rank, world_size=world_size)
+
+    all_processes = [opened(4, rank) for rank in range(4)]
+    for world_size in (3, 2, 1):
+        for rank, each in enumerate(all_processes):
+            state, taken = each.state_dict(), list(islice(each, draw.randrange(14)))
+            all_processes[rank] = resumed = opened(len(all_processes), rank)
+            resumed.load_state_dict(json.loads(json.dumps(state)))
+            assert list(islice(resumed, len(taken))) == taken
+            read += taken
+        states = [each.state_dict() for each in all_processes]
+        all_processes = [opened(world_size, rank) for rank in range(world_size)]
+        for each in all_processes:
+            each.load_resharded(states)
+    (last,) = all_processes
+    read += [text for _, text in to_the_end_of(last.epoch, last)]
+    assert Counter(read) == Counter(texts * (last.epoch + 1))
+
+
 FROM_HUB = """
 import json, sys
 from itertools import islice
@@ -210,19 +250,21 @@ for rank in range(2):
 
 def test_processes_share_a_hub_dataset_that_is_streamed_and_go_on_after_a_stop(tmp_path):
     (tmp_path / "talk").mkdir()
-    wanted = [[f"{file}.{number}" for number in range(10)] for file in range(2)]
-    for number, answers in enumerate(wanted):
-        lines = [json.dumps({"query": "Who?", "answer": answer}) for answer in answers]
-        (tmp_path / "talk" / f"train-{number}.jsonl").write_text("\n".join(lines) + "\n")
+    records = [{"query": "Who?", "answer": f"{number:02}."} for number in range(20)]
+    table = pyarrow.Table.from_pylist(records)
+    parquet.write_table(table, tmp_path / "talk" / "train.parquet", row_group_size=5)
     with serve({"datasets/org/talk": tmp_path / "talk"}) as endpoint:
         environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}
         command = [sys.executable, "-c", FROM_HUB]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    for answers, line in zip(wanted, done.stdout.splitlines(), strict=True):
-        before, after, again = json.loads(line)
-        assert sorted(before + after) == answers, "a shard is one process's"
+    both = [json.loads(line) for line in done.stdout.splitlines()]
+    for before, after, again in both:
         assert after == again
+        assert sum(answer < "05." for answer in before + after) in (0, 5), "a row group is one process's"
+    assert sorted(answer for before, after, _ in both for answer in before + after) == [
+        record["answer"] for record in records
+    ]
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.padding import padded
+from rxlm.data.samplers import place_in
 from rxlm.data.shuffled_records import ShuffledRecords
 from rxlm.data.tokenizer import encode_text
 from rxlm.data.turn_tokenizer import BatchTokens
@@ -153,11 +154,11 @@ class PackedTexts:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
-        self.texts.load_state_dict(state["texts"])
+        self.texts.load_state_dict(place_in(state, "texts"))
         self._waiting = [list(tokens) for tokens in state["waiting"]]
 
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         """Continue after the states of another number of processes; tokens that wait are shared out as texts are."""
-        self.texts.load_resharded([state["texts"] for state in states])
+        self.texts.load_resharded([place_in(state, "texts") for state in states])
         waiting = [list(tokens) for state in states for tokens in state["waiting"]]
         self._waiting = waiting[self.texts.rank :: self.texts.world_size]

@@ -14,6 +14,8 @@ from rxlm.data.record_files import read_records, read_row_group
 from rxlm.data.table_files import RowGroup, row_groups
 from rxlm.data.text_files import TEXT_SUFFIXES, located_rows
 
+_FEW_SHARDS = 64
+"""For row groups each file is opened, which takes a request to the hub."""
 _ROWS_A_MARK = 1000
 
 
@@ -149,5 +151,7 @@ def parts_of_files(files: Iterable[Path], bad: BadRecord) -> list[Part]:
 
 
 def parts_of_dataset(dataset: Any, name: str) -> list[Part]:
-    """Return the shards of a streamed hub dataset."""
+    """Return the shards of a streamed hub dataset: its files, or where they are few, row groups of Parquet files."""
+    if dataset.num_shards < _FEW_SHARDS and hasattr(dataset, "reshard"):  # versions before have none
+        dataset = dataset.reshard()
     return [HubPart(dataset, name, shard) for shard in range(dataset.num_shards)]

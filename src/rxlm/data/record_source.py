@@ -35,7 +35,12 @@ class RecordSource(Generic[R]):
     ) -> None:
         self.name, self._open_parts, self._convert, self._begin = name, open_parts, convert, begin or Piece(0)
         self.bad_records, self._bad = bad_records, bad_record(bad_records, self._skip)
-        self.num_skipped = 0
+        self._skipped: set[int] = set()
+
+    @property
+    def num_skipped(self) -> int:
+        """Number of different bad records that were left out so far, in this process."""
+        return len(self._skipped)
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -102,6 +107,7 @@ class RecordSource(Generic[R]):
         return ((piece, found) for piece in self.pieces() for found in self.read(piece))
 
     def _skip(self, error: RecordError) -> None:
-        self.num_skipped += 1
-        if self.num_skipped & (self.num_skipped - 1) == 0:  # 1, 2, 4, 8 and so on
+        before = self.num_skipped
+        self._skipped.add(hash(str(error)))  # which names its place
+        if self.num_skipped > before and self.num_skipped & before == 0:  # 1, 2, 4, 8 and so on
             _LOGGER.warning("%s: %d bad record(s) skipped so far; the last: %s", self.name, self.num_skipped, error)

@@ -180,3 +180,13 @@ def check_same(mine: dict[str, Any], state: dict[str, Any]) -> None:
             raise ValueError(
                 f"the batches cannot be continued: {name} is {value!r} here and {state.get(name)!r} in the checkpoint"
             )
+
+
+def place_in(state: dict[str, Any], name: str) -> Any:
+    """Return the place of a source in a checkpoint's state; ValueError where the state is that of another source."""
+    if name not in state:
+        raise ValueError(
+            f"the batches cannot be continued: the checkpoint has no place in {name}; it is of an earlier version, or "
+            "of other data. Without the folder of its stage, the stage is trained from the beginning"
+        )
+    return state[name]

@@ -10,7 +10,7 @@ import torch
 
 from rxlm.data.batches import StreamBatch
 from rxlm.data.records import Dialogue, Interaction, Question
-from rxlm.data.samplers import Resumable, check_same, check_sizes
+from rxlm.data.samplers import Resumable, check_same, check_sizes, place_in
 from rxlm.data.turn_tokenizer import TurnTokenizer
 
 
@@ -166,7 +166,7 @@ class StreamedConversations(ConversationStreams):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken; ValueError if the settings would give other conversations."""
         check_same(self._identity(), state)
-        self.dialogues.load_state_dict(state["dialogues"])
+        self.dialogues.load_state_dict(place_in(state, "dialogues"))
         self.batches_seen = state["batches_seen"]
         for row, (number, life, turns) in zip(self._rows, state["rows"], strict=True):
             row.number, row.life = number, life
@@ -175,7 +175,7 @@ class StreamedConversations(ConversationStreams):
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         """Continue after the states of another number of processes: rows begin dialogues that none has read."""
         self._check_resharded(states)
-        self.dialogues.load_resharded([state["dialogues"] for state in states])
+        self.dialogues.load_resharded([place_in(state, "dialogues") for state in states])
         self.batches_seen = states[0]["batches_seen"]
         self._rows = [_Row(row.number) for row in self._rows]
 
