@@ -88,18 +88,20 @@ def test_resumed_packing_goes_on_and_tokenises_nothing_again(tokenizer, tokens, 
     assert resumed_texts == straight_texts[done:]
 
 
-def test_processes_tokenise_each_text_once_an_epoch_also_when_their_number_changes(tokenizer, tokens):
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_no_token_is_lost_or_doubled_when_the_number_of_processes_changes(tokenizer, tokens, world_size):
     tokenised, all_tokens = [], []
-    before = [packed(tokenizer, tokens, rank, 2, tokenised) for rank in range(2)]
+    before = [packed(tokenizer, tokens, rank, 3, tokenised) for rank in range(3)]
+    after = [packed(tokenizer, tokens, rank, world_size, tokenised) for rank in range(world_size)]
     for each in before:
-        all_tokens += [token for sequence in islice(each, 4) for token in sequence.ids]
-    (after,) = [packed(tokenizer, tokens, tokenised=tokenised)]
-    after.load_resharded([each.state_dict() for each in before])
-    while len(tokenised) < 30:
-        all_tokens += next(after).ids
-    assert len(set(tokenised)) == 30
-    all_tokens += [token for document in after.state_dict()["waiting"] for token in document]
-    assert sorted(all_tokens) == sorted(token for document in wanted(after.packer, tokenised) for token in document)
+        all_tokens += [token for sequence in islice(each, 3) for token in sequence.ids]
+    states = [each.state_dict() for each in before]
+    for each in after:
+        each.load_resharded(states)
+        all_tokens += [token for sequence in islice(each, 8) for token in sequence.ids]
+    all_tokens += [token for each in after for document in each.state_dict()["waiting"] for token in document]
+    assert len(set(tokenised)) == len(tokenised) > 5
+    assert sorted(all_tokens) == sorted(token for text in wanted(before[0].packer, tokenised) for token in text)
 
 
 def test_a_text_is_packed_by_one_of_the_processes_only(tokenizer, tokens):
