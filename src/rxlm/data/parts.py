@@ -102,6 +102,8 @@ class RowGroupPart:
 class HubPart:
     """A shard of a streamed hub dataset. A mark is the number of a row, and the state that `datasets` gives there."""
 
+    # `datasets` can shuffle and share out, too. But its buffer is lost when it is resumed, and the shares of
+    # `split_dataset_by_node` cannot be taken up by another number of processes.
     dataset: Any
     name: str
     shard: int
