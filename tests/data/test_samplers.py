@@ -1,24 +1,19 @@
 """Samplers: every record once an epoch, the same order after a resume, and ranks that share one order."""
 
 import json
-from collections import Counter
 from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxlm.data.samplers import ShuffledBatches, StreamedBatches, share_evenly
+from rxlm.data.samplers import ShuffledBatches, share_evenly
 
 sizes = st.integers(1, 7)
 
 
 def shuffled(num_records, batch_size, **options):
     return ShuffledBatches(range(num_records), list, batch_size=batch_size, **options)
-
-
-def streamed(num_records, batch_size, **options):
-    return StreamedBatches(lambda epoch: range(num_records), list, batch_size=batch_size, **options)
 
 
 def taken(batches, count):
@@ -41,23 +36,21 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert taken(shuffled(5, 3, shuffle=False), 2) == [[0, 1, 2], [3, 4, 0]]
 
 
-@pytest.mark.parametrize("make", [shuffled, streamed])
 @given(num_records=st.integers(1, 30), batch_size=sizes, before=st.integers(0, 12))
-def test_resumed_run_sees_the_same_batches(make, num_records, batch_size, before):
-    straight = make(num_records, batch_size, seed=3)
+def test_resumed_run_sees_the_same_batches(num_records, batch_size, before):
+    straight = shuffled(num_records, batch_size, seed=3)
     taken(straight, before)
     state = json.loads(json.dumps(straight.state_dict()))
-    resumed = make(num_records, batch_size, seed=3)
+    resumed = shuffled(num_records, batch_size, seed=3)
     taken(resumed, 2)
     resumed.load_state_dict(state)
     assert taken(resumed, 8) == taken(straight, 8)
 
 
-@pytest.mark.parametrize("make", [shuffled, streamed])
 @given(num_records=st.integers(1, 30), batch_size=sizes, world_size=st.integers(1, 3))
-def test_ranks_together_see_the_batch_of_one_larger_process(make, num_records, batch_size, world_size):
-    ranks = [make(num_records, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
-    whole = make(num_records, batch_size * world_size)
+def test_ranks_together_see_the_batch_of_one_larger_process(num_records, batch_size, world_size):
+    ranks = [shuffled(num_records, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    whole = shuffled(num_records, batch_size * world_size)
     for _ in range(6):
         assert [record for rank in ranks for record in next(rank)] == next(whole)
 
@@ -102,29 +95,12 @@ def test_another_dataset_or_order_cannot_be_resumed():
         shuffled(31, 4).load_state_dict(state)
     with pytest.raises(ValueError, match="seed is 1 here and 0"):
         shuffled(30, 4, seed=1).load_state_dict(state)
-    with pytest.raises(ValueError, match="buffer_size is 5 here and 9"):
-        streamed(30, 4, buffer_size=5).load_state_dict(streamed(30, 4, buffer_size=9).state_dict())
-
-
-@given(num_records=st.integers(1, 30), buffer_size=st.integers(1, 40), count=st.integers(1, 100))
-def test_streamed_records_come_as_often_as_they_are_read_but_for_the_buffer(num_records, buffer_size, count):
-    records = [record for batch in taken(streamed(num_records, 1, buffer_size=buffer_size), count) for record in batch]
-    read = [place % num_records for place in range(count + buffer_size)]
-    missing = Counter(read) - Counter(records)
-    assert not Counter(records) - Counter(read)
-    assert missing.total() == buffer_size
-    if buffer_size == 1:
-        assert records == read[:-1]
 
 
 def test_empty_data_and_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="the dataset is empty"):
         shuffled(0, 1)
-    with pytest.raises(ValueError, match="the dataset is empty"):
-        next(streamed(0, 1))
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         shuffled(3, 0)
     with pytest.raises(ValueError, match=r"rank=2 must be from 0 to world_size - 1 = 1"):
         shuffled(3, 1, rank=2, world_size=2)
-    with pytest.raises(ValueError, match="buffer_size=0 must be at least 1"):
-        streamed(3, 1, buffer_size=0)

@@ -12,6 +12,8 @@ from resumed_runs import train, train_in_group
 from rxlm.folders import MARKER
 from rxlm.training.checkpoint import OWN, STATE
 
+NAMES = "joint,memory_aware,streams,streamed_text,streamed_dialogues,mrl"
+
 
 def run(folder: Path, names: str, *stop: int, processes: int = 2) -> str:
     """Train stages in some processes, and return what they said."""
@@ -42,17 +44,16 @@ def differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two processes that were cut off after step 4."""
     folder = tmp_path_factory.mktemp("stopped")
-    run(folder, "joint,memory_aware,streams,mrl", 4)
+    run(folder, NAMES, 4)
     return folder
 
 
 def test_two_processes_that_resume_end_where_they_would_have_without_a_stop(stopped: Path, tmp_path: Path) -> None:
-    names = "joint,memory_aware,streams,mrl"
     shutil.copytree(stopped, tmp_path / "resumed")
-    run(tmp_path / "straight", names)
-    run(tmp_path / "resumed", names)
+    run(tmp_path / "straight", NAMES)
+    run(tmp_path / "resumed", NAMES)
 
-    for name in names.split(","):
+    for name in NAMES.split(","):
         straight, resumed = ends(tmp_path / "straight" / name), ends(tmp_path / "resumed" / name)
         assert [differences(*pair) for pair in zip(straight, resumed, strict=True)] == [set(), set()], name
         assert "/next" in differences(*straight), "each process draws its own random numbers"
@@ -61,10 +62,11 @@ def test_two_processes_that_resume_end_where_they_would_have_without_a_stop(stop
 
 def test_one_process_goes_on_from_two_and_says_what_begins_anew(stopped: Path, tmp_path: Path) -> None:
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
-    said = run(tmp_path, "joint,streams,mrl", processes=1)
-    assert said.count("goes on from step 4 with 1 process(es), and its checkpoint has the state of 2") == 3
+    names = ("joint", "streams", "streamed_text", "streamed_dialogues", "mrl")
+    said = run(tmp_path, ",".join(names), processes=1)
+    assert said.count("goes on from step 4 with 1 process(es), and its checkpoint has the state of 2") == len(names)
     assert "weights, optimizer and the place in the data are kept" in said
-    for name in ("joint", "streams", "mrl"):
+    for name in names:
         folder = tmp_path / name / "checkpoints" / "step-000006"
         assert [path.name for path in folder.glob("rank-*.pt")] == ["rank-00000.pt"]
 

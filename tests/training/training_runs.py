@@ -9,9 +9,11 @@ from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator, texts_of
-from rxlm.data.packing import TextPacker
-from rxlm.data.samplers import ShuffledBatches
-from rxlm.data.streams import ConversationStreams
+from rxlm.data.loaders import stream_dialogues, stream_texts
+from rxlm.data.packing import PackedTexts, TextPacker
+from rxlm.data.samplers import ShuffledBatches, StreamedBatches
+from rxlm.data.shuffled_records import ShuffledRecords
+from rxlm.data.streams import ConversationStreams, StreamedConversations
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.memory.slots.config import MemoryAttentionConfig
@@ -51,14 +53,22 @@ def encoder() -> TurnTokenizer:
 
 
 def stage(name: str, network: RxTAlpha) -> TrainModule:
-    if name in ("text", "joint"):
-        return JointLanguageModelling(network, JointConfig(targets="all" if name == "text" else "answer"))
+    if name in ("text", "streamed_text", "joint"):
+        return JointLanguageModelling(network, JointConfig(targets="answer" if name == "joint" else "all"))
     if name == "memory_attention":
         return MemoryAttentionPretraining(network, MemoryAttentionTrainingConfig())
     return MemoryAware(network, MemoryAwareConfig(unroll=2))
 
 
 def batches(name: str, batch_size: int = 4, **processes: int) -> Batches:
+    if name == "streamed_text":
+        source = stream_texts([{"text": text} for text in texts_of(facts().dialogues(40))])
+        texts = ShuffledRecords(source, shuffle_buffer=20, **processes)
+        packer = TextPacker(tokenizer(), token_ids_of(tokenizer()), 32)
+        return StreamedBatches(PackedTexts(texts, packer), packer.batch, batch_size=batch_size)
+    if name == "streamed_dialogues":
+        dialogues = ShuffledRecords(stream_dialogues(facts().dialogues(40)), shuffle_buffer=20, **processes)
+        return StreamedConversations(dialogues, encoder(), batch_size=batch_size, turns_per_batch=3, **processes)
     if name == "text":
         packer = TextPacker(tokenizer(), token_ids_of(tokenizer()), 32)
         rows = list(packer.pack(texts_of(facts().dialogues(40))))

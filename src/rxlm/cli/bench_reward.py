@@ -6,11 +6,11 @@ import tyro
 from rich.console import Console
 
 from rxlm.cli.results import rich_table
-from rxlm.data.dialogue_forms import BadRecords
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import Variety
 from rxlm.data.fact_preferences import FROM_MEMORY, FactPreferences
 from rxlm.data.facts import FactGenerator
+from rxlm.data.fields import BadRecords
 from rxlm.data.preference_files import read_preferences
 from rxlm.data.turn_tokenizer import TurnTokenizer
 

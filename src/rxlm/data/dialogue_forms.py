@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from rxlm.data.fields import BadRecord, refuse
+from rxlm.data.fields import BadRecord, BadRecords, bad_record, refuse
 from rxlm.data.loaders import is_hub_id
 from rxlm.data.meetings import meeting_dialogues, meeting_of
 from rxlm.data.opened_files import kind_of, lines_of
@@ -25,7 +25,6 @@ from rxlm.data.turns import turns_dialogue
 
 _logger = logging.getLogger(__name__)
 
-BadRecords = Literal["stop", "skip"]
 Source = PathLike | Iterable[PathLike]
 
 
@@ -77,10 +76,8 @@ def read_conversations(sources: Source, *, bad_records: BadRecords = "stop", see
 
     FileNotFoundError names a source without files. ValueError if nothing was found, with the first bad record.
     """
-    if bad_records not in get_args(BadRecords):
-        raise ValueError(f"bad_records must be 'stop' or 'skip', got {bad_records!r}")
     skipped: list[str] = []
-    bad = refuse if bad_records == "stop" else lambda error: skipped.append(str(error))
+    bad = bad_record(bad_records, lambda error: skipped.append(str(error)))
     several = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     records = chain.from_iterable(_records_of(source, bad) for source in dict.fromkeys(several))
     found = _dialogues(records, bad, seed)

@@ -1,7 +1,7 @@
 """Fields of records, each read with a check: what does not fit is an error with its place."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rxlm.file_errors import parse_json
 
@@ -14,9 +14,20 @@ BadRecord = Callable[[RecordError], None]
 """What is done about a record that cannot be used: `refuse`, or a function that notes it, and reading goes on."""
 
 
+BadRecords = Literal["stop", "skip"]
+"""The same as a word: "stop" raises the error, "skip" leaves the record out."""
+
+
 def refuse(error: RecordError) -> None:
     """Raise the error: a bad record stops what reads it."""
     raise error
+
+
+def bad_record(bad_records: BadRecords, note: BadRecord) -> BadRecord:
+    """Return what is done about a bad record: `refuse` for "stop", `note` for "skip"; ValueError for another word."""
+    if bad_records not in get_args(BadRecords):
+        raise ValueError(f"bad_records must be 'stop' or 'skip', got {bad_records!r}")
+    return refuse if bad_records == "stop" else note
 
 
 def object_at(value: Any, place: str) -> Mapping[str, Any]:

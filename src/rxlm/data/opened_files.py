@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,18 +27,48 @@ def kind_of(path: Path) -> str:
     return Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
 
 
-def open_text(path: Path, newline: str | None = "") -> Any:
-    """Open a file to read its text, without a byte order mark."""
+@dataclass
+class LineMark:
+    """Where the present line of a file begins, kept while the file is read, so that reading can go on there later.
+
+    Fields:
+        line: number of the present line, from 1. offset: of its first byte in the file.
+        is_known: whether `line` and `offset` are those of the present line. They are not in a file that is compressed
+            or in another encoding than UTF-8, nor once the last line is read.
+    """
+
+    line: int = 1
+    offset: int = 0
+    is_known: bool = True
+
+    def follow(self, path: Path, lines: Iterator[str]) -> Iterator[str]:
+        """Yield lines that have their own line ends, the first of them at this mark."""
+        begin = _first_byte(path)
+        self.is_known = begin is not None
+        end = self.offset or begin or 0
+        for line, text in enumerate(lines, self.line):
+            if self.is_known:
+                self.line, self.offset = line, end
+                end += len(text.encode())
+            yield text
+        self.is_known = False
+
+
+def open_text(path: Path, newline: str | None = "", offset: int = 0) -> Any:
+    """Open a file to read its text, without a byte order mark, from a byte on."""
     # utf-8-sig also reads files without the byte order mark that spreadsheets put first.
     with _open_bytes(path) as file:
         start = file.read(4)
-    encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8-sig")
-    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=newline)
+    encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8" if offset else "utf-8-sig")
+    file = _open_bytes(path)
+    if offset:
+        file.seek(offset)
+    return io.TextIOWrapper(file, encoding=encoding, newline=newline)
 
 
-def bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
+def bounded_lines(path: Path, file: TextIO, first: int = 1) -> Iterator[str]:
     """Yield the lines of a file; `RecordError` for one without end, to which a few bytes of gzip can expand."""
-    number = 0
+    number = first - 1
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
@@ -45,11 +76,18 @@ def bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def lines_of(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file, each with its line end; `RecordError` if it is not UTF-8."""
+def lines_of(path: Path, at: LineMark | None = None) -> Iterator[str]:
+    """Yield the lines of a text file, each with its line end; `RecordError` if it is not UTF-8.
+
+    `at`: where to begin; then lines end as they do in the file.
+    """
     try:
-        with naming(path), open_text(path, newline=None) as file:
-            yield from bounded_lines(path, file)
+        if at is None:
+            with naming(path), open_text(path, newline=None) as file:
+                yield from bounded_lines(path, file)
+        else:
+            with naming(path), open_text(path, offset=at.offset) as file:
+                yield from at.follow(path, bounded_lines(path, file, at.line))
     except UnicodeDecodeError as error:
         raise not_text(path, error) from error
 
@@ -64,6 +102,17 @@ def not_text(path: Path, error: UnicodeDecodeError) -> RecordError:
             line.decode()
             number += 1
     return RecordError(f"{path}, line {number}: not UTF-8 text ({error.reason})")
+
+
+def _first_byte(path: Path) -> int | None:
+    """Return where the text of a file in UTF-8 begins; None for a compressed file and other encodings."""
+    if path.suffix.lower() in COMPRESSED:
+        return None
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(codecs.BOM_UTF8):
+        return len(codecs.BOM_UTF8)
+    return None if any(start.startswith(mark) for mark, _ in _MARKS) else 0
 
 
 def _open_bytes(path: Path) -> Any:

@@ -5,13 +5,15 @@ Shapes: B sequences, T tokens a sequence.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.data.padding import padded
+from rxlm.data.samplers import place_in
+from rxlm.data.shuffled_records import ShuffledRecords
 from rxlm.data.tokenizer import encode_text
 from rxlm.data.turn_tokenizer import BatchTokens
 
@@ -89,19 +91,31 @@ class TextPacker:
 
     def pack(self, texts: Iterable[str]) -> Iterator[Packed]:
         """Yield each sequence when it is full, and the last one at the end; blank texts are left out."""
+        waiting: list[list[int]] = []
+        for text in texts:
+            waiting += self.documents(text)
+            while sequence := self.take(waiting):
+                yield sequence
+        if waiting:
+            yield Packed.of(waiting)
+
+    def take(self, waiting: list[list[int]]) -> Packed | None:
+        """Take the tokens of a full sequence from the front of documents; None where there are too few."""
+        if sum(map(len, waiting)) < self.seq_len:
+            return None
         parts: list[list[int]] = []
         room = self.seq_len
-        for text in texts:
-            document = self._encode(text) if text and not text.isspace() else []
-            while document:
-                parts.append(document[:room])
-                document = document[room:]
-                room -= len(parts[-1])
-                if room == 0:
-                    yield Packed.of(parts)
-                    parts, room = [], self.seq_len
-        if parts:
-            yield Packed.of(parts)
+        while room:
+            parts.append(waiting[0][:room])
+            waiting[:1] = [rest] if (rest := waiting[0][room:]) else []
+            room -= len(parts[-1])
+        return Packed.of(parts)
+
+    def documents(self, text: str) -> list[list[int]]:
+        """Return a text as a list of one document, its tokens; of none where it is blank."""
+        if not text or text.isspace():
+            return []
+        return [[self.tokens.bos_token_id, *encode_text(self.tokenizer, text), self.tokens.eos_token_id]]
 
     def batch(self, sequences: Sequence[Packed]) -> PackedBatch:
         """Return sequences as a padded batch (B, T)."""
@@ -111,5 +125,40 @@ class TextPacker:
         positions = [[place for _, length in row for place in range(length)] for row in numbered]
         return PackedBatch(ids, *(padded(rows, 0, width=self.seq_len)[0] for rows in (segments, positions)))
 
-    def _encode(self, text: str) -> list[int]:
-        return [self.tokens.bos_token_id, *encode_text(self.tokenizer, text), self.tokens.eos_token_id]
+
+class PackedTexts:
+    """An endless iterator over packed sequences of a process's share of texts, each tokenised once in its epoch.
+
+    Documents go on from one epoch to the next without padding. The state has the tokens that are in no sequence yet.
+
+    Args:
+        texts: this process's own.
+        packer: makes the sequences.
+    """
+
+    def __init__(self, texts: ShuffledRecords[str], packer: TextPacker) -> None:
+        self.texts, self.packer = texts, packer
+        self._waiting: list[list[int]] = []
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Packed:
+        while (sequence := self.packer.take(self._waiting)) is None:
+            self._waiting += self.packer.documents(next(self.texts))
+        return sequence
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of the texts, and the tokens that wait."""
+        return {"texts": self.texts.state_dict(), "waiting": [list(tokens) for tokens in self._waiting]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.texts.load_state_dict(place_in(state, "texts"))
+        self._waiting = [list(tokens) for tokens in state["waiting"]]
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue after the states of another number of processes; tokens that wait are shared out as texts are."""
+        self.texts.load_resharded([place_in(state, "texts") for state in states])
+        waiting = [list(tokens) for state in states for tokens in state["waiting"]]
+        self._waiting = waiting[self.texts.rank :: self.texts.world_size]

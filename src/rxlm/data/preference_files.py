@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
-from rxlm.data.dialogue_forms import BadRecords, Source
-from rxlm.data.fields import BadRecord, RecordError, refuse
+from rxlm.data.dialogue_forms import Source
+from rxlm.data.fields import BadRecord, BadRecords, RecordError, bad_record
 from rxlm.data.loaders import is_hub_id
 from rxlm.data.preference_records import feedback_of
 from rxlm.data.preferences import Feedback, Preference, Rated
@@ -43,10 +43,8 @@ def read_preferences(
 
     FileNotFoundError names a source without files. ValueError if nothing was found, with the first bad record.
     """
-    if bad_records not in get_args(BadRecords):
-        raise ValueError(f"bad_records must be 'stop' or 'skip', got {bad_records!r}")
     skipped: list[str] = []
-    bad: BadRecord = refuse if bad_records == "stop" else lambda error: skipped.append(str(error))
+    bad = bad_record(bad_records, lambda error: skipped.append(str(error)))
     several = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     found = [
         each

@@ -11,32 +11,53 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rxlm.data.fields import BadRecord, RecordError, check_unicode, refuse
-from rxlm.data.opened_files import COMPRESSED, INSTALL_HINT, LONGEST_LINE, bounded_lines, kind_of, not_text, open_text
+from rxlm.data.opened_files import (
+    COMPRESSED,
+    LONGEST_LINE,
+    LineMark,
+    bounded_lines,
+    kind_of,
+    not_text,
+    open_text,
+)
+from rxlm.data.table_files import TABLES, RowGroup, table_records
 from rxlm.file_errors import naming, parse_json
 
-_TABLES = (".parquet", ".arrow")
 _TEXTS = (".jsonl", ".json", ".csv", ".tsv", ".ndjson")
 RECORD_SUFFIXES = (
-    ".jsonl", ".json", ".csv", *_TABLES, ".tsv", ".ndjson", *(kind + packed for kind in _TEXTS for packed in COMPRESSED)
+    ".jsonl", ".json", ".csv", *TABLES, ".tsv", ".ndjson", *(kind + packed for kind in _TEXTS for packed in COMPRESSED)
 )  # fmt: skip
-_ROWS = 1024
 _BETWEEN_VALUES = re.compile(r"[\s,]*")
 
 Records = Iterator[tuple[str, dict[str, Any]]]
 
 
-def read_records(path: str | Path, bad: BadRecord = refuse) -> Records:
+def read_records(path: str | Path, bad: BadRecord = refuse, at: LineMark | None = None) -> Records:
     """Yield ("line 3", record) for each record of a file of RECORD_SUFFIXES.
 
     `bad` gets a `RecordError` that names the file, and the line or record, or the last one before what cannot be read.
-    If it returns, reading goes on with the next record, or ends where no more can be read.
+    If it returns, reading goes on with the next record, or ends where no more can be read. `at`: the line of a file of
+    lines to begin with, which then follows the reading.
     """
     path = Path(path)
-    read = _table_records if kind_of(path) in _TABLES else _text_records
+    if kind_of(path) in TABLES:
+        return _checked(path, bad, table_records(path))
+    return _checked(path, bad, _text_records(path, bad, at or LineMark()))
+
+
+def read_row_group(
+    path: Path, group: RowGroup, start: int = 0, bad: BadRecord = refuse
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (3, record) for the third record of a Parquet file, from a row group's record `start` on; see above."""
+    found = _checked(path, bad, table_records(path, group, start))
+    return ((int(place.removeprefix("record ")), record) for place, record in found)
+
+
+def _checked(path: Path, bad: BadRecord, records: Records) -> Records:
     place = None
     try:
         with naming(path):
-            for place, record in read(path, bad):
+            for place, record in records:
                 try:
                     check_unicode(record, f"{path}, {place}")
                 except RecordError as error:
@@ -57,16 +78,17 @@ def located_records(files: Iterable[Path], bad: BadRecord = refuse) -> Records:
     return ((f"{path}, {place}", record) for path in files for place, record in read_records(path, bad))
 
 
-def _after(path: Path, place: str | int | None) -> str:
+def _after(path: Path, place: str | None) -> str:
     return f"{path}, after {place}," if place else str(path)
 
 
-def _text_records(path: Path, bad: BadRecord) -> Records:
-    with open_text(path) as file:
+def _text_records(path: Path, bad: BadRecord, at: LineMark) -> Records:
+    with open_text(path, offset=at.offset) as file:
         if kind_of(path) in (".csv", ".tsv"):
+            at.is_known = False
             yield from _csv_records(path, file, bad)
         else:
-            yield from _json_records(path, bounded_lines(path, file), bad)
+            yield from _json_records(path, at.follow(path, bounded_lines(path, file, at.line)), bad, at.line)
 
 
 def _json_records(path: Path, lines: Iterator[str], bad: BadRecord, first: int = 1) -> Records:
@@ -204,28 +226,3 @@ def _header(cells: list[str], path: Path) -> list[str]:
             f"{path}, line 1: the header has {twice!r} {cells.count(twice)} times; expected each name once"
         )
     return cells
-
-
-def _table_records(path: Path, bad: BadRecord) -> Records:
-    """Yield the records of a Parquet file, or of an Arrow file as `datasets` saves them."""
-    try:
-        from pyarrow import ipc, parquet  # pyrefly: ignore[missing-import]
-    except ImportError as error:
-        raise ImportError(f"reading {path} needs the datasets package: {INSTALL_HINT}") from error
-    number, is_parquet = 0, kind_of(path) == ".parquet"
-    try:
-        file: Any = parquet.ParquetFile(path) if is_parquet else ipc.open_stream(str(path))
-        with file:
-            names = (file.schema_arrow if is_parquet else file.schema).names
-            if twice := next((name for name in names if names.count(name) > 1), None):
-                raise ValueError(f"the column {twice!r} stands twice")
-            for batch in file.iter_batches(_ROWS) if is_parquet else file:
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"record {number}", record
-    except Exception as error:  # damaged files raise whatever their bytes lead to
-        kind = "a Parquet" if is_parquet else "an Arrow"
-        raise RecordError(
-            f"{_after(path, number and f'record {number}')} is not {kind} file that can be read: "
-            f"{type(error).__name__}: {error}"
-        ) from error

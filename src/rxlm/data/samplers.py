@@ -5,9 +5,8 @@ the records of one process; with `world_size` processes the global batch is that
 of all ranks together are those that one process would get with that larger batch size.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 
@@ -15,6 +14,7 @@ from rxlm.seeds import order_seed
 
 R = TypeVar("R")
 B = TypeVar("B")
+Given = TypeVar("Given", covariant=True)
 
 
 class ShuffledBatches(Generic[R, B]):
@@ -102,83 +102,51 @@ class ShuffledBatches(Generic[R, B]):
         return self._order[1][index]
 
 
-class StreamedBatches(Generic[R, B]):
-    """An endless iterator over batches of records that can only be read in order, as from a hub dataset.
+class Resumable(Protocol[Given]):
+    """An endless iterator over a process's share of something, which can be put back where it was."""
 
-    Records go through a buffer of `buffer_size` from which each batch draws at random; at the end of the records it
-    starts over. Resuming reads and drops what was read before, which takes as long as reading does.
+    def __next__(self) -> Given:
+        """Return the next item."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position as plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue after the states of another number of processes."""
+
+
+class StreamedBatches(Generic[R, B]):
+    """An endless iterator over batches of what comes in order: `records`, which are this process's own.
 
     Args:
-        open_records: called with the number of the epoch, gives an iterator over the records.
-        collate, batch_size, seed, rank, world_size: as in `ShuffledBatches`.
-        buffer_size: records kept for shuffling; 1 keeps their order.
+        records: for example `rxlm.data.shuffled_records.ShuffledRecords`.
+        collate, batch_size: as in `ShuffledBatches`.
     """
 
-    def __init__(
-        self,
-        open_records: Callable[[int], Iterable[R]],
-        collate: Callable[[list[R]], B],
-        *,
-        batch_size: int,
-        seed: int = 0,
-        buffer_size: int = 1000,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        check_sizes(batch_size, rank, world_size)
-        if buffer_size < 1:
-            raise ValueError(f"buffer_size={buffer_size} must be at least 1")
-        self.open_records, self.collate, self.batch_size = open_records, collate, batch_size
-        self.seed, self.buffer_size, self.rank, self.world_size = seed, buffer_size, rank, world_size
-        self.records_seen = 0
-        self._records = self._shuffled()
+    def __init__(self, records: Resumable[R], collate: Callable[[list[R]], B], *, batch_size: int) -> None:
+        check_sizes(batch_size, 0, 1)
+        self.records, self.collate, self.batch_size = records, collate, batch_size
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> B:
-        batch = list(islice(self._records, self.batch_size * self.world_size))
-        self.records_seen += len(batch)
-        return self.collate(batch[self.rank * self.batch_size :][: self.batch_size])
+        return self.collate([next(self.records) for _ in range(self.batch_size)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position, and what must be the same when it is loaded, as plain values."""
-        return {"records_seen": self.records_seen, **self._identity()}
+        """Return the position of the records."""
+        return self.records.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken, by reading up to there; ValueError where the order would be another."""
-        check_same(self._identity(), state)
-        self._records = self._shuffled()
-        self.records_seen = sum(1 for _ in islice(self._records, state["records_seen"]))
+        """Continue where `state` was taken."""
+        self.records.load_state_dict(state)
 
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
-        """Continue after the states of another number of processes, which all have read equally far."""
-        self.load_state_dict(states[0])
-
-    def _identity(self) -> dict[str, Any]:
-        return {"seed": self.seed, "buffer_size": self.buffer_size}
-
-    def _shuffled(self) -> Iterator[R]:
-        generator = torch.Generator().manual_seed(order_seed(self.seed, 0))
-        buffer: list[R] = []
-        for record in self._epochs():
-            if len(buffer) < self.buffer_size:
-                buffer.append(record)
-                continue
-            place = int(torch.randint(len(buffer), (), generator=generator))
-            yield buffer[place]
-            buffer[place] = record
-
-    def _epochs(self) -> Iterator[R]:
-        epoch = 0
-        while True:
-            is_empty = True
-            for record in self.open_records(epoch):
-                is_empty = False
-                yield record
-            if is_empty:
-                raise ValueError("the dataset is empty: there is nothing to make batches of")
-            epoch += 1
+        """Continue after the states of another number of processes."""
+        self.records.load_resharded(states)
 
 
 def share_evenly(sizes: Sequence[float], num_parts: int) -> list[list[int]]:
@@ -212,3 +180,13 @@ def check_same(mine: dict[str, Any], state: dict[str, Any]) -> None:
             raise ValueError(
                 f"the batches cannot be continued: {name} is {value!r} here and {state.get(name)!r} in the checkpoint"
             )
+
+
+def place_in(state: dict[str, Any], name: str) -> Any:
+    """Return the place of a source in a checkpoint's state; ValueError where the state is that of another source."""
+    if name not in state:
+        raise ValueError(
+            f"the batches cannot be continued: the checkpoint has no place in {name}; it is of an earlier version, or "
+            "of other data. Without the folder of its stage, the stage is trained from the beginning"
+        )
+    return state[name]

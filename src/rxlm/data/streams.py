@@ -2,14 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Self
 
 import torch
 
 from rxlm.data.batches import StreamBatch
-from rxlm.data.records import Interaction
-from rxlm.data.samplers import check_same, check_sizes
+from rxlm.data.records import Dialogue, Interaction, Question
+from rxlm.data.samplers import Resumable, check_same, check_sizes, place_in
 from rxlm.data.turn_tokenizer import TurnTokenizer
 
 
@@ -93,9 +94,7 @@ class ConversationStreams:
 
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         """Continue after the states of another number of processes: rows begin conversations that none has read."""
-        kept = {name: value for name, value in self._identity().items() if name != "num_rows"}
-        for state in states:
-            check_same(kept, state)
+        self._check_resharded(states)
         begun = max(life * state["num_rows"] + number + 1 for state in states for number, life, _ in state["rows"])
         self.batches_seen = states[0]["batches_seen"]
         self._rows = [_Row(row.number) for row in self._rows]
@@ -109,6 +108,11 @@ class ConversationStreams:
             "turns_per_batch": self.turns_per_batch,
             "reset_probability": self.reset_probability,
         }
+
+    def _check_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        kept = {name: value for name, value in self._identity().items() if name != "num_rows"}
+        for state in states:
+            check_same(kept, state)
 
     def _advance(self, row: "_Row") -> list[tuple[Interaction, bool]]:
         """Return the next turns of a row, each with True if it begins a conversation."""
@@ -130,6 +134,61 @@ class ConversationStreams:
         return self.open_conversation(row.life * self._num_rows + row.number)
 
 
+class StreamedConversations(ConversationStreams):
+    """An endless iterator over `StreamBatch` whose conversations are read in order: a row takes the next dialogue.
+
+    The state has the turns that rows have not read yet of their dialogues. With another number of processes all rows
+    begin new dialogues, and those that they were in stay unfinished.
+
+    Args:
+        dialogues: this process's own, for example `rxlm.data.shuffled_records.ShuffledRecords`.
+        max_turns: cuts longer dialogues.
+        turn_tokenizer, settings: as in `ConversationStreams`.
+    """
+
+    def __init__(
+        self,
+        dialogues: Resumable[Dialogue],
+        turn_tokenizer: TurnTokenizer,
+        *,
+        max_turns: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(lambda number: iter(next(dialogues).turns[:max_turns]), turn_tokenizer, **settings)
+        self.dialogues = dialogues
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what each row has still to read, and the position of the dialogues."""
+        rows = [[row.number, row.life, [asdict(turn) for turn in row.rest()]] for row in self._rows]
+        dialogues = self.dialogues.state_dict()
+        return {"batches_seen": self.batches_seen, "rows": rows, "dialogues": dialogues, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken; ValueError if the settings would give other conversations."""
+        check_same(self._identity(), state)
+        self.dialogues.load_state_dict(place_in(state, "dialogues"))
+        self.batches_seen = state["batches_seen"]
+        for row, (number, life, turns) in zip(self._rows, state["rows"], strict=True):
+            row.number, row.life = number, life
+            row.open(iter([_turn_of(values) for values in turns]))
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue after the states of another number of processes: rows begin dialogues that none has read."""
+        self._check_resharded(states)
+        self.dialogues.load_resharded([place_in(state, "dialogues") for state in states])
+        self.batches_seen = states[0]["batches_seen"]
+        self._rows = [_Row(row.number) for row in self._rows]
+
+
+def _turn_of(values: dict[str, Any]) -> Interaction:
+    """Return the turn that `asdict` wrote, also where tuples have become lists."""
+    fields: dict[str, Any] = dict(values)
+    if asked := fields["question"]:
+        lists: dict[str, Any] = {name: tuple(asked[name]) for name in ("expected", "stale")}
+        fields["question"] = Question(**dict(asked, **lists))
+    return Interaction(**fields)
+
+
 class _Row:
     """One row of the batches: its current conversation (the row's `life`-th) and the number of turns read from it."""
 
@@ -145,4 +204,10 @@ class _Row:
         """Return the next turns, fewer than `count` where the conversation ends."""
         turns = list(islice(self._turns, count))
         self.turns_taken += len(turns)
+        return turns
+
+    def rest(self) -> list[Interaction]:
+        """Return the turns that are still to be read."""
+        turns = list(self._turns)
+        self._turns = iter(turns)
         return turns

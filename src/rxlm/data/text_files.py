@@ -67,9 +67,14 @@ def records_in(sources: PathLike | Iterable[PathLike], bad: BadRecord = refuse) 
 def hub_rows(
     dataset: str, *, name: str | None = None, split: str = "train", streaming: bool = True
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield ("id, row 3", row) for each row of a Hugging Face dataset.
+    """Yield ("id, row 3", row) for each row of a Hugging Face dataset; errors at the call as of `hub_dataset`."""
+    return located_rows(dataset, hub_dataset(dataset, name=name, split=split, streaming=streaming))
 
-    Errors at the call: ImportError without the `datasets` package, FileNotFoundError if there is no such dataset.
+
+def hub_dataset(dataset: str, *, name: str | None = None, split: str = "train", streaming: bool = True) -> Any:
+    """Return a Hugging Face dataset, streamed: its rows are downloaded during iteration.
+
+    ImportError without the `datasets` package, FileNotFoundError if there is no such dataset.
     """
     try:
         from datasets import load_dataset  # pyrefly: ignore[missing-import]
@@ -79,20 +84,20 @@ def hub_rows(
             f"needs the datasets package: {INSTALL_HINT}"
         ) from error
     try:
-        rows: Iterable[Any] = load_dataset(dataset, name, split=split, streaming=streaming)
+        return load_dataset(dataset, name, split=split, streaming=streaming)
     except OSError as error:
         raise FileNotFoundError(
             f"{dataset!r} is no local file or folder, and no dataset of the Hugging Face hub that can be read ({error})"
         ) from error
     except ValueError as error:  # for example of an unknown configuration
         raise ValueError(f"The dataset {dataset!r} cannot be read: {error}") from error
-    return _numbered_rows(dataset, rows)
 
 
-def _numbered_rows(dataset: str, rows: Iterable[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    number = 0
+def located_rows(dataset: str, rows: Iterable[Any], first: int = 1) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield ("id, row 3", row) for rows that begin with number `first`; `RecordError` names what cannot be read."""
+    number = first - 1
     try:
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows, first):
             yield f"{dataset}, row {number}", row
     except Exception as error:  # of the network, of Arrow, and of what decodes the columns
         raise RecordError(f"{dataset}, after row {number}: {type(error).__name__}: {error}") from error

@@ -1,17 +1,21 @@
 """Makes batches of a process's share of records, and puts the phases of a stage one after another."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from rxlm.data.record_source import RecordSource
 from rxlm.data.records import Dialogue, Interaction
-from rxlm.data.samplers import ShuffledBatches, StreamedBatches
-from rxlm.data.streams import ConversationStreams
+from rxlm.data.samplers import Resumable, ShuffledBatches, StreamedBatches
+from rxlm.data.shuffled_records import ShuffledRecords
+from rxlm.data.streams import ConversationStreams, StreamedConversations
 from rxlm.data.turn_tokenizer import BatchTokens, TurnTokenizer
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.training import distributed
 from rxlm.training.phases import Phase, PhasedBatches
 from rxlm.training.trainer import Batches
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -51,21 +55,31 @@ class BatchMaker:
             records, self.turn_tokenizer.dialogue_batch, shuffle=shuffle, size=lambda dialogue: dialogue.num_characters
         )
 
-    def streamed(self, open_records: Callable[[int], Iterable[Any]], collate: Callable[[list[Any]], Any]) -> Batches:
-        """Return endless batches of records that are read in order and shuffled on the way."""
-        return StreamedBatches(open_records, collate, batch_size=self.batch_size, seed=self.seed, **_processes())
+    def records(self, source: RecordSource[R], shuffle_buffer: int) -> ShuffledRecords[R]:
+        """Return this process's share of a source that need not fit in memory, shuffled within a buffer."""
+        return ShuffledRecords(source, shuffle_buffer=shuffle_buffer, seed=self.seed, **_processes())
+
+    def streamed(self, records: Resumable[R], collate: Callable[[list[R]], Any]) -> Batches:
+        """Return endless batches of records that come in order."""
+        return StreamedBatches(records, collate, batch_size=self.batch_size)
 
     def streams(self, open_conversation: Callable[[int], Iterator[Interaction]], phase: DialoguePhase) -> Batches:
         """Return batches of the next turns of conversations."""
-        return ConversationStreams(
-            open_conversation,
-            self.turn_tokenizer,
-            batch_size=self.batch_size,
-            turns_per_batch=phase.num_turns,
-            reset_probability=phase.reset_probability if phase.streams else 0.0,
-            seed=self.seed,
+        return ConversationStreams(open_conversation, self.turn_tokenizer, **self._rows_of(phase))
+
+    def streamed_dialogues(self, dialogues: Resumable[Dialogue], phase: DialoguePhase) -> Batches:
+        """Return batches of the next turns of dialogues that come in order, cut to the phase's turns but in streams."""
+        longest = None if phase.streams else phase.num_turns
+        return StreamedConversations(dialogues, self.turn_tokenizer, max_turns=longest, **self._rows_of(phase))
+
+    def _rows_of(self, phase: DialoguePhase) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "turns_per_batch": phase.num_turns,
+            "reset_probability": phase.reset_probability if phase.streams else 0.0,
+            "seed": self.seed,
             **_processes(),
-        )
+        }
 
     def phased(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rxlm.config import ConfigError, config
-from rxlm.data.dialogue_forms import BadRecords
+from rxlm.data.fields import BadRecords
 from rxlm.data.preference_files import Preferences, read_preferences
 from rxlm.data.preferences import Feedback
 from rxlm.data.turn_tokenizer import TurnTokenizer

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rxlm.data.conversation_check import ConversationCheck, check_conversations, without_thoughts
-from rxlm.data.dialogue_forms import BadRecords, Conversations, read_conversations
+from rxlm.data.dialogue_forms import Conversations, read_conversations
+from rxlm.data.fields import BadRecords
 from rxlm.data.held_out import hold_out_by_id, words_of
 from rxlm.data.mined_questions import common_words, with_mined_questions
 from rxlm.data.records import Dialogue

@@ -7,12 +7,13 @@ the same recipe trains on anybody's text, interactions and dialogues.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar, get_args
 
-from rxlm.config import Config, config, require, require_int
-from rxlm.data.dialogue_pieces import DrawnConversations
-from rxlm.data.loaders import load_dialogues, load_interactions, stream_texts
-from rxlm.data.packing import TextPacker
+from rxlm.config import Config, config, require, require_choice, require_int
+from rxlm.data.fields import BadRecords
+from rxlm.data.loaders import stream_dialogues, stream_interactions, stream_texts
+from rxlm.data.packing import PackedTexts, TextPacker
+from rxlm.data.record_source import RecordSource
 from rxlm.data.records import Dialogue
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
@@ -33,18 +34,38 @@ from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
-TOKENIZER_TEXTS = 200_000
-CHECKED_TEXTS = 1000
+R = TypeVar("R")
+
+TOKENIZER_RECORDS = 200_000
+CHECKED = 1000
 WATCHED_DIALOGUES = 64
 
 
 @config
 class DataSource(Config):
-    """Where records come from: a file, folder or glob pattern, or the id of a hub dataset with its subset and split."""
+    """Where records come from, which need not fit in memory.
+
+    Fields:
+        source: a file, folder or glob pattern, or the id of a hub dataset. name, split: subset and split of a dataset.
+        shuffle_buffer: records that each process holds and shuffles, before it reads the next ones.
+        bad_records: what is done about one that cannot be used: "stop", or "skip" it.
+    """
 
     source: str
     name: str | None = None
     split: str = "train"
+    shuffle_buffer: int = 10_000
+    bad_records: BadRecords = "stop"
+
+    def __post_init__(self) -> None:
+        require_int(self, "shuffle_buffer")
+        require_choice(self, "bad_records", get_args(BadRecords))
+
+    def open(self, stream: Callable[..., RecordSource[R]]) -> RecordSource[R]:
+        """Return the records, read by one of `rxlm.data.loaders`; a bad one among the first is an error here."""
+        source = stream(self.source, name=self.name, split=self.split, bad_records=self.bad_records)
+        source.validate(limit=CHECKED)
+        return source
 
 
 @config
@@ -66,46 +87,47 @@ class ScaleRecipe(ReactiveRecipe):
         require_int(self, "validation_dialogues")
 
     def open_corpus(self) -> "ScaleCorpus":
-        """Read interactions and dialogues, and the beginning of the text."""
+        """Read the beginning of the data."""
         return ScaleCorpus(self)
 
 
 class ScaleCorpus(Corpus):
-    """Text is read while it is needed; interactions and dialogues are held."""
+    """Records are read while they are needed, by each process its own; only dialogues that are held out are held."""
 
     def __init__(self, recipe: ScaleRecipe) -> None:
         self.recipe = recipe
-        text, turns, talk = recipe.text_data, recipe.interaction_data, recipe.dialogue_data
-        self.stream = stream_texts(text.source, name=text.name, split=text.split)
-        self.stream.validate(limit=CHECKED_TEXTS)
-        self.turns = load_interactions(turns.source, name=turns.name, split=turns.split)
-        dialogues = load_dialogues(talk.source, name=talk.name, split=talk.split)
+        self.stream = recipe.text_data.open(stream_texts)
+        self.turns = recipe.interaction_data.open(stream_interactions)
         count = recipe.validation_dialogues
+        self.validation, self.conversations = recipe.dialogue_data.open(stream_dialogues).split_off(count)
         require(
-            len(dialogues) > count,
-            f"ScaleRecipe.validation_dialogues is {count} and {talk.source} has only {len(dialogues)} dialogues.",
+            self.conversations.validate(limit=1) > 0,
+            f"ScaleRecipe.validation_dialogues is {count} and {recipe.dialogue_data.source} has only "
+            f"{len(self.validation)} dialogues.",
         )
-        self.validation: list[Dialogue] = dialogues[:count]
-        self.conversations: list[Dialogue] = dialogues[count:]
 
     def texts(self) -> Iterable[str]:
-        """Return the first texts, and all interactions."""
-        spoken = (text for turn in self.turns for text in (turn.query, turn.answer))
-        return chain(islice(self.stream, TOKENIZER_TEXTS), spoken)
+        """Return the first texts and the first interactions."""
+        turns = islice(self.turns, TOKENIZER_RECORDS)
+        return chain(
+            islice(self.stream, TOKENIZER_RECORDS), (text for turn in turns for text in (turn.query, turn.answer))
+        )
 
     def language(self, make: BatchMaker) -> Batches:
         """Return text, packed."""
         packer = TextPacker(make.turn_tokenizer.tokenizer, make.tokens, seq_len=make.turn_tokenizer.max_tokens)
-        return make.streamed(lambda epoch: packer.pack(self.stream), packer.batch)
+        texts = make.records(self.stream, self.recipe.text_data.shuffle_buffer)
+        return make.streamed(PackedTexts(texts, packer), packer.batch)
 
     def interactions(self, make: BatchMaker) -> Batches:
         """Return interactions."""
-        return make.shuffled(self.turns, make.turn_tokenizer.interaction_batch)
+        turns = make.records(self.turns, self.recipe.interaction_data.shuffle_buffer)
+        return make.streamed(turns, make.turn_tokenizer.interaction_batch)
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues, cut to the phase's number of turns but in streams."""
-        longest = None if phase.streams else phase.num_turns
-        return make.streams(DrawnConversations([self.conversations], seed=make.seed, max_turns=longest), phase)
+        dialogues = make.records(self.conversations, self.recipe.dialogue_data.shuffle_buffer)
+        return make.streamed_dialogues(dialogues, phase)
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return some of the held-out dialogues."""

@@ -6,7 +6,7 @@ from typing import get_args
 from transformers import PreTrainedTokenizerFast
 
 from rxlm.config import config, require, require_choice, require_int
-from rxlm.data.dialogue_forms import BadRecords
+from rxlm.data.fields import BadRecords
 from rxlm.data.tokenizer import load_tokenizer_from_file
 from rxlm.folders import is_saved
 from rxlm.memory.retained.gate import Granularity, RetentionGateConfig

@@ -48,11 +48,13 @@ class PhasedBatches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.taken = state["taken"]
-        for phase, saved in zip(self.phases, state["phases"], strict=True):
-            phase.batches.load_state_dict(saved)
+        for number, (phase, saved) in enumerate(zip(self.phases, state["phases"], strict=True)):
+            if number >= self._present():  # phases that are over give no more batches
+                phase.batches.load_state_dict(saved)
 
     def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on after the states of another number of processes, as far in the curriculum, each source as it can."""
         self.taken = states[0]["taken"]
         for number, phase in enumerate(self.phases):
-            phase.batches.load_resharded([state["phases"][number] for state in states])
+            if number >= self._present():
+                phase.batches.load_resharded([state["phases"][number] for state in states])
