@@ -17,7 +17,7 @@ from rxlm.rxt.models import RxTAlpha
 
 R = TypeVar("R", bound=ReactiveRecipe)
 
-SIZE = {"dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1}
+SIZE = {"num_layers": 2, "dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1}
 ASKED = {"test_turns": (8,), "test_dialogues": (8,), "evaluation_turns": 8, "evaluation_dialogues": 4}
 FEW = {"steps": 3, "batch_size": 4, "log_every": 1}
 DIALOGUES = (DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=2, streams=True))
