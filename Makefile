@@ -45,7 +45,7 @@ services:
 	dev/services.sh
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What takes too long for the suite: kills of all that saves, then conversations under threads and interrupts.
 KILLS ?= 500

@@ -1,8 +1,8 @@
-"""Functions in processes of their own, alone or as the group that torchrun makes of them.
+"""Functions and programs in processes of their own, alone or as the group that torchrun makes of them.
 
-The processes are forks of a server that has imported torch, transformers and rxlm (multiprocessing's "forkserver"), so
-that each starts at once; the server computes nothing, and has no threads. A function is one of a module that tests
-import, since its name is what is sent: not of a test's own file.
+The processes are forks of a server that has imported what takes long, torch and transformers (multiprocessing's
+"forkserver"); each imports rxlm itself, as any program does. The server computes nothing, and has no threads. A
+function is one of a module that tests import, since its name is what is sent: not of a test's own file.
 """
 
 import atexit
@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-# The writer of TensorBoard's files and dynamo are what a training imports as it goes.
-PRELOADED = ("process_groups", "torch._dynamo", "tensorboard.summary.writer.record_writer", "transformers",
-             "rxlm.cli", "rxlm.recipes", "training_runs")  # fmt: skip
+PRELOADED = ("process_groups", "torch._dynamo", "tensorboard.summary.writer.record_writer",
+             "transformers.modeling_utils", "transformers.tokenization_utils_tokenizers")  # fmt: skip
 GRACE = 30.0
 """Seconds that a process has to end after SIGTERM, before it is killed: torchrun's."""
 
@@ -77,6 +76,11 @@ class Program:
 
     def _written(self, stream: int) -> str:
         return (Path(self._folder.name) / str(stream)).read_text(errors="replace")
+
+
+def executed(code: str, *words: str, **environment: str) -> Ended:
+    """Run Python code as `python -c code words` does."""
+    return Program(_execute, code, words, environment=environment).ended()
 
 
 def group(
@@ -134,3 +138,8 @@ def _run(folder: Path, environment: Mapping[str, str], function: Callable[..., A
         function(*args)
     finally:
         atexit._run_exitfuncs()
+
+
+def _execute(code: str, words: Sequence[str]) -> None:
+    sys.argv = ["-c", *words]
+    exec(compile(code, "<program>", "exec"), {"__name__": "__main__"})

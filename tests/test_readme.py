@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 import rxlm
+from process_groups import executed
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- tour -->\n```(bash|python)\n(.*?)```", re.DOTALL)
 
 
-def test_the_tour_runs_as_printed(tmp_path: Path) -> None:
+def test_the_tour_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(blocks) >= 5
     environment = {
@@ -25,12 +27,14 @@ def test_the_tour_runs_as_printed(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
     for language, code in blocks:
-        command = ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
-        result = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8"
-        )
+        if language == "python":
+            ended = executed(code)
+            assert ended.status == 0, f"{code}\n{ended.output}\n{ended.errors}"
+            assert "print(" not in code or ended.output.strip(), f"nothing was printed by:\n{code}"
+            continue
+        command = ["bash", "-euo", "pipefail", "-c", code]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
         assert result.returncode == 0, f"{code}\n{result.stdout}\n{result.stderr}"
-        assert "print(" not in code or result.stdout.strip(), f"nothing was printed by:\n{code}"
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -15,6 +15,7 @@ import torch
 from pyarrow import ArrowInvalid
 from safetensors import SafetensorError
 
+from process_groups import executed
 from rxlm.cli import COMMANDS, main
 from rxlm.cli.errors import Status
 from rxlm.file_errors import naming, read_json_object
@@ -179,8 +180,6 @@ def test_help_in_a_very_narrow_terminal_costs_no_memory() -> None:
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30)); "
         "from rxlm.cli import main; raise SystemExit(main(['train', '--help']))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "COLUMNS": "5"}, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert "--dry-run" in result.stdout
+    ended = executed(script, COLUMNS="5")
+    assert ended.status == 0, ended.errors
+    assert "--dry-run" in ended.output

@@ -1,6 +1,9 @@
 """Engines: a decoder that ONNX Runtime computes answers and remembers as PyTorch's does, in any table of rows."""
 
 import json
+import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from rxlm.cli import main
 from rxlm.config import ConfigError
 from rxlm.export import graphs
 from rxlm.export.engines import cache_folder, use_engine
-from rxlm.export.names import ENGINES, Engine
+from rxlm.export.names import Engine
 from rxlm.export.saving import export, open_exported
 from rxlm.memory import MemoryState
 from rxlm.rxt.checkpoint_files import CheckpointError
@@ -25,11 +28,12 @@ from rxlm.rxt.turn_engine import Opening, Query, TurnEngine
 from rxlm.upcycling.loading import open_model
 from rxlm.upcycling.model import upcycle
 
-ONNX: tuple[Engine, ...] = ("onnx", "onnx:int8", "onnx:int4")
-KINDS = (
-    "gqa-window-self-elementwise", "sqa-qknorm-interlayer-slotlinear", "reverse-gated-selfinterlayer-slotelementwise",
-    "gqa-biased-retained",
-)  # fmt: skip
+ROUNDED: tuple[Engine, ...] = ("onnx:int8", "onnx:int4")
+GATED = ARCHITECTURES["reverse-gated-selfinterlayer-slotelementwise"]
+KINDS = {
+    "reverse-gated, with windows": GATED._replace(shared={**GATED.shared, "sliding_window": 3, "ff_bias": True}),
+    **{name: ARCHITECTURES[name] for name in ("sqa-qknorm-interlayer-slotlinear", "gqa-biased-retained")},
+}
 """Together: windows, norms, gates, biases, all head counts, layers that read slots and others, both memories."""
 
 
@@ -49,9 +53,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "model"
 
 
-def opened(folder: Path, engine: Engine) -> RxTAlpha:
+@pytest.fixture(scope="module")
+def exports(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `rxlm export` writes for the engines that round, in folders of their names, and prints, in `printed`."""
+    place = tmp_path_factory.mktemp("exports")
+    with redirect_stdout(StringIO()) as printed:
+        for engine in ROUNDED:
+            assert main(["export", str(folder), str(place / engine), "--engine", engine]) == 0
+    (place / "printed").write_text(printed.getvalue())
+    return place
+
+
+def opened(folder: Path, engine: Engine, exports: Path) -> RxTAlpha:
+    """Return the model with an engine: of 8 bits with graphs of its own, of 4 bits with those of the export."""
     model = open_model(folder)
-    use_engine(model, engine)
+    use_engine(model, engine, exports / engine if engine == "onnx:int4" else None)
     return model
 
 
@@ -72,12 +88,12 @@ def all_of(memory: MemoryState) -> Tensor:
 @torch.no_grad()
 def test_the_layers_of_every_kind_of_decoder_and_memory_are_computed_as_by_pytorch(name: str, tmp_path: Path) -> None:
     """Turns one after the other, rows that join others midway, turns that are written from their tokens alone."""
-    model, other = (build(name).float() for _ in range(2))
+    model, other = (build(KINDS[name]).float() for _ in range(2))
     other.load_state_dict(model.state_dict())
     use_engine(other, "onnx", tmp_path)
     memories = [each.init_memory(3, seed=0) for each in (model, other)]
     torch.testing.assert_close(all_of(memories[1]), all_of(memories[0]), atol=1e-5, rtol=1e-4)
-    for turn in range(4):
+    for turn in range(3):
         answers, after = [], []
         for each, memory in zip((model, other), memories, strict=True):
             engine = TurnEngine(each, 3)
@@ -99,17 +115,18 @@ def test_the_layers_of_every_kind_of_decoder_and_memory_are_computed_as_by_pytor
         torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("engine", [each for each in ENGINES if each != "torch"])
-def test_rounded_weights_answer_almost_alike_and_write_what_they_read(engine: Engine, folder: Path) -> None:
+@pytest.mark.parametrize("engine", ROUNDED)
+def test_rounded_weights_answer_almost_alike_and_write_what_they_read(
+    engine: Engine, folder: Path, exports: Path
+) -> None:
     """The memory after an answer is the one after its tokens were read at once: rows do not change each other."""
-    model, rounded = open_model(folder), opened(folder, engine)
+    model, rounded = open_model(folder), opened(folder, engine, exports)
     ids = ids_of(model, 2, 20)
     with torch.no_grad():
         exact, found = (each.decode(ids, each.init_memory(2)).softmax(-1) for each in (model, rounded))
     off = (exact - found).abs().sum(-1).mean().item()
-    bound = {"onnx": 1e-4, "onnx:int8": 0.05, "onnx:int4": 0.5}[engine]
-    assert off < bound
-    assert engine == "onnx" or off > 1e-5  # they are rounded at all
+    bound = {"onnx:int8": 0.05, "onnx:int4": 0.5}[engine]
+    assert 1e-5 < off < bound  # they are rounded at all
     turns = TurnEngine(rounded, 1)
     memory = rounded.init_memory()
     turn = turns.prepare(query(ids[:, :8], 6))
@@ -121,38 +138,39 @@ def test_rounded_weights_answer_almost_alike_and_write_what_they_read(engine: En
     torch.testing.assert_close(all_of(read), all_of(written), atol=0.02, rtol=0.02)
 
 
-def test_an_exported_model_needs_no_other_weights_and_answers_as_the_engine_does(folder: Path, tmp_path: Path) -> None:
-    for engine in ONNX[1:]:
-        export(open_model(folder), tmp_path / engine, engine)
-        saved = open_exported(tmp_path / engine)
-        direct = opened(folder, engine)
+def test_an_exported_model_needs_no_other_weights_and_answers_as_the_engine_does(folder: Path, exports: Path) -> None:
+    for engine in ROUNDED:
+        saved = open_exported(exports / engine)
+        direct = opened(folder, engine, exports)
         texts = []
         for each in (saved, direct):
             conversation = Conversation(each, sampling=GREEDY, seed=0)
             texts.append([[*conversation.send(text, max_seq_len=40)] for text in ("My dog is called Rex.", "And so?")])
             assert each.engine == engine
         assert texts[0] == texts[1]
-        assert open_model(tmp_path / engine, engine=engine).engine == engine
-    assert max(each.stat().st_size for each in (tmp_path / "onnx:int4").iterdir()) < 2_000_000
-    assert "decoder.layers" not in (tmp_path / "onnx:int4" / "model.safetensors").read_bytes()[:4000].decode("latin1")
+        assert open_model(exports / engine, engine=engine).engine == engine
+    assert max(each.stat().st_size for each in (exports / "onnx:int4").iterdir()) < 2_000_000
+    assert "decoder.layers" not in (exports / "onnx:int4" / "model.safetensors").read_bytes()[:4000].decode("latin1")
 
 
-def test_a_conversation_goes_on_with_the_same_bits_alone(folder: Path, tmp_path: Path) -> None:
-    conversation = Conversation(opened(folder, "onnx:int4"), sampling=GREEDY)
+def test_a_conversation_goes_on_with_the_same_bits_alone(folder: Path, exports: Path, tmp_path: Path) -> None:
+    conversation = Conversation(opened(folder, "onnx:int4", exports), sampling=GREEDY)
     "".join(conversation.send("My dog is called Rex.", max_seq_len=30))
     conversation.save(tmp_path / "talk")
-    Conversation(opened(folder, "onnx:int4")).load(tmp_path / "talk")
+    Conversation(opened(folder, "onnx:int4", exports)).load(tmp_path / "talk")
     for engine in ("torch", "onnx:int8"):
         with pytest.raises(ConversationError, match="engine"):
-            Conversation(opened(folder, engine)).load(tmp_path / "talk")
+            Conversation(opened(folder, engine, exports)).load(tmp_path / "talk")
 
 
-def test_graphs_are_written_once_for_the_same_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = opened(folder, "onnx:int8")
+def test_graphs_are_written_once_for_the_same_weights(
+    folder: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = opened(folder, "onnx:int8", exports)
     assert model.source_digest is not None
     note = cache_folder(model.source_digest, 8) / graphs.NOTE
     written = note.stat().st_mtime_ns
-    opened(folder, "onnx:int8")
+    opened(folder, "onnx:int8", exports)
     assert note.stat().st_mtime_ns == written
     monkeypatch.setattr(graphs, "FORM", graphs.FORM + 1)
     note.write_text(json.dumps({**json.loads(note.read_text()), "form": graphs.FORM - 1}))
@@ -182,8 +200,8 @@ def test_without_the_extra_the_package_is_named(folder: Path, tmp_path: Path, mo
         use_engine(open_model(folder), "onnx:int4", tmp_path)
 
 
-def test_a_damaged_export_is_refused(folder: Path, tmp_path: Path) -> None:
-    export(open_model(folder), tmp_path / "out", "onnx:int4")
+def test_a_damaged_export_is_refused(exports: Path, tmp_path: Path) -> None:
+    shutil.copytree(exports / "onnx:int4", tmp_path / "out")
     with pytest.raises(CheckpointError, match="was exported for the engine onnx:int4: open it with"):
         RxTAlpha.from_pretrained(tmp_path / "out")
     with (tmp_path / "out" / graphs.HEAD).open("ab") as file:
@@ -195,12 +213,12 @@ def test_a_damaged_export_is_refused(folder: Path, tmp_path: Path) -> None:
         open_model(tmp_path / "out")
 
 
-def test_the_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(folder), str(tmp_path / "out"), "--engine", "onnx:int8"]) == 0
-    assert "MB for the engine onnx:int8" in capsys.readouterr().out
-    assert main(["info", str(tmp_path / "out")]) == 0
+def test_the_commands(folder: Path, exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for engine in ROUNDED:
+        assert f"MB for the engine {engine}" in (exports / "printed").read_text()
+    assert main(["info", str(exports / "onnx:int8")]) == 0
     assert "weights of 8 bits" in capsys.readouterr().out
     assert main(["info", str(folder)]) == 0
     assert "weights of float32" in capsys.readouterr().out
-    assert main(["chat", str(tmp_path / "out"), "--engine", "onnx:int4"]) != 0
+    assert main(["chat", str(exports / "onnx:int8"), "--engine", "onnx:int4"]) != 0
     assert "has the engine onnx:int8 already" in capsys.readouterr().err

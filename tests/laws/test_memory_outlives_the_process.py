@@ -1,13 +1,11 @@
 """Law 4: save a memory in one process, load it in another: the next turn is bit-equal to the uninterrupted one."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from helpers import ARCHITECTURES, assert_same_memory, build, shared_model, some_ids, some_memory
+from process_groups import executed
 from rxlm.memory import MemoryState, SlotState
 from rxlm.rxt.models import RxTAlpha
 
@@ -38,10 +36,8 @@ def test_a_conversation_goes_on_in_another_process_bit_for_bit(tmp_path):
 
     paths = [str(tmp_path / name) for name in ("model", "conversation.safetensors")]
     arguments = [*paths, " ".join(map(str, query[0].tolist())), str(tmp_path / "result")]
-    process = subprocess.run(
-        [sys.executable, "-c", NEXT_TURN, *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert process.returncode == 0, process.stderr
+    process = executed(NEXT_TURN, *arguments)
+    assert process.status == 0, process.errors
     result = load_file(tmp_path / "result")
     assert result["answer"].tolist() == answer
     assert torch.equal(result["memory"], model.export_stm_state())

@@ -1,14 +1,13 @@
 """A saved model that carries its code loads where rxlm is not installed."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from language_models import language_model
+from process_groups import executed
 from rxlm.llm.portable import carry_code
 
 ELSEWHERE = """
@@ -26,8 +25,8 @@ def test_a_model_loads_without_the_package(tmp_path: Path, monkeypatch: pytest.M
     model.save_pretrained(tmp_path / "model")
     files = carry_code(tmp_path / "model")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    arguments = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "model"), str(tmp_path / "logits.pt")]
-    subprocess.run(arguments, check=True, capture_output=True)
+    elsewhere = executed(ELSEWHERE, str(tmp_path / "model"), str(tmp_path / "logits.pt"))
+    assert elsewhere.status == 0, elsewhere.errors
 
     # Not bit for bit: the other process may take another number of threads.
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(torch.arange(10, 30)[None]).logits)

@@ -1,6 +1,8 @@
 """Recipes made small enough for tests: few steps, narrow models, short phases."""
 
+import signal
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -10,11 +12,13 @@ from rxlm.mrq_bench.protocol import Control
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
 from rxlm.recipes.recipe import ReactiveRecipe
+from rxlm.recipes.run_folder import alone_in
 from rxlm.rxt.models import RxTAlpha
 
 R = TypeVar("R", bound=ReactiveRecipe)
 
-SIZE = {"dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1}
+SIZE = {"num_layers": 2, "dim": 16, "num_heads": 4, "num_query_heads": 2, "num_kv_heads": 1}
+ASKED = {"test_turns": (8,), "test_dialogues": (8,), "evaluation_turns": 8, "evaluation_dialogues": 4}
 FEW = {"steps": 3, "batch_size": 4, "log_every": 1}
 DIALOGUES = (DialoguePhase(steps=2, num_turns=2), DialoguePhase(steps=1, num_turns=2, streams=True))
 CHANGES = {
@@ -24,9 +28,9 @@ CHANGES = {
 
 
 def quick(recipe: R, **changes: Any) -> R:
-    """Return a recipe with three steps a stage, the last of stage 4 on streams."""
+    """Return a recipe with three steps a stage, the last of stage 4 on streams, and few questions."""
     if hasattr(recipe, "test_turns"):
-        changes = {"test_turns": (8,), "test_dialogues": (20,)} | changes
+        changes = ASKED | changes
     return recipe.replace(
         decoder=recipe.decoder.replace(**SIZE, num_slots=4),
         encoder=recipe.encoder.replace(**SIZE),
@@ -37,6 +41,13 @@ def quick(recipe: R, **changes: Any) -> R:
         ],
         **changes,
     )
+
+
+def train_forever(folder: Path, note: Path) -> None:
+    """Keep other trainings out of a folder, after which there is a note, until this process is killed."""
+    with alone_in(folder):
+        note.touch()
+        signal.pause()
 
 
 def note_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> list[Dialogue]:

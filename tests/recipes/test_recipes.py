@@ -1,16 +1,17 @@
 """Every recipe is a whole configuration that parses, builds and runs; a run goes on where it stopped."""
 
 import json
+import os
 import shutil
-import subprocess
-import sys
+import signal
+import time
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import pytest
 import torch
 
+from process_groups import Program
 from rxlm.cli import main
 from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, ReactiveRecipe, tiny
@@ -19,7 +20,7 @@ from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.stages import StageConfig, steps_of
 from rxlm.rxt.models import RxTAlpha
-from small_recipes import quick
+from small_recipes import quick, train_forever
 from text_models import tiny_text_model
 
 
@@ -200,24 +201,16 @@ class TestRun:
         run.train("language")
 
     def test_two_trainings_do_not_work_in_one_folder(self, tmp_path: Path) -> None:
-        program = f"""
-import sys
-from pathlib import Path
-from subprocess import PIPE
-from rxlm.recipes.run_folder import alone_in
-with alone_in(Path({str(tmp_path)!r})):
-    print("in", flush=True)
-    sys.stdin.read()
-"""
-        recipe = quick(tiny())
-        run = ReactiveRun(recipe, tmp_path)
-        with subprocess.Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE) as other:
-            assert other.stdout is not None
-            assert other.stdout.readline() == b"in\n"
-            for work in (run.train, lambda: ReactiveRun(recipe, tmp_path)):
-                with pytest.raises(ConfigError, match="Another training works in"):
-                    work()
-            other.kill()
+        recipe, folder, note = quick(tiny()), tmp_path / "run", tmp_path / "note"
+        run = ReactiveRun(recipe, folder)
+        other = Program(train_forever, folder, note)
+        while other.status is None and not note.exists():
+            time.sleep(0.01)
+        for work in (run.train, lambda: ReactiveRun(recipe, folder)):
+            with pytest.raises(ConfigError, match="Another training works in"):
+                work()
+        os.kill(other.pid, signal.SIGKILL)
+        assert other.ended().status == -signal.SIGKILL
         run.train("language")  # the lock ended with its process
 
     def test_a_stage_whose_save_was_killed_midway_is_not_stuck(self, folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.stages import RetentionStage, steps_of
 from rxlm.rxt.models import RxTAlpha
+from small_recipes import ASKED
 
 RECIPES_WITH_SLOTS = [name for name, make in RECIPES.items() if isinstance(make(), ReactiveRecipe)]
 
@@ -45,8 +46,7 @@ def test_it_trains_saves_and_answers(tmp_path: Path) -> None:
     recipe = recipe.replace(
         decoder=recipe.decoder.replace(dim=16, num_heads=4, num_query_heads=2, num_kv_heads=1),
         memory=recipe.memory.replace(dim=16, num_kv_heads=1, head_dim=4),
-        test_turns=(8,),
-        test_dialogues=(20,),
+        **ASKED,
         stages=[stage.replace(batch_size=4, log_every=1, **_few(stage)) for stage in recipe.stages],
     )
     run = ReactiveRun(recipe, tmp_path)

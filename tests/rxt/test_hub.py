@@ -14,6 +14,7 @@ from rxlm.rxt.models import RxTAlpha, RxTBeta
 from text_models import tiny_text_model
 
 MODEL_ID = "somebody/some-model"
+SEPARATOR = "---- the next program ----"
 SEEDS = Path(__file__).parents[3] / "shared" / "seeds"
 
 TURN_BY_TURN = """
@@ -41,8 +42,10 @@ interaction("What is my dog called?")
 """
 
 
-def run(program: str, **environment: str) -> str:
-    """Run a program in a process of its own, as a user would, and return what it prints."""
+def run(*programs: str, **environment: str) -> list[str]:
+    """Run programs in a process of their own, as a user would, and return what each prints."""
+    separate = f"print({SEPARATOR!r})"
+    program = f"\n{separate}\n".join(f"exec({each!r}, {{}})" for each in programs)
     result = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", program],
         env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1", **environment},
@@ -51,7 +54,7 @@ def run(program: str, **environment: str) -> str:
         encoding="utf-8",
     )
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    return result.stdout.split(SEPARATOR)
 
 
 def programs_of_the_seeds() -> list[str]:
@@ -85,38 +88,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_interaction_program_runs_on_a_folder(folder: Path) -> None:
-    output = run(TURN_BY_TURN.replace("MODEL", str(folder)))
-
-    assert output.count("<update>") == output.count("<updated>") == 2
-
-
-def test_the_interaction_program_runs_on_a_hub_id_and_offline_afterwards(folder: Path, tmp_path: Path) -> None:
-    program = TURN_BY_TURN.replace("MODEL", MODEL_ID)
-    with serve({MODEL_ID: folder}) as endpoint:
-        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
-        online = run(program, **hub)
-    offline = run(program, **hub, HF_HUB_OFFLINE="1")
-
-    for output in (online, offline):
+def test_the_interaction_program_runs_on_a_folder_on_a_hub_id_and_offline_afterwards(
+    folder: Path, tmp_path: Path
+) -> None:
+    for output in outputs_of([TURN_BY_TURN.replace("MODEL", str(folder))], [TURN_BY_TURN.replace("MODEL", MODEL_ID)],
+                             folder, tmp_path):  # fmt: skip
         assert output.count("<update>") == output.count("<updated>") == 2
 
 
 @pytest.mark.skipif(not SEEDS.is_dir(), reason="the project's seeds are not beside the repository")
-@pytest.mark.parametrize("number", [0, 1])
-def test_the_programs_of_the_seeds_run_as_printed_apart_from_the_model_id(
-    number: int, folder: Path, tmp_path: Path
-) -> None:
-    program = programs_of_the_seeds()[number]
-    on_hub = re.sub(r"'ReactiveAI/[\w.-]+'", repr(MODEL_ID), program)
-    on_folder = re.sub(r"'ReactiveAI/[\w.-]+'", repr(str(folder)), program)
-    with serve({MODEL_ID: folder}) as endpoint:
-        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
-        outputs = [run(on_folder), run(on_hub, **hub)]
-    outputs.append(run(on_hub, **hub, HF_HUB_OFFLINE="1"))
-
-    for output in outputs:
+def test_the_programs_of_the_seeds_run_as_printed_apart_from_the_model_id(folder: Path, tmp_path: Path) -> None:
+    on_folder, on_hub = (
+        [re.sub(r"'ReactiveAI/[\w.-]+'", repr(name), program) for program in programs_of_the_seeds()]
+        for name in (str(folder), MODEL_ID)
+    )
+    for output in outputs_of(on_folder, on_hub, folder, tmp_path):
         assert output.count("[Memory updated]") == 2
+
+
+def outputs_of(on_folder: list[str], on_hub: list[str], folder: Path, home: Path) -> list[str]:
+    """Run programs with the hub at hand, then those of the hub without it."""
+    with serve({MODEL_ID: folder}) as endpoint:
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home)}
+        outputs = run(*on_folder, *on_hub, **hub)
+    outputs += run(*on_hub, **hub, HF_HUB_OFFLINE="1")
+    assert len(outputs) == len(on_folder) + 2 * len(on_hub)
+    return outputs
 
 
 def test_a_pushed_model_arrives_whole(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +163,9 @@ except ValueError as error:
 """
     with serve({"somebody/empty": tmp_path / "empty"}) as endpoint:
         hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}
-        assert "is not there" in run(program.replace("NAME", "empty"), **hub)
-        assert "nor a model id that the hub knows" in run(program.replace("NAME", "other"), **hub)
+        empty, other = run(program.replace("NAME", "empty"), program.replace("NAME", "other"), **hub)
+    assert "is not there" in empty
+    assert "nor a model id that the hub knows" in other
 
 
 def test_a_beta_folder_loads_as_beta_through_alpha(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """A chat model that was upcycled is the language model with its whole history, until its memory is full (law 10)."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedT
 
 from helpers import assert_same_memory
 from pretrained_models import KINDS, chat_tokenizer, save_language_model
+from process_groups import executed
 from rxlm.config import ConfigError
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.mrq_bench.protocol import Control
@@ -287,9 +286,9 @@ def test_a_saved_model_loads_in_a_process_that_has_not_upcycled(llama: Path, tmp
         f"model = RxTAlpha.from_pretrained({str(tmp_path / 'model')!r}); "
         f"print(model.init_memory(1).length, MemoryState.load({str(tmp_path / 'memory')!r}).kind)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "retained" in done.stdout
+    done = executed(program)
+    assert done.status == 0, done.errors
+    assert "retained" in done.output
 
 
 def test_a_larger_memory_has_room_for_a_longer_system_prompt(llama: Path) -> None:
