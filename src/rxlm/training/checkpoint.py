@@ -9,8 +9,7 @@ A checkpoint is a folder `step-000500` with these files:
     checksums.json        names, sizes and sums of them all
 
 Each process writes its own file to a folder of another name; when all have, the first process adds the sums and renames
-the folder, which is one step of the file system. A run goes on from the newest checkpoint that is whole, in
-parts or not.
+the folder, which is one step of the file system. A run goes on from the newest checkpoint that is whole.
 """
 
 import logging
@@ -212,8 +211,7 @@ class Checkpoints:
         try:
             found = damage(folder)
             if not found and not (folder / MARKER).exists():  # of an earlier version
-                if not holds_parts(folder):
-                    _read(folder / WEIGHTS, load_file)
+                _read(folder / WEIGHTS, load_file)
                 for name in [STATE, *(path.name for path in folder.glob("rank-*.pt"))]:
                     self._load_state(step, name)
         except ValueError as error:
