@@ -25,9 +25,6 @@ from rich.table import Table
 
 from records import RESULTS, Record
 
-SHAPE = {"dim": 512, "num_layers": 8, "num_heads": 8, "num_query_heads": 8, "num_kv_heads": 2, "ff_dim": 1536}
-TOKENS = 48
-"""Of the longest turn."""
 WINDOW = 8
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}
 
@@ -81,10 +78,7 @@ def worker(folder: Path, words: list[str]) -> None:
     """Train three steps in this process, and print what it took."""
     import torch
 
-    from rxlm.memory.retained.gate import RetentionGateConfig
-    from rxlm.recipes import open_run, tiny
-    from rxlm.recipes.phase import DialoguePhase
-    from rxlm.recipes.stages import RetentionStage, steps_of
+    from retention_runs import TOKENS, Shape, retention_run
     from rxlm.rxt.models import RxTAlpha
     from rxlm.training import distributed
     from rxlm.training.memory_plan import memory_plan
@@ -93,23 +87,11 @@ def worker(folder: Path, words: list[str]) -> None:
 
     arm = Arm(int(words[0]), words[1], words[2] == "True", int(words[3]), None if words[4] == "None" else int(words[4]))
     distributed.start()
-    recipe = tiny().with_memory("retained")
-    decoder = recipe.decoder.replace(**SHAPE, max_seq_len=TOKENS, retention_gate=RetentionGateConfig(hidden_dim=64))
-    memory = recipe.memory.replace(num_layers=8, dim=512, num_kv_heads=2, head_dim=64, max_seq_len=TOKENS)
-    longest = arm.turns * TOKENS
-    stage = RetentionStage(
-        **steps_of(DialoguePhase(steps=3, num_turns=arm.turns, window_turns=arm.window)),
-        batch_size=2, precision="float32", log_every=1, checkpoint_every=None,
-        activation_checkpointing=arm.checkpointing,
-        settings=RetentionConfig(sizes=(64,), keep=0.0, wording_share=1.0, longest_dialogue=longest),
+    settings = RetentionConfig(sizes=(64,), keep=0.0, wording_share=1.0, longest_dialogue=arm.turns * TOKENS)
+    run, stage = retention_run(
+        folder, Shape(), "cpu", arm.parallel, arm.turns, settings, arm.window, steps=3, batch_size=2,
+        precision="float32", activation_checkpointing=arm.checkpointing,
     )  # fmt: skip
-    recipe = recipe.replace(
-        decoder=decoder.replace(max_positions=2 * longest), memory=memory.replace(num_tokens=64), stages=(stage,)
-    )
-    run = open_run(recipe, folder / "run", "cpu", arm.parallel)
-    if distributed.rank() == 0:
-        run.new_model().save_pretrained(folder / "start")
-    distributed.wait()
     before = memory_of_process()
     module = stage.module(RxTAlpha.from_pretrained(folder / "start", mapped=True).train())
     batches = run.batches(stage, module)
