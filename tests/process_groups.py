@@ -84,13 +84,19 @@ def executed(code: str, *words: str, **environment: str) -> Ended:
 
 
 def group(
-    function: Callable[..., Any], *args: Any, processes: int = 2, seconds: float = 240, **environment: str
+    function: Callable[..., Any],
+    *args: Any,
+    processes: int = 2,
+    seconds: float = 240,
+    meeting: dist.TCPStore | None = None,
+    **environment: str,
 ) -> list[Ended]:
     """Run a function in several processes as torchrun does, and return what became of each, by rank.
 
-    Where one fails, the others are ended. `environment` is for all of them.
+    Where one fails, the others are ended. `environment` is for all of them; `meeting` is where they find each other,
+    a new store if not given.
     """
-    meeting = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    meeting = meeting or dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     torchrun = {
         "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(meeting.port), "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0",

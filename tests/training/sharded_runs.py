@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def train_and_die(folder: Path, source: Path, step: int) -> None:
 
     run._train_step = dying
     run.run()
+
+
+def meet(late: float) -> None:
+    """Join the group, the last process some seconds after the others, and agree on something."""
+    if os.environ["RANK"] == "1":
+        time.sleep(late)
+    distributed.start()
+    assert distributed.sum_over_processes({"here": 1.0}) == {"here": distributed.world_size()}
 
 
 def train_and_die_once(folder: Path, source: Path) -> None:

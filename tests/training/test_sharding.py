@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from process_groups import Ended, group
 from retention_models import gated, language_model
@@ -17,7 +18,7 @@ from rxlm.recipes import open_run, tiny
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.heartbeat import INTERVAL
-from sharded_runs import RUNS, train, train_and_die, train_upcycled
+from sharded_runs import RUNS, meet, train, train_and_die, train_upcycled
 
 NAMED = ("retention with adapters", "stage 4", "stage 5")
 
@@ -107,6 +108,14 @@ def test_a_run_whose_process_is_killed_goes_on_to_the_same_weights(tmp_path: Pat
     trained(tmp_path / "killed", "fsdp", source, ("retention",), {"steps": 6, "checkpoint_every": 1}, processes=2)
     straight, again = (weights(tmp_path / part, "retention", source, 6) for part in ("straight", "killed"))
     assert_equal(straight, again, tolerance=0.0)
+
+
+def test_restarted_processes_do_not_take_the_addresses_of_those_that_are_gone() -> None:
+    """torchrun's store outlives a restart: who is early there finds what the process before the late one wrote."""
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    for attempt in range(6):  # which of two processes waits for the other depends on their ports
+        ended = group(meet, 1.0, seconds=40, meeting=store, TORCHELASTIC_RESTART_COUNT=str(attempt))
+        assert [process.status for process in ended] == [0, 0], errors(ended)
 
 
 def test_torchrun_starts_a_killed_run_again_from_its_last_checkpoint(tmp_path: Path, source: Path) -> None:

@@ -59,7 +59,10 @@ def start(device: torch.device | None = None) -> None:
     if on_gpu:
         torch.cuda.set_device(device)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        store, own_rank, count = next(dist.rendezvous("env://"))
+        # After a restart torchrun's store may still have the addresses of processes that are gone.
+        own = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group("nccl" if on_gpu else "gloo", store=own, rank=own_rank, world_size=count)
         if world_size() > 1:
             _heartbeats.append(Heartbeat())
 

@@ -117,7 +117,9 @@ def _gathered(module: StageModule, weights: list[nn.Parameter]) -> int:
     in_layers = {each for layer in layers for each in layer.parameters()}
     rest = [each for each in weights if each not in in_layers]
     of_frozen = sum(
-        decoder.embedding.weight.numel() + decoder.head.weight.numel() for decoder in module.frozen_decoders()
+        _numbers(part.parameters())
+        for decoder in module.frozen_decoders()
+        for part in (decoder.embedding, decoder.head)
     )
     largest = max((with_gradients(layer.parameters()) for layer in layers), default=0)
     as_sent = max((_numbers(layer.parameters()) for layer in layers), default=0)
