@@ -180,11 +180,11 @@ class _LearntBias:
 
     def note(self, layer: int, scores: Tensor) -> None:
         """Take the scores of tokens, (B, H, T)."""
-        self.bias = scores[:, :, None] - scores[..., None]
+        self.added = scores[:, :, None] - scores[..., None]
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
         """Return keys and values (B, H, T, d), and what is added to the scores, (B, H, T, T)."""
-        return KeyValues(keys, values, self.bias.to(keys.dtype))
+        return KeyValues(keys, values, self.added.to(keys.dtype))
 
 
 def _dim(layer: TransformerLayer) -> int:
