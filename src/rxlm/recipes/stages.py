@@ -57,8 +57,6 @@ class StageConfig(TrainingConfig, ABC):
     on_request: bool = False
     changes_model: ClassVar[bool] = True
     """Whether the finished model of a run that ends with this stage is the stage's."""
-    shows_change: ClassVar[bool] = False
-    """Whether results have a table of how the model answers before the stage and after it (`Corpus.graded`)."""
 
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls):
