@@ -233,7 +233,7 @@ class Comparison:
         tokenizer, chosen = tokenizer_of(model), tiny().stage("rlhf").settings
         weights = dict(tiny().stage("rlhf").rewards)
         known = [*composite_reward(model, self.corpus.competitors()).rewards]
-        known.append(Reward("preference", PreferenceReward(reward, tokenizer)))
+        known.append(Reward("preference", PreferenceReward(reward)))
         rewards = Rewards([replace(each, weight=weights[each.name]) for each in known if each.name in weights])
         module = MemoryReinforcement(model, chosen)
         dialogues = self.corpus.generator(num_turns=8, seed=2000 + seed, **ASKS_MORE).dialogues(MANY)

@@ -141,8 +141,8 @@ def test_ratings_alone_are_refused_with_the_loss_that_learns_from_them(run: Reac
         "nothing that feedback learns from: 0 pairs and 2 rated answers. From answers that were rated one by one learns"
     )
     with pytest.raises(ConfigError, match=expected):
-        stage.notes(run.turn_tokenizer)
-    (note,) = stage.replace(settings=PreferenceConfig(loss="kto")).notes(run.turn_tokenizer)
+        stage.notes(run.turn_tokenizer, run.folder)
+    (note,) = stage.replace(settings=PreferenceConfig(loss="kto")).notes(run.turn_tokenizer, run.folder)
     assert "feedback learns from 2" in note
 
 
@@ -162,8 +162,9 @@ def test_a_stage_that_cannot_be_is_refused(change: str, message: str) -> None:
 def test_a_reward_model_is_trained_measured_and_used_as_a_reward(
     run: ReactiveRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ConfigError, match="rlhf needs a reward model, and there is none in"):
-        run.train("rlhf")
+    for act in (run.notes, run.train):
+        with pytest.raises(ConfigError, match="rlhf needs a reward model, and there is none in"):
+            act("rlhf")
     policy = weights(run.train("reward"))
     for name, weight in run.train("dialogues").state_dict().items():
         assert torch.equal(policy[name], weight), "the model stays as it is"

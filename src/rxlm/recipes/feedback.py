@@ -84,7 +84,7 @@ class PreferenceStage(StageConfig):
         """Whether batches have each query with another's answer, see `feedback_batch`."""
         return False
 
-    def notes(self, turn_tokenizer: TurnTokenizer) -> Sequence[str]:
+    def notes(self, turn_tokenizer: TurnTokenizer, folder: Path) -> Sequence[str]:
         """Return what the preferences that were given are, and which of them are skipped."""
         if not self.preferences:
             return ()

@@ -104,8 +104,12 @@ class TrainingRun(ABC, Generic[R, M]):
 
     def notes(self, last_stage: str | None = None) -> list[str]:
         """Return what a person must know before training up to a stage: what of the data is skipped or cut."""
-        stages = [note for stage in self._stages(last_stage) for note in stage.notes(self.turn_tokenizer)]
-        return [*self.corpus.notes(self.turn_tokenizer), *stages]
+        found = [*self.corpus.notes(self.turn_tokenizer)]
+        for stage in self._stages(last_stage):
+            folder = stage_path(self.folder, stage.folder)
+            if not is_saved(folder / "model", "config.json"):
+                found += stage.notes(self.turn_tokenizer, folder)
+        return found
 
     def train(self, last_stage: str | None = None) -> M:
         """Train what is not trained yet, up to `last_stage` if given, and return the model.
