@@ -146,6 +146,13 @@ def test_ratings_alone_are_refused_with_the_loss_that_learns_from_them(run: Reac
     assert "feedback learns from 2" in note
 
 
+def test_preferences_for_a_stage_that_is_not_named_are_no_secret(run: ReactiveRun) -> None:
+    run.recipe = run.recipe.with_stage("feedback", preferences=("p.jsonl",))
+    (note,) = run.notes()
+    assert note.startswith("p.jsonl: nothing learns from it now.")
+    assert note.endswith("rxlm train tiny feedback")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
