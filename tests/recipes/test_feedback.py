@@ -146,6 +146,15 @@ def test_ratings_alone_are_refused_with_the_loss_that_learns_from_them(run: Reac
     assert "feedback learns from 2" in note
 
 
+@pytest.mark.parametrize("stage", ["feedback", "reward"])
+def test_files_of_preferences_are_for_the_stage_that_is_named(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "tiny", stage, "--dry-run", "--preferences", "a.jsonl", "b.jsonl", "--output", "reward"]
+    assert main(words) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    given = {each: stages[each]["preferences"] for each in ("feedback", "reward")}
+    assert given == {"feedback": [], "reward": []} | {stage: ["a.jsonl", "b.jsonl"]}
+
+
 def test_preferences_for_a_stage_that_is_not_named_are_no_secret(run: ReactiveRun) -> None:
     run.recipe = run.recipe.with_stage("feedback", preferences=("p.jsonl",))
     (note,) = run.notes()
