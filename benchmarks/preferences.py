@@ -61,7 +61,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "dpo alone": {"loss": "dpo"},
     "ipo": {"loss": "ipo", "beta": 1.0, "chosen_weight": 1.0},
     "kto": {"loss": "kto", "beta": 1.0},
-    "simpo": {"loss": "simpo", "beta": 2.0, "target_margin": 0.5, "chosen_weight": 1.0},
+    "simpo": {"loss": "simpo", "chosen_weight": 1.0},
 }
 REINFORCED = {"rlhf": 0.0, "sft, then rlhf": 0.5}
 """Arms with a reward model, and the share of their steps in which they learn the better answers first."""
