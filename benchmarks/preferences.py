@@ -6,7 +6,8 @@
 First the fault is made: the model of the run is trained on with dialogues in which questions about what was never
 told are answered with an invented value, and many about what has changed with an earlier one. From there each arm
 learns from the generator's preferences, for the same number of steps on as many pairs, once for each seed; "rlhf" is
-reinforcement learning with a reward model that has learnt as long, and whose own accuracy is kept, too.
+reinforcement learning with a reward model that has learnt as long, and whose own accuracy is kept, too, and "sft, then
+rlhf" takes half of the steps for each.
 `--flipped 0.2` turns a share of the pairs round. Never-told honesty, recall, stale answers and perplexity are measured
 on held-out dialogues (`RecallTest.graded`). Figures go to preferences.json and a plot to plot.png; given again, it goes
 on with what is missing.
@@ -56,11 +57,14 @@ ARMS: dict[str, dict[str, Any]] = {
     "dpo": {"loss": "dpo", "beta": 0.3, "chosen_weight": 1.0},
     "dpo, beta 0.1": {"loss": "dpo", "beta": 0.1, "chosen_weight": 1.0},
     "dpo, beta 1": {"loss": "dpo", "beta": 1.0, "chosen_weight": 1.0},
+    "dpo, beta 0.1, smoothed": {"loss": "dpo", "beta": 0.1, "chosen_weight": 1.0, "label_smoothing": 0.2},
     "dpo alone": {"loss": "dpo"},
     "ipo": {"loss": "ipo", "beta": 1.0, "chosen_weight": 1.0},
     "kto": {"loss": "kto", "beta": 1.0},
-    "simpo": {"loss": "simpo", "beta": 2.0, "target_margin": 0.5, "chosen_weight": 1.0},
+    "simpo": {"loss": "simpo", "chosen_weight": 1.0},
 }
+REINFORCED = {"rlhf": 0.0, "sft, then rlhf": 0.5}
+"""Arms with a reward model, and the share of their steps in which they learn the better answers first."""
 MANY = 10_000_000
 STALE_SHARE = 0.9
 """Of questions about what has changed, those that the fault answers with an earlier value."""
@@ -72,7 +76,7 @@ class Settings:
 
     Args:
         start: folder of a run of `tiny`.
-        arms: names of `ARMS`, or rlhf.
+        arms: names of `ARMS` or `REINFORCED`.
         seeds: of the preferences; the model with the fault is the same.
         fault_steps: steps in which the fault is made.
         steps, batch_size, learning_rate: of each arm.
@@ -148,6 +152,9 @@ class Comparison:
 
     def run(self, console: Console) -> None:
         """Train and measure what is missing."""
+        unknown = [arm for arm in self.settings.arms if arm not in ARMS and arm not in REINFORCED]
+        if unknown:
+            raise ValueError(f"There is no arm {unknown[0]!r}; there are {', '.join([*ARMS, *REINFORCED])}.")
         self.measured("start", self.settings.start)
         fault = self.output / "fault"
         if not (fault / "config.json").is_file():
@@ -155,12 +162,16 @@ class Comparison:
         self.measured("fault", fault)
         for seed in self.settings.seeds:
             for arm in self.settings.arms:
-                name = f"{arm}, seed {seed}" + (f", flipped {self.settings.flipped}" * bool(self.settings.flipped))
+                name = self.name(arm, seed)
                 if name not in self.figures:
-                    folder = self.output / name.replace(", ", "-").replace(" ", "_")
+                    folder = self.output / as_file(name)
                     self.learn(arm, seed, fault, folder)
                     self.measured(name, folder)
                     console.print(name, self.figures[name])
+
+    def name(self, arm: str, seed: int) -> str:
+        """Return what an arm is called in the figures."""
+        return f"{arm}, seed {seed}" + f", flipped {self.settings.flipped}" * bool(self.settings.flipped)
 
     def measured(self, name: str, folder: Path) -> None:
         """Measure a model once."""
@@ -188,11 +199,13 @@ class Comparison:
     def learn(self, arm: str, seed: int, fault: Path, folder: Path) -> None:
         """Let the model with the fault learn from preferences."""
         model = RxTAlpha.from_pretrained(fault).train()
-        if arm == "rlhf":
-            self.reinforce(model, self.reward_model(seed, fault), seed, folder.name)
-        else:
-            module = PreferenceOptimisation(model, PreferenceConfig(**ARMS[arm]))
-            self.train_arm(folder.name, module, self.pairs(seed, model, with_others=arm == "kto"))
+        share = REINFORCED.get(arm, 1.0)
+        if share:
+            module = PreferenceOptimisation(model, PreferenceConfig(**ARMS["sft" if arm in REINFORCED else arm]))
+            name = folder.name + "-first" * (arm in REINFORCED)
+            self.train_arm(name, module, self.pairs(seed, model, with_others=arm == "kto"), share=share)
+        if arm in REINFORCED:
+            self.reinforce(model, self.reward_model(seed, fault), seed, folder.name, share=1 - share)
         model.save_pretrained(folder)
 
     def pairs(self, seed: int, model: RxTAlpha, *, with_others: bool = False) -> Batches:
@@ -207,19 +220,20 @@ class Comparison:
         """Return a reward model that has learnt as long as the arms, once its accuracy on held-out pairs is kept."""
         reward = RewardModel(RxTAlpha.from_pretrained(fault))
         module = RewardTraining(reward, RewardConfig())
-        self.train_arm(f"reward-seed_{seed}", module, self.pairs(seed, reward.model), critic_scale=50.0)
+        name = self.name("reward", seed)
+        self.train_arm(as_file(name), module, self.pairs(seed, reward.model), critic_scale=50.0)
         held_out = FactPreferences(self.corpus.generator(split="test", seed=1), 400)[:]
         found = accuracies(compare(reward, held_out, tokenizer_of(reward.model)), FROM_MEMORY)
         kept = {name: (each.with_memory, each.without_memory, each.count) for name, each in found.items()}
-        self.record.keep(f"reward, seed {seed}", lambda: kept)
+        self.record.keep(name, lambda: kept)
         return reward
 
-    def reinforce(self, model: RxTAlpha, reward: RewardModel, seed: int, name: str) -> None:
+    def reinforce(self, model: RxTAlpha, reward: RewardModel, seed: int, name: str, share: float) -> None:
         """Let a model play dialogues, and earn by what the reward model likes and by right answers."""
         tokenizer, chosen = tokenizer_of(model), tiny().stage("rlhf").settings
         weights = dict(tiny().stage("rlhf").rewards)
         known = [*composite_reward(model, self.corpus.competitors()).rewards]
-        known.append(Reward("preference", PreferenceReward(reward, tokenizer)))
+        known.append(Reward("preference", PreferenceReward(reward)))
         rewards = Rewards([replace(each, weight=weights[each.name]) for each in known if each.name in weights])
         module = MemoryReinforcement(model, chosen)
         dialogues = self.corpus.generator(num_turns=8, seed=2000 + seed, **ASKS_MORE).dialogues(MANY)
@@ -228,12 +242,14 @@ class Comparison:
         )
         player = EpisodePlayer(model, tokenizer, rewards, chosen)
         episodes = RolloutBatches(source, player, module, chosen, seed=seed)
-        self.train_arm(name, module, episodes, critic_scale=5.0)
+        self.train_arm(name, module, episodes, critic_scale=5.0, share=share)
 
-    def train_arm(self, name: str, module: StageModule, batches: Batches, critic_scale: float = 1.0) -> None:
-        """Run an arm for its budget."""
+    def train_arm(
+        self, name: str, module: StageModule, batches: Batches, critic_scale: float = 1.0, share: float = 1.0
+    ) -> None:
+        """Run an arm for its budget, or a share of it."""
         own = self.settings
-        self.train(name, module, batches, own.steps, own.learning_rate, own.batch_size, critic_scale)
+        self.train(name, module, batches, round(share * own.steps), own.learning_rate, own.batch_size, critic_scale)
 
     def train(
         self,
@@ -267,6 +283,11 @@ class Comparison:
             arms.setdefault(arm + comma + flipped, []).append(figures)
         for arm, found in arms.items():
             yield arm, {name: [each[name][0] for each in found] for name in found[0]}
+
+
+def as_file(name: str) -> str:
+    """Return an arm's name as a folder is called."""
+    return name.replace(", ", "-").replace(" ", "_")
 
 
 def tokenizer_of(model: RxTAlpha) -> TurnTokenizer:

@@ -66,3 +66,11 @@ def test_a_wrong_value_is_said_in_the_words_of_the_right_one():
 def test_unknown_differences_are_refused(differences):
     with pytest.raises(ValueError, match="differences must be of never told"):
         pairs(CONFIGS["small"], differences=differences)
+
+
+def test_what_dialogues_do_not_have_is_said_and_not_looked_for_without_end():
+    short = pairs(FactsConfig(num_turns=2), 5)
+    with pytest.raises(ValueError, match="dialogues of 2 turns none has a question whose answers differ by 'stale'"):
+        list(short)
+    with pytest.raises(ValueError, match="count of pairs must be at least 1, got 0"):
+        pairs(FactsConfig(), 0)

@@ -39,6 +39,14 @@ FORMS = {
         "query": QUERY, "chosen": GOOD, "rejected": BAD,
     },
     "ranked": {"prompt": PROMPT, "ranked": [GOOD, BAD]},
+    "a prompt, and the whole conversation in both": {
+        "prompt": PROMPT, "chosen": [*PROMPT, assistant(GOOD)], "rejected": [*PROMPT, assistant(BAD)],
+    },
+    "Anthropic-HH with a prompt": {"prompt": SPOKEN, "chosen": f" {GOOD}", "rejected": f" {BAD}"},
+    "prompt and interactions": {
+        "interactions": [{"query": "My dog is Rex.", "answer": "Nice."}],
+        "prompt": QUERY, "chosen": GOOD, "rejected": BAD,
+    },
 }  # fmt: skip
 
 
@@ -79,7 +87,7 @@ def test_conversations_are_compared_from_where_they_part():
     assert found.rejected == (Interaction(QUERY, BAD), Interaction("No!", "Sorry."))
 
 
-@pytest.mark.parametrize(("label", "is_good"), [(True, True), (False, False), (1, True)])
+@pytest.mark.parametrize(("label", "is_good"), [(True, True), (False, False), (1, True), ("False", False)])
 def test_rated_answers_are_read(label, is_good):
     (found,) = feedback_of({"prompt": PROMPT, "completion": [assistant(GOOD)], "label": label}, "here")
     assert found == Rated(BEFORE, (Interaction(QUERY, GOOD),), is_good, "here")
@@ -95,7 +103,7 @@ def test_rated_answers_are_read(label, is_good):
         ({"prompt": "Hi.", "chosen": "", "rejected": "b"}, "here: field 'chosen' is ''; expected a text that is not"),
         ({"prompt": "Hi.", "chosen": [assistant(" ")], "rejected": "b"}, r"chosen\[0\]: field 'content' is ' '"),
         ({"prompt": "Hi.", "chosen": [], "rejected": "b"}, "field 'chosen' is an empty list"),
-        ({"prompt": "Hi.", "chosen": None, "rejected": "b"}, "field 'chosen' is None; expected a list"),
+        ({"prompt": "Hi.", "chosen": None, "rejected": "b"}, "field 'chosen' is None; expected a text or a list"),
         ({"prompt": "Hi.", "chosen": [user("a")], "rejected": "b"}, "here, chosen: the last message must be an answer"),
         ({"prompt": [assistant("a")], "chosen": "a", "rejected": "b"}, "'prompt' must end with what is to be answered"),
         ({"chosen": "Yes.", "rejected": "No."}, "here: chosen and rejected have no common prompt"),
@@ -104,13 +112,23 @@ def test_rated_answers_are_read(label, is_good):
         ({"prompt": "Hi.", "completion": "a", "label": "good"}, "field 'label' is 'good'; expected true or false"),
         ({"completion": "a", "label": True}, "field 'prompt' is missing"),
         ({"prompt": "Hi.", "ranked": ["a"]}, "field 'ranked' has 1 answers; expected two or more"),
-        ({"prompt": "Hi.", "chosen": "a", "rejected": "b", "margin": -1}, "field 'margin' is -1"),
+        ({"prompt": "Hi.", "chosen": "a", "rejected": "b", "margin": -1}, "field 'margin' is -1; expected a number"),
+        ({"prompt": "Hi.", "chosen": "a", "rejected": "b", "margin": 10**400}, "expected a number from 0 to 1,000,000"),
+        ({"prompt": "Hi.", "chosen": "a", "rejected": "b", "margin": float("nan")}, "field 'margin' is nan"),
         ({"prompt": "Hi.", "answer": "a"}, "here: no preference: expected .* the fields are: 'prompt', 'answer'"),
     ],
 )
 def test_what_is_no_preference_is_refused(record, message):
     with pytest.raises(RecordError, match=message):
         feedback_of(record, "here")
+
+
+def test_a_table_holds_margins_and_labels_as_text(tmp_path):
+    (tmp_path / "p.csv").write_text("prompt,chosen,rejected,margin\nHi.,a,b,2.5\nHi.,a,b,\n")
+    (tmp_path / "r.csv").write_text("prompt,completion,label\nHi.,a,True\nHi.,b,false\n")
+    found = read_preferences([tmp_path / "p.csv", tmp_path / "r.csv"])
+    assert [pair.margin for pair in found.pairs] == [2.5, None]
+    assert [each.is_good for each in found.rated] == [True, False]
 
 
 def write(path, *records):
@@ -150,3 +168,11 @@ def test_a_good_and_a_bad_answer_to_the_same_query_are_a_pair(tmp_path):
     found = read_preferences(write(tmp_path / "p.jsonl", *rated, other))
     assert without_source(found.compared) == [PAIR]
     assert (found.pairs, len(found.rated)) == ([], 4)
+
+
+def test_many_ratings_of_one_greeting_are_as_many_pairs_and_not_all_combinations(tmp_path):
+    rated = [{"prompt": "Hi.", "completion": f"{number}", "label": number % 3 == 0} for number in range(300)]
+    found = read_preferences(write(tmp_path / "p.jsonl", *rated)).compared
+    assert len(found) == 200
+    said = {turn.answer for pair in found for (turn,) in pair.answers}
+    assert said == {f"{number}" for number in range(300)}

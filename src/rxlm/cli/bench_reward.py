@@ -12,7 +12,6 @@ from rxlm.data.fact_preferences import FROM_MEMORY, FactPreferences
 from rxlm.data.facts import FactGenerator
 from rxlm.data.fields import BadRecords
 from rxlm.data.preference_files import read_preferences
-from rxlm.data.turn_tokenizer import TurnTokenizer
 
 TITLE = "Better answers that score higher (half for a draw)"
 
@@ -43,10 +42,10 @@ def reward(
     """
     from rxlm.rxt.reward_model import RewardModel  # slow to import, and not needed for --help
     from rxlm.training.feedback.accuracy import accuracies, compare
+    from rxlm.training.feedback.reward import turn_tokenizer_of
 
     loaded = RewardModel.from_pretrained(model)
-    own = loaded.model
-    turn_tokenizer = TurnTokenizer(own.needed_tokenizer(), own.tokenizer_config, max_tokens=own.max_seq_len)
+    turn_tokenizer = turn_tokenizer_of(loaded)
     console = Console(highlight=False, emoji=False)
     if preferences:
         read = read_preferences(preferences, turn_tokenizer, bad_records=bad_records)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,12 +20,8 @@ from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
 from rxlm.training.distributed import Parallel
 
-LISTS = {
-    "--conversations": "conversations",
-    "--preferences": "feedback.preferences",
-    "--reward.preferences": "reward.preferences",
-}
-"""Options that take any number of values, and the fields of recipes that are lists of these."""
+LISTS = {"--conversations": "conversations", "--preferences": "{}.preferences"}
+"""Options that take any number of values, and the fields of recipes, or of the stage that is named, that are lists."""
 OPTIONS = ("--output", "--set", "--dry-run", "--device", "--parallel", "--devices", "--help")
 
 
@@ -113,6 +110,7 @@ def rewrite(words: Sequence[str]) -> list[str]:
     """Turn options that are fields of a recipe, `--name.field value` or `--name.field=value`, into those of --set."""
     kept, changes = [], []
     rest = list(words)
+    stage = "reward" if "reward" in takewhile(lambda word: not word.startswith("--"), rest) else "feedback"
     while rest:
         word = rest.pop(0)
         name, separator, value = word.partition("=")
@@ -127,7 +125,7 @@ def rewrite(words: Sequence[str]) -> list[str]:
                 values.append(rest.pop(0))
             if not values:
                 raise ConfigError(f"The option {word} needs a value.")
-            changes.append(f"{LISTS[name]}={json.dumps(values)}")
+            changes.append(f"{LISTS[name].format(stage)}={json.dumps(values)}")
         else:
             if not separator:
                 if not rest or rest[0].startswith("--"):

@@ -22,6 +22,8 @@ FROM_MEMORY = (NEVER_TOLD, TOLD, STALE, VALUE)
 
 _NEXT = 1_000_003
 """From one dialogue to the next where the first has no such question."""
+_MOST = 1_000
+"""Dialogues that are looked through for such a question."""
 
 
 class FactPreferences(Sequence[Preference]):
@@ -31,12 +33,16 @@ class FactPreferences(Sequence[Preference]):
         generator: of the dialogues.
         count: how many pairs.
         differences: those of `DIFFERENCES` that are wanted.
+
+    ValueError where the generator's dialogues have no such question, as short ones have nothing that has changed.
     """
 
     def __init__(self, generator: FactGenerator, count: int, differences: Sequence[str] = DIFFERENCES) -> None:
         unknown = [each for each in differences if each not in DIFFERENCES]
         if unknown or not differences:
             raise ValueError(f"differences must be of {', '.join(DIFFERENCES)}, got {', '.join(unknown) or 'none'}")
+        if count < 1:
+            raise ValueError(f"count of pairs must be at least 1, got {count}")
         self.generator, self.differences, self._count = generator, tuple(differences), count
 
     def __len__(self) -> int:
@@ -50,14 +56,23 @@ class FactPreferences(Sequence[Preference]):
             raise IndexError(index)
         differs = self.differences[index % len(self.differences)]
         rng = random.Random(f"{self.generator.config.seed}/preference/{index}")
-        number = index
-        while not (places := _places(dialogue := self.generator.dialogue(number), differs)):
-            number += _NEXT
+        dialogue, places = self._dialogue(index, differs)
         place = rng.choice(places)
         turn = dialogue.turns[place]
         worse = Interaction(turn.query, self._worse(turn, differs, rng), question=turn.question)
         source = f"{dialogue.source}, turn {place + 1}"
         return Preference(dialogue.turns[:place], (turn,), (worse,), differs, source=source)
+
+    def _dialogue(self, index: int, differs: str) -> tuple[Dialogue, list[int]]:
+        """Return the first dialogue with questions whose answers differ in this way, and their turns."""
+        for number in range(index, index + _MOST * _NEXT, _NEXT):
+            dialogue = self.generator.dialogue(number)
+            if places := _places(dialogue, differs):
+                return dialogue, places
+        raise ValueError(
+            f"Of {_MOST:,} dialogues of {self.generator.config.num_turns} turns none has a question whose answers "
+            f"differ by {differs!r}: longer ones have."
+        )
 
     def _worse(self, turn: Interaction, differs: str, rng: random.Random) -> str:
         question = turn.question

@@ -4,7 +4,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 from rxlm.data.dialogue_forms import Source
@@ -89,11 +88,16 @@ def _check_length(feedback: Feedback, turn_tokenizer: TurnTokenizer) -> None:
 
 
 def _pairs_of(rated: Iterable[Rated]) -> Iterator[Preference]:
-    """Yield each good answer with each bad one to the same query, after the same turns."""
+    """Yield pairs of a good and a bad answer to the same query, after the same turns.
+
+    Each answer is in one pair, or in so many that those of the other kind are all in one: a greeting that a thousand
+    people rated is no million pairs.
+    """
     same: dict[tuple[tuple[Interaction, ...], str], tuple[list[Rated], list[Rated]]] = defaultdict(lambda: ([], []))
     for each in rated:
         same[each.before, each.said[0].query][each.is_good].append(each)
     for (before, _), (bad, good) in same.items():
-        for better, worse in product(good, bad):
+        for place in range(max(len(good), len(bad)) if good and bad else 0):
+            better, worse = good[place % len(good)], bad[place % len(bad)]
             if better.said[0].answer.strip() != worse.said[0].answer.strip():
                 yield Preference(before, better.said, worse.said, source=f"{better.source} and {worse.source}")

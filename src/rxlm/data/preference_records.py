@@ -1,9 +1,10 @@
 """Records of preferences, in the forms that people have them.
 
 TRL's: `prompt`, `chosen` and `rejected`, or `chosen` and `rejected` with the prompt in both; an answer with its rating,
-`prompt`, `completion` and `label`; texts or messages. Anthropic-HH's: texts with "Human:" and "Assistant:" in them. Our
-server's export is TRL's. A list of answers, best first, is `ranked`. In place of `prompt` a record may have `query`,
-with the turns before it as `interactions`.
+`prompt`, `completion` and `label`; texts or messages, and answers may begin with the messages of the prompt.
+Anthropic-HH's: texts with "Human:" and "Assistant:" in them. Our server's export is TRL's. A list of answers, best
+first, is `ranked`. In place of `prompt` a record may have `query`, and the turns before it as `interactions`. What a
+table holds as text, a label or a margin, is read.
 """
 
 import re
@@ -22,6 +23,10 @@ SHAPES = (
 )
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _SAID_BY = re.compile(rf"(?:^|\n\n)({'|'.join(_SPEAKERS)}): ?")
+
+_ASKED = re.compile(r"\s*\n\nAssistant:\s*$")
+_LABELS = {"true": True, "1": True, "false": False, "0": False}
+_LARGEST = 1_000_000.0
 
 Message = tuple[Any, str]
 """A message as a record has it, and its place."""
@@ -43,6 +48,7 @@ def _pair_of(record: Mapping[str, Any], place: str) -> Preference:
     sides = {name: _said(record[name], name, place) for name in ("chosen", "rejected")}
     if _has_prompt(record):
         prompt = _prompt_of(record, place)
+        sides = {name: _without(prompt, said) for name, said in sides.items()}
     else:
         prompt, sides = _common_prompt(record, sides, place)
     better, worse = (_turns([*prompt, *said], f"{place}, {name}") for name, said in sides.items())
@@ -52,9 +58,12 @@ def _pair_of(record: Mapping[str, Any], place: str) -> Preference:
 
 def _rated_of(record: Mapping[str, Any], place: str) -> Rated:
     label = record["label"]
+    if isinstance(label, str):
+        label = _LABELS.get(label.strip().lower(), label)
     if label not in (True, False):
         raise RecordError(f"{place}: field 'label' is {label!r:.80}; expected true or false")
-    prompt, said = _prompt_of(record, place), _said(record["completion"], "completion", place)
+    prompt = _prompt_of(record, place)
+    said = _without(prompt, _said(record["completion"], "completion", place))
     turns = _turns([*prompt, *said], f"{place}, completion")
     count = len(_turns([({"role": "user", "content": "?"}, place), *said], f"{place}, completion"))
     return Rated(turns[:-count], turns[-count:], bool(label), place)
@@ -67,7 +76,7 @@ def _ranking_of(record: Mapping[str, Any], place: str) -> list[Preference]:
     prompt = _prompt_of(record, place)
     names = [f"ranked[{number}]" for number in range(len(answers))]
     said = [
-        _turns([*prompt, *_said(answer, name, place)], f"{place}, {name}")
+        _turns([*prompt, *_without(prompt, _said(answer, name, place))], f"{place}, {name}")
         for name, answer in zip(names, answers, strict=True)
     ]
     return ranked((), said, place)
@@ -82,21 +91,29 @@ def _prompt_of(record: Mapping[str, Any], place: str) -> list[Message]:
     if not _has_prompt(record):
         raise RecordError(f"{place}: field 'prompt' is missing; expected {SHAPES}")
     system = [({"role": "system", "content": text}, f"{place}, system") for text in system_of(record, place)]
-    prompt = record.get("prompt")
+    earlier, prompt = [*system, *_earlier(record, place)], record.get("prompt")
     if prompt is None:
-        return [
-            *system,
-            *_earlier(record, place),
-            ({"role": "user", "content": text_in(record, "query", place)}, place),
-        ]
+        return [*earlier, ({"role": "user", "content": text_in(record, "query", place)}, place)]
     if isinstance(prompt, str) and not _is_json(prompt):
         text = text_in(record, "prompt", place)
-        said = _spoken(text, f"{place}, prompt") or [({"role": "user", "content": text}, f"{place}, prompt")]
+        said = _spoken(_ASKED.sub("", text), f"{place}, prompt") or [
+            ({"role": "user", "content": text}, f"{place}, prompt")
+        ]
     else:
         said = _listed(prompt, "prompt", place)
     if not said or is_answer(*said[-1]):
         raise RecordError(f"{place}: field 'prompt' must end with what is to be answered")
-    return [*system, *said]
+    return [*earlier, *said]
+
+
+def _without(prompt: list[Message], said: list[Message]) -> list[Message]:
+    """Return what was said without the prompt, if it begins with that."""
+    first, asked = ([_words(message) for message, _ in each] for each in (said[: len(prompt)], prompt))
+    return said[len(prompt) :] if first == asked else said
+
+
+def _words(message: Any) -> Any:
+    return (message.get("role"), message.get("content")) if isinstance(message, Mapping) else message
 
 
 def _earlier(record: Mapping[str, Any], place: str) -> list[Message]:
@@ -114,7 +131,7 @@ def _earlier(record: Mapping[str, Any], place: str) -> list[Message]:
 def _said(value: Any, name: str, place: str) -> list[Message]:
     """Return the messages of an answer, or of a conversation that ends with it."""
     if isinstance(value, str) and not _is_json(value):
-        text, where = text_in({name: value}, name, place), f"{place}, {name}"
+        text, where = text_in({name: value}, name, place).strip(), f"{place}, {name}"
         return _spoken(text, where) or [({"role": "assistant", "content": text}, where)]
     return _listed(value, name, place)
 
@@ -125,6 +142,8 @@ def _is_json(text: str) -> bool:
 
 
 def _listed(value: Any, name: str, place: str) -> list[Message]:
+    if not isinstance(value, (str, list, Mapping)):
+        raise RecordError(f"{place}: field {name!r} is {value!r:.80}; expected a text or a list of messages")
     messages = json_list_in({name: value}, name, place)
     if not messages:
         raise RecordError(f"{place}: field {name!r} is an empty list; expected messages")
@@ -168,8 +187,12 @@ def _turns(messages: list[Message], place: str) -> Turns:
 
 def _margin(record: Mapping[str, Any], place: str) -> float | None:
     margin = record.get("margin")
-    if margin is None:
+    if margin is None or margin == "":
         return None
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not margin >= 0:
-        raise RecordError(f"{place}: field 'margin' is {margin!r:.80}; expected a number of at least 0")
-    return float(margin)
+    try:
+        value = -1.0 if isinstance(margin, bool) else float(margin)
+    except (TypeError, ValueError, OverflowError):
+        value = -1.0
+    if not 0 <= value <= _LARGEST:
+        raise RecordError(f"{place}: field 'margin' is {margin!r:.80}; expected a number from 0 to {_LARGEST:,.0f}")
+    return value

@@ -215,7 +215,7 @@ def tiny() -> FactsRecipe:
             dialogues,
             streams,
             reinforcement(steps=300, num_turns=8),
-            *preference_stages(150, 32, 2e-4, loss="simpo", beta=2.0, target_margin=0.5, chosen_weight=1.0),
+            *preference_stages(150, 32, 2e-4, loss="simpo", chosen_weight=1.0),
             reinforcement_from_feedback(steps=100, num_turns=8),
         ),
     )

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from rxlm.config import ConfigError, config
 from rxlm.data.fields import BadRecords
 from rxlm.data.preference_files import Preferences, read_preferences
@@ -16,15 +18,20 @@ from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.run_results import ResultTable
 from rxlm.recipes.stages import StageConfig
+from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.reward_model import RewardModel
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.feedback.batches import feedback_batch
 from rxlm.training.feedback.config import PreferenceConfig
+from rxlm.training.feedback.continuations import likelihood
 from rxlm.training.feedback.module import PreferenceOptimisation
-from rxlm.training.feedback.reward import RewardConfig, RewardTraining
+from rxlm.training.feedback.pair_log import PAIRS_FILE, Scores, write_pairs
+from rxlm.training.feedback.reward import REWARD_FOLDER, RewardConfig, RewardTraining, scores_of
 from rxlm.training.trainer import Batches
 
 PLACES = 3
+LOGGED = 12
+"""Pairs of a stage that are logged, the first ones."""
 NOTE = (
     "Test dialogues, answered turn by turn, before the stage and after it. Never told: questions about what nobody has "
     "said, answered by saying so. Recall: questions that were answered with the right value and no other. Stale: of "
@@ -51,6 +58,20 @@ class PreferenceStage(StageConfig):
     def learnt(self, read: Preferences) -> Sequence[Feedback]:
         """Return what the stage can learn from."""
 
+    @abstractmethod
+    def scores(self, model: RxTAlpha, folder: Path | None) -> Scores:
+        """Return what scores answers: a model as the stage began; with the folder of the stage, what it left there."""
+
+    def log_pairs(self, corpus: Corpus, make: BatchMaker, model: RxTAlpha, folder: Path) -> None:
+        """Write some of the pairs with their margins, by the model that the stage began with and after it; once."""
+        if (folder / PAIRS_FILE).is_file():
+            return
+        turn_tokenizer = make.turn_tokenizer
+        found = self._learnt(self._read(turn_tokenizer)) if self.preferences else corpus.preferences(make)
+        with torch.no_grad():
+            before, after = self.scores(model.eval(), None), self.scores(model, folder)
+            write_pairs(folder / PAIRS_FILE, found[:LOGGED], turn_tokenizer, before, after)
+
     def batches(self, corpus: Corpus, make: BatchMaker, module: Any, folder: Path) -> Batches:
         """Return preferences: those that were given, or generated ones."""
         collate = partial(feedback_batch, turn_tokenizer=make.turn_tokenizer, with_others=self.with_others)
@@ -63,7 +84,7 @@ class PreferenceStage(StageConfig):
         """Whether batches have each query with another's answer, see `feedback_batch`."""
         return False
 
-    def notes(self, turn_tokenizer: TurnTokenizer) -> Sequence[str]:
+    def notes(self, turn_tokenizer: TurnTokenizer, folder: Path) -> Sequence[str]:
         """Return what the preferences that were given are, and which of them are skipped."""
         if not self.preferences:
             return ()
@@ -95,7 +116,6 @@ class PreferenceStage(StageConfig):
 class FeedbackStage(PreferenceStage):
     """Preference optimisation."""
 
-    shows_change: ClassVar[bool] = True
     kind: str = "feedback"
     folder: str = "6-feedback"
     settings: PreferenceConfig = PreferenceConfig()
@@ -103,6 +123,11 @@ class FeedbackStage(PreferenceStage):
     def module(self, model: Any) -> PreferenceOptimisation:
         """Return preference optimisation."""
         return PreferenceOptimisation(model, self.settings)
+
+    def scores(self, model: RxTAlpha, folder: Path | None) -> Scores:
+        """Return the log-probabilities of answers."""
+        policy = model if folder is None else RxTAlpha.from_pretrained(folder / "model").to(model.device)
+        return lambda batch: likelihood(policy, batch.to(policy.device), unroll=1).log_probs
 
     def learnt(self, read: Preferences) -> Sequence[Feedback]:
         """Return pairs for losses that compare, good answers for sft, and all for kto."""
@@ -128,6 +153,12 @@ class RewardStage(PreferenceStage):
     def module(self, model: Any) -> RewardTraining:
         """Return the training of a reward model."""
         return RewardTraining(RewardModel(deepcopy(model)), self.settings)
+
+    def scores(self, model: RxTAlpha, folder: Path | None) -> Scores:
+        """Return the scores of the reward model."""
+        reward = RewardModel(model) if folder is None else RewardModel.from_pretrained(folder / REWARD_FOLDER)
+        reward = reward.to(model.device)
+        return lambda batch: scores_of(reward, batch.to(reward.device), unroll=1)
 
     def learnt(self, read: Preferences) -> Sequence[Feedback]:
         """Return the pairs."""

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.data.tokenizer import train_tokenizer
 from rxlm.memory.retained.config import RetainedMemoryConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
-from rxlm.recipes.feedback import change_table
+from rxlm.recipes.feedback import PreferenceStage, change_table
 from rxlm.recipes.recipe import ReactiveRecipe, Recipe
 from rxlm.recipes.run_folder import stage_path
 from rxlm.recipes.run_results import RunResults
@@ -40,9 +40,13 @@ class RxTRun(TrainingRun[R, RxTAlpha]):
         """Return the corpus's results, and before them what stages changed."""
         results, changed = self.corpus.results(model), []
         for stage in self.recipe.stages:
-            folder = stage_path(self.folder, stage.folder) / "model"
-            if stage.shows_change and folder.is_dir():
-                models = (self.model_before(stage), self.load_model(folder).to(self.device))
+            folder = stage_path(self.folder, stage.folder)
+            if not (isinstance(stage, PreferenceStage) and (folder / "model").is_dir()):
+                continue
+            before = self.model_before(stage)
+            stage.log_pairs(self.corpus, self.maker(stage), before, folder)
+            if stage.changes_model:
+                models = (before, self.load_model(folder / "model").to(self.device))
                 changed.append(change_table(stage.folder, *(self.corpus.graded(each) for each in models)))
         return replace(results, tables=(*changed, *results.tables))
 

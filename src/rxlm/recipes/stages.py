@@ -57,8 +57,6 @@ class StageConfig(TrainingConfig, ABC):
     on_request: bool = False
     changes_model: ClassVar[bool] = True
     """Whether the finished model of a run that ends with this stage is the stage's."""
-    shows_change: ClassVar[bool] = False
-    """Whether results have a table of how the model answers before the stage and after it (`Corpus.graded`)."""
 
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls):
@@ -86,8 +84,8 @@ class StageConfig(TrainingConfig, ABC):
         """What users call the stage."""
         return self.folder.partition("-")[2]
 
-    def notes(self, turn_tokenizer: TurnTokenizer) -> Sequence[str]:
-        """Return what a person must know before the stage is trained; errors of its own data are raised here."""
+    def notes(self, turn_tokenizer: TurnTokenizer, folder: Path) -> Sequence[str]:
+        """Return what a person must know before the stage is trained in a folder; what it lacks is an error here."""
         return ()
 
     def microbatch(self, max_tokens: int) -> tuple[int, int]:
@@ -250,6 +248,12 @@ class ReinforcementStage(PhasedStage):
             f"{type(self).__name__}.reward_model must be None where no reward is called {NAME!r}.",
         )
 
+    def notes(self, turn_tokenizer: TurnTokenizer, folder: Path) -> Sequence[str]:
+        """Return nothing; a reward model that is not there is an error, before anything is trained."""
+        if NAME in dict(self.rewards):
+            self._reward_model(folder)
+        return ()
+
     def module(self, model: Any) -> MemoryReinforcement:
         """Return memory reinforcement learning."""
         return MemoryReinforcement(model, self.settings)
@@ -262,20 +266,20 @@ class ReinforcementStage(PhasedStage):
         )
         known = [*composite_reward(module.policy, corpus.competitors()).rewards]
         if NAME in weights:
-            known.append(Reward(NAME, PreferenceReward(self._reward_model(folder, module), make.turn_tokenizer)))
+            known.append(Reward(NAME, PreferenceReward(self._reward_model(folder).to(module.device))))
         rewards = Rewards([replace(each, weight=weights[each.name]) for each in known if each.name in weights])
         player = EpisodePlayer(module.policy, make.turn_tokenizer, rewards, settings)
         log = TrajectoryLog(folder, LOGGED_EVERY)
         return RolloutBatches(episodes, player, module, settings, seed=make.seed, log=log)
 
-    def _reward_model(self, folder: Path, module: MemoryReinforcement) -> RewardModel:
+    def _reward_model(self, folder: Path) -> RewardModel:
         own = folder.parent / "6-reward" / REWARD_FOLDER
         require(
             self.reward_model is not None or own.is_dir(),
             f"{self.id} needs a reward model, and there is none in {own}: train the stage reward first, or name one "
             f"with {self.id}.reward_model.",
         )
-        return RewardModel.from_pretrained(self.reward_model or own).to(module.device)
+        return RewardModel.from_pretrained(self.reward_model or own)
 
 
 def steps_of(*phases: DialoguePhase) -> dict[str, Any]:

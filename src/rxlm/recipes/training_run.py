@@ -6,7 +6,7 @@ The folder holds `recipe.json`, `tokenizer/`, and for each stage its figures, it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,6 +20,7 @@ from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.file_errors import read_json_object
 from rxlm.folders import is_saved
 from rxlm.recipes.batch_maker import BatchMaker
+from rxlm.recipes.feedback import PreferenceStage
 from rxlm.recipes.recipe import Recipe
 from rxlm.recipes.run_folder import (
     RECIPE_FILE,
@@ -109,8 +110,23 @@ class TrainingRun(ABC, Generic[R, M]):
 
     def notes(self, last_stage: str | None = None) -> list[str]:
         """Return what a person must know before training up to a stage: what of the data is skipped or cut."""
-        stages = [note for stage in self._stages(last_stage) for note in stage.notes(self.turn_tokenizer)]
-        return [*self.corpus.notes(self.turn_tokenizer), *stages]
+        found = [*self.corpus.notes(self.turn_tokenizer)]
+        for stage in self._stages(last_stage):
+            folder = stage_path(self.folder, stage.folder)
+            if not is_saved(folder / "model", "config.json"):
+                found += stage.notes(self.turn_tokenizer, folder)
+        return [*found, *self._unused(last_stage)]
+
+    def _unused(self, last_stage: str | None) -> Iterator[str]:
+        """Yield what is said of preferences that were given to stages that are not trained."""
+        for stage in self.recipe.stages:
+            if not isinstance(stage, PreferenceStage) or not stage.preferences or stage in self._stages(last_stage):
+                continue
+            if not is_saved(stage_path(self.folder, stage.folder) / "model", "config.json"):
+                yield (
+                    f"{', '.join(stage.preferences)}: nothing learns from it now. It is for the stage {stage.id}, "
+                    f"which is trained where it is named: rxlm train {self.recipe.name} {stage.id}"
+                )
 
     def train(self, last_stage: str | None = None) -> M:
         """Train what is not trained yet, up to `last_stage` if given, and return the model.

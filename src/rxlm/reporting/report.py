@@ -8,6 +8,7 @@ from pathlib import Path
 from rxlm.reporting.catalogue import CHARTS, Chart, beside_training, chart_of, label
 from rxlm.reporting.charts import Line, Panel, draw
 from rxlm.reporting.page import Page
+from rxlm.reporting.pairs import PAIRS_FILE, write_pairs
 from rxlm.reporting.plots import PALETTE, shades
 from rxlm.reporting.runs import Run, Series, read_run, stage_order
 from rxlm.reporting.sections import (
@@ -24,6 +25,11 @@ from rxlm.reporting.sections import (
 from rxlm.reporting.trajectories import TRAJECTORIES_FILE, write_trajectories
 
 PAGE_FILE = "report.html"
+PAGES = {
+    TRAJECTORIES_FILE: (write_trajectories, "Episodes of {}, turn by turn"),
+    PAIRS_FILE: (write_pairs, "Pairs that {} learnt from"),
+}
+"""Pages of what stages log besides figures: who writes them, and what leads to them."""
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
@@ -42,7 +48,7 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     _add_results(page, run)
     if run.stages:
         _add_stages(page, run)
-    _add_trajectories(page, run, path)
+    _add_pages(page, run, path)
     for chart in CHARTS:
         panels = _panels(chart, run)
         if panels:
@@ -89,13 +95,15 @@ def _add_stages(page: Page, run: Run) -> None:
         page.text(remark)
 
 
-def _add_trajectories(page: Page, run: Run, path: Path) -> None:
-    """Write a page of the episodes of each stage that logged some, and link to it."""
-    logs = sorted(run.folder.glob(f"*/{TRAJECTORIES_FILE}"), key=lambda log: stage_order(log.parent.name))
-    for log in logs:
-        beside = path.with_suffix("") / f"{log.parent.name}-trajectories.html"
-        write_trajectories(log, beside)
-        page.link(f"Episodes of {log.parent.name}, turn by turn", f"{beside.parent.name}/{beside.name}")
+def _add_pages(page: Page, run: Run, path: Path) -> None:
+    """Write the pages of what stages logged besides figures, and link to them."""
+    for file, (write, title) in PAGES.items():
+        logs = sorted(run.folder.glob(f"*/{file}"), key=lambda log: stage_order(log.parent.name))
+        for log in logs:
+            stage = log.parent.name
+            beside = path.with_suffix("") / f"{stage}-{log.stem}.html"
+            write(log, beside)
+            page.link(title.format(stage), f"{beside.parent.name}/{beside.name}")
 
 
 def _panels(chart: Chart, run: Run) -> list[Panel]:

@@ -7,7 +7,8 @@ Tests that need foreseeable answers or look into the store take the fixture `fak
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
@@ -59,14 +60,27 @@ def fake(server: Server) -> FakeStore:
 
 
 @pytest.fixture
-def new_tab(browser: Browser, server: Server) -> Iterator[Driver]:
-    """An empty tab of a new browser profile; the test fails where the page wrote an error or left the host."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    tab = Driver(context, server)
-    yield tab
-    context.close()
-    assert tab.foreign == []
-    assert tab.problems == []
+def new_tab_at(browser: Browser) -> Iterator[Callable[[Server], Driver]]:
+    """Opens an empty tab of a new browser profile; the test fails where the page wrote an error or left the host."""
+    tabs: list[Driver] = []
+    with ExitStack() as opened:
+
+        def new(server: Server) -> Driver:
+            context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+            opened.callback(context.close)
+            tabs.append(Driver(context, server))
+            return tabs[-1]
+
+        yield new
+    for tab in tabs:
+        assert tab.foreign == []
+        assert tab.problems == []
+
+
+@pytest.fixture
+def new_tab(new_tab_at: Callable[[Server], Driver], server: Server) -> Driver:
+    """An empty tab."""
+    return new_tab_at(server)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from torch import Tensor
 from feedback_runs import KINDS, gradients, moved, naive_log_probs, network, pairs, rated, turn_tokenizer
 from rxlm.config import ConfigError
 from rxlm.data.preferences import Feedback, Preference
+from rxlm.recipes import tiny, upcycled
 from rxlm.training.feedback.batches import feedback_batch
 from rxlm.training.feedback.config import PreferenceConfig
 from rxlm.training.feedback.module import PreferenceOptimisation
@@ -58,19 +59,19 @@ def naive_loss(module: PreferenceOptimisation, feedback: list[Feedback]) -> Tens
             )  # fmt: skip
             others.append(ratio(row, (replace(said[0], answer=answer, question=None),))[0])
         z = torch.stack(others).mean().clamp(min=0).detach()
-        losses = [1 - sigmoid(chosen.beta * (each - z)) for each, *_ in better]
-        losses += [1 - sigmoid(chosen.beta * (z - each)) for each, *_ in worse]
+        losses = [1 - sigmoid(chosen.used_beta * (each - z)) for each, *_ in better]
+        losses += [1 - sigmoid(chosen.used_beta * (z - each)) for each, *_ in worse]
         return torch.stack(losses).mean()
     losses = []
     for (first, tokens, _), (second, others, _) in zip(better, worse, strict=True):
         smoothing = chosen.label_smoothing
         if chosen.loss == "ipo":
-            losses.append((first / tokens - second / others - 1 / (2 * chosen.beta)) ** 2)
+            losses.append((first / tokens - second / others - 1 / (2 * chosen.used_beta)) ** 2)
             continue
         if chosen.loss == "dpo":
-            margin = chosen.beta * (first - second)
+            margin = chosen.used_beta * (first - second)
         else:
-            margin = chosen.beta * (first / tokens - second / others) - chosen.target_margin
+            margin = chosen.used_beta * (first / tokens - second / others) - chosen.used_target_margin
         losses.append(-(1 - smoothing) * sigmoid(margin).log() - smoothing * sigmoid(-margin).log())
     return torch.stack(losses).mean() + chosen.chosen_weight * nll
 
@@ -153,6 +154,13 @@ def test_of_a_share_of_the_layers_the_last_ones_learn_and_the_rest_is_shared_wit
 def test_settings_that_would_do_nothing_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PreferenceConfig(**fields)
+
+
+def test_each_loss_has_its_usual_beta_so_that_another_one_may_be_taken() -> None:
+    for recipe in (tiny(), upcycled()):
+        for loss, beta in (("dpo", 0.1), ("ipo", 0.1), ("kto", 0.1), ("simpo", 2.0)):
+            settings = recipe.override([f"feedback.settings.loss={loss}"]).stage("feedback").settings
+            assert (settings.used_beta, settings.chosen_weight) == (beta, 1.0)
 
 
 def test_a_batch_has_pairs_in_order_and_each_query_with_another_answer_for_kto(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from rxlm.rxt.reward_model import RewardModel
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.feedback.accuracy import ALL, LONGER, SHORTER, Compared, accuracies, compare
 from rxlm.training.feedback.batches import feedback_batch
+from rxlm.training.feedback.preference_reward import PreferenceReward
 from rxlm.training.feedback.reward import REWARD_FOLDER, RewardConfig, RewardTraining, scores_of
+from rxlm.training.mrl.rewards import TurnAnswers
 from rxlm.training.trainer import Trainer
 from training_runs import facts, model
 
@@ -93,6 +95,18 @@ def test_without_its_memory_the_turns_before_change_nothing(tmp_path: Path) -> N
                 scores_of(made, feedback_batch([each], tokenizer), unroll=1, forgets=forgets) for each in (pair, others)
             )
             assert torch.allclose(first, second) == forgets
+
+
+def test_as_a_reward_it_reads_texts_by_its_own_tokenizer_whoever_said_them(tmp_path: Path) -> None:
+    made = scoring("retained", tmp_path).eval()
+    (pair,) = pairs()[1:2]
+    before = [(turn.query, turn.answer) for turn in pair.before]
+    (query, better), worse = (pair.chosen[0].query, pair.chosen[0].answer), pair.rejected[0].answer
+    others = [[5, 6]] * 2  # tokens of another model's tokenizer
+    turn = TurnAnswers(1, [query] * 2, [better, worse], [better] * 2, others, others, [None] * 2, [before] * 2)
+    with torch.no_grad():
+        expected = scores_of(made, feedback_batch([pair], turn_tokenizer(made.model)), unroll=1).sigmoid()
+    torch.testing.assert_close(PreferenceReward(made)(turn), expected)
 
 
 def test_it_learns_what_people_prefer_and_accuracies_are_counted_by_what_differs(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ class PreferenceConfig(Config):
     Fields:
         loss: "dpo", "ipo", "kto" (for answers that were rated one by one), "simpo" (without a reference policy), or
             "sft": the likelihood of the better answers alone.
-        beta: how far the policy is held to the reference policy: a larger one holds it closer. Usual values are 0.1,
-            and 2.0 for simpo.
-        target_margin: simpo's gamma, the least margin that the better answer is to have.
+        beta: how far the policy is held to the reference policy: a larger one holds it closer; None: 0.1, and 2.0 for
+            simpo.
+        target_margin: simpo's gamma, the least margin that the better answer is to have; None: 0.5.
         label_smoothing: the share of preferences that are taken to be the wrong way round; for dpo and simpo.
         chosen_weight: of the cross-entropy of the better answers beside the loss: without it both answers may become
             less likely.
@@ -29,8 +29,8 @@ class PreferenceConfig(Config):
     """
 
     loss: Loss = "dpo"
-    beta: float = 0.1
-    target_margin: float = 0.0
+    beta: float | None = None
+    target_margin: float | None = None
     label_smoothing: float = 0.0
     chosen_weight: float = 0.0
     unroll: int = 8
@@ -41,14 +41,13 @@ class PreferenceConfig(Config):
         require_int(self, "unroll")
         require_number(self, "beta", "target_margin", "label_smoothing", "chosen_weight")
         require_share(self, "learned_share")
-        require(self.beta > 0, f"PreferenceConfig.beta must be above 0, got {self.beta}.")
+        require(self.used_beta > 0, f"PreferenceConfig.beta must be above 0, got {self.beta}.")
         require(self.learned_share > 0, "PreferenceConfig.learned_share must be above 0: nothing would learn.")
         require(0 <= self.label_smoothing < 0.5, f"PreferenceConfig.label_smoothing must be from 0 to below 0.5, got "
                 f"{self.label_smoothing}.")  # fmt: skip
         for name in ("target_margin", "chosen_weight"):
-            require(
-                getattr(self, name) >= 0, f"PreferenceConfig.{name} must not be negative, got {getattr(self, name)}."
-            )
+            value = getattr(self, name) or 0.0
+            require(value >= 0, f"PreferenceConfig.{name} must not be negative, got {value}.")
         for name, losses in {"target_margin": ("simpo",), "label_smoothing": LOGISTIC}.items():
             require(
                 not getattr(self, name) or self.loss in losses,
@@ -58,6 +57,16 @@ class PreferenceConfig(Config):
             self.loss != "sft" or not self.chosen_weight,
             "PreferenceConfig.chosen_weight must be 0 for sft, which is that loss alone.",
         )
+
+    @property
+    def used_beta(self) -> float:
+        """`beta`, or what is usual for the loss."""
+        return self.beta if self.beta is not None else 2.0 if self.loss == "simpo" else 0.1
+
+    @property
+    def used_target_margin(self) -> float:
+        """`target_margin`, or what is usual."""
+        return 0.5 if self.target_margin is None else self.target_margin
 
     @property
     def is_paired(self) -> bool:

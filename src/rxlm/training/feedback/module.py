@@ -67,7 +67,7 @@ class PreferenceOptimisation(TrainModule):
         elif settings.loss == "kto":
             divergence, judged = ratios[batch.signs == 0].detach().mean().clamp(min=0), good | bad
             figures["kl"] = divergence * judged.sum() / totals["answers"]
-            losses = kto(ratios[judged], good[judged], divergence, beta=settings.beta)
+            losses = kto(ratios[judged], good[judged], divergence, beta=settings.used_beta)
             total = losses.sum() / totals["answers"]
         else:
             total = self._paired(policy, ratios, good, bad).sum() / totals["chosen"]
@@ -81,14 +81,14 @@ class PreferenceOptimisation(TrainModule):
         """Return the loss of each pair, (R,)."""
         settings, means = self.settings, ratios / policy.tokens
         if settings.loss == "ipo":
-            return ipo(means[good], means[bad], beta=settings.beta)
+            return ipo(means[good], means[bad], beta=settings.used_beta)
         if settings.loss == "dpo":
-            return dpo(ratios[good], ratios[bad], beta=settings.beta, smoothing=settings.label_smoothing)
+            return dpo(ratios[good], ratios[bad], beta=settings.used_beta, smoothing=settings.label_smoothing)
         return simpo(
             means[good],
             means[bad],
-            beta=settings.beta,
-            target_margin=settings.target_margin,
+            beta=settings.used_beta,
+            target_margin=settings.used_target_margin,
             smoothing=settings.label_smoothing,
         )
 
@@ -97,7 +97,7 @@ class PreferenceOptimisation(TrainModule):
     ) -> dict[str, Tensor]:
         """Return the implicit rewards, beta times what the loss compares, and log-probabilities, for the log."""
         sizes = policy.tokens if self.settings.loss in ("ipo", "simpo") else 1
-        rewards, log_probs = self.settings.beta * (ratios / sizes).detach(), policy.log_probs.detach()
+        rewards, log_probs = self.settings.used_beta * (ratios / sizes).detach(), policy.log_probs.detach()
         figures = {
             "rewards/chosen": rewards[good].sum() / totals["chosen"],
             "rewards/rejected": rewards[bad].sum() / totals["rejected"],

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from rxlm.data.preferences import Rated
 from rxlm.data.records import Interaction
-from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.rxt.reward_model import RewardModel
 from rxlm.training.feedback.batches import feedback_batch
-from rxlm.training.feedback.reward import scores_of
+from rxlm.training.feedback.reward import scores_of, turn_tokenizer_of
 from rxlm.training.mrl.rewards import TurnAnswers
 
 NAME = "preference"
@@ -22,12 +21,11 @@ class PreferenceReward:
     """The sigmoid of a reward model's score, from 0 to 1, of each answer after the turns before it.
 
     Args:
-        model: the reward model; it does not learn here.
-        turn_tokenizer: makes its tokens.
+        model: the reward model; it does not learn here. It reads texts by its own tokenizer: it may be another model's.
     """
 
-    def __init__(self, model: RewardModel, turn_tokenizer: TurnTokenizer) -> None:
-        self.model, self.turn_tokenizer = model.eval().requires_grad_(False), turn_tokenizer
+    def __init__(self, model: RewardModel) -> None:
+        self.model, self.turn_tokenizer = model.eval().requires_grad_(False), turn_tokenizer_of(model)
 
     @torch.no_grad()
     def __call__(self, turn: TurnAnswers) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rxlm.config import Config, config, require, require_int, require_number
+from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.rxt.reward_model import RewardModel
 from rxlm.training.feedback.batches import FeedbackBatch
 from rxlm.training.feedback.continuations import memories_of
@@ -93,3 +94,9 @@ def scores_of(model: RewardModel, batch: FeedbackBatch, *, unroll: int, forgets:
     said, memories = batch.said, memories_of(model.model, batch, unroll=unroll, forgets=forgets)
     ids, mask, answers = (part.flatten(0, 1) for part in (said.ids, said.mask, said.answer_mask))
     return model(ids, mask, answers, memories).unflatten(0, (said.num_turns, said.batch_size)).sum(0)
+
+
+def turn_tokenizer_of(reward: RewardModel) -> TurnTokenizer:
+    """Return what makes the turns that a reward model scores; ValueError where it has no tokenizer."""
+    model = reward.model
+    return TurnTokenizer(model.needed_tokenizer(), model.tokenizer_config, max_tokens=model.max_seq_len)
