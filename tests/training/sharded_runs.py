@@ -3,12 +3,15 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from full_disk import full_disk
 from mrl_runs import settings, talker
 from retention_models import SIZE, gated
 from rxlm.data.fact_config import FactsConfig
@@ -25,7 +28,7 @@ from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
 from rxlm.training.trainer import Trainer
-from training_runs import batches, model, stage
+from training_runs import batches, encoder, facts, model, stage
 from two_players import OneRollout
 
 ROWS = 4
@@ -65,6 +68,35 @@ def memory_aware(folder: Path, parallel: Parallel, source: Path, name: str = "me
     return Trainer(name, module, batches(name, loop.batch_size, **rows), loop, folder, parallel=parallel)
 
 
+class FirstTurns:
+    """The same step again and again: dialogues, and first turns alone, which are not for the same process."""
+
+    def __init__(self) -> None:
+        size, rank = ROWS // distributed.world_size(), distributed.rank()
+        dialogues = list(facts().dialogues(ROWS))
+        half = ROWS // 2
+        dialogues[half:] = [replace(each, turns=each.turns[:1]) for each in dialogues[half:]]
+        self.batch = encoder().dialogue_batch(dialogues[rank * size :][:size])
+
+    def __next__(self) -> Any:
+        return self.batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        pass
+
+
+def first_turns(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
+    """Return a run of stage 4 in which one process of two has nothing to remember."""
+    module = stage("memory_aware", model().double())
+    return Trainer("memory_aware", module, FirstTurns(), config(**changes), folder, parallel=parallel)
+
+
 def reinforcement(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
     """Return a run of stage 5 on one rollout, which the processes share; it is played by the whole model."""
     module = MemoryReinforcement(talker(), settings(updates_per_rollout=1)).double()
@@ -76,6 +108,7 @@ RUNS: dict[str, Callable[..., Trainer]] = {
     "retention with adapters": lambda *place, **changes: retention(*place, lora_rank=2, **changes),
     "stage 4": memory_aware,
     "streams": lambda *place, **changes: memory_aware(*place, name="streams", **changes),
+    "first turns": first_turns,
     "stage 5": reinforcement,
 }
 
@@ -85,6 +118,28 @@ def train(folder: Path, parallel: Parallel, source: Path, names: tuple[str, ...]
     distributed.start()
     for name in names:
         RUNS[name](folder / name, parallel, source, **changes).run()
+
+
+def train_on_a_full_disk(folder: Path, source: Path) -> None:
+    """Train; the parts of the third checkpoint find no room, and later ones do."""
+    distributed.start()
+    run = RUNS["retention"](folder, "fsdp", source, steps=3, checkpoint_every=1)
+    save = run.checkpoints.save
+
+    def saving(step: int, *values: Any) -> Path:
+        if step < 3:
+            return save(step, *values)
+        run.checkpoints.commit()
+        with full_disk(folder, room=30_000), pytest.raises(OSError, match="File too large") as refused:
+            _ = save(step, *values), run.checkpoints.commit()
+        assert str(run.checkpoints.path(3)) in str(refused.value)
+        assert run.checkpoints.newest_whole() == 2
+        return save(4, *values)
+
+    run.checkpoints.save = saving
+    run.run()
+    if distributed.rank() == 0:  # which gives the name
+        assert run.checkpoints.steps() == [2, 4]
 
 
 def train_and_die(folder: Path, source: Path, step: int) -> None:

@@ -109,7 +109,7 @@ class TrainingRun(ABC, Generic[R, M]):
 
     def notes(self, last_stage: str | None = None) -> list[str]:
         """Return what a person must know before training up to a stage: what of the data is skipped or cut."""
-        stages = [note for stage in self._stages(last_stage) for note in stage.notes(self.turn_tokenizer)]
+        stages = [note for stage in self.recipe.stages_up_to(last_stage) for note in stage.notes(self.turn_tokenizer)]
         return [*self.corpus.notes(self.turn_tokenizer), *stages]
 
     def train(self, last_stage: str | None = None) -> M:
@@ -122,7 +122,7 @@ class TrainingRun(ABC, Generic[R, M]):
             return self._train(last_stage)
 
     def _train(self, last_stage: str | None) -> M:
-        model, stages = self._placed(self.new_model()), self._stages(last_stage)
+        model, stages = self._placed(self.new_model()), self.recipe.stages_up_to(last_stage)
         for stage in stages:
             model = self.train_stage(stage, model)
         is_new = stages[-1].changes_model or not is_saved(self.folder, "config.json")
@@ -130,15 +130,9 @@ class TrainingRun(ABC, Generic[R, M]):
             self.save_model(model, self.folder)
         return model.to(self.device) if distributed.rank() == 0 else model
 
-    def _stages(self, last_stage: str | None) -> list[StageConfig]:
-        """Return the stages up to one, without those on request that are not named."""
-        last = None if last_stage is None else self.recipe.stage(last_stage)
-        stages = [stage for stage in self.recipe.stages if stage is last or not stage.on_request]
-        return stages if last is None else stages[: stages.index(last) + 1]
-
     def model_before(self, stage: StageConfig) -> M:
         """Return the model that a trained stage began with."""
-        *earlier, _ = self._stages(stage.id)
+        *earlier, _ = self.recipe.stages_up_to(stage.id)
         if not earlier:
             return self.new_model().to(self.device)
         return self.load_model(stage_path(self.folder, earlier[-1].folder) / "model").to(self.device)
@@ -187,7 +181,7 @@ class TrainingRun(ABC, Generic[R, M]):
 
     def _placed(self, model: M) -> M:
         """Move a model to the device, unless its weights are to be divided: they may not all have room there."""
-        return model if self.parallel == "fsdp" else model.to(self.device)
+        return model.to(self.device) if self.parallel == "ddp" else model
 
     def batches(self, stage: StageConfig, module: nn.Module) -> Batches:
         """Return the batches of a stage for its module."""
