@@ -18,9 +18,11 @@ from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.nn.moe import ExpertsConfig
 from rxlm.recipes import open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled_mix import UpcycledMix
+from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.distributed import Parallel
@@ -97,6 +99,23 @@ def first_turns(folder: Path, parallel: Parallel, source: Path, **changes: Any) 
     return Trainer("memory_aware", module, FirstTurns(), config(**changes), folder, parallel=parallel)
 
 
+def experts(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
+    """Return a run of stage 2 with mixtures of experts, layer by layer."""
+    network = model()
+    layers = {"num_experts": 4, "experts_per_token": 1}
+    torch.manual_seed(0)
+    network = RxTAlpha(
+        network.decoder.config.replace(feed_forward=ExpertsConfig(**layers, ff_dim=24)),
+        network.needed_encoder().config.replace(feed_forward=ExpertsConfig(**layers, ff_dim=24)),
+        network.memory_writer.config,
+        network.tokenizer_config,
+        network.needed_tokenizer(),
+    )
+    loop, rows = config(**changes), {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    drawn = batches("joint", loop.batch_size, **rows)
+    return Trainer("joint", stage("joint", network).double(), drawn, loop, folder, parallel=parallel)
+
+
 def reinforcement(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
     """Return a run of stage 5 on one rollout, which the processes share; it is played by the whole model."""
     module = MemoryReinforcement(talker(), settings(updates_per_rollout=1)).double()
@@ -109,6 +128,7 @@ RUNS: dict[str, Callable[..., Trainer]] = {
     "stage 4": memory_aware,
     "streams": lambda *place, **changes: memory_aware(*place, name="streams", **changes),
     "first turns": first_turns,
+    "experts": experts,
     "stage 5": reinforcement,
 }
 

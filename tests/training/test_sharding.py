@@ -76,6 +76,13 @@ def test_weights_that_the_rows_of_one_process_alone_reach(parallel: str, tmp_pat
     assert two == pytest.approx(one, abs=1e-9)
 
 
+def test_experts_of_all_layers_are_balanced(tmp_path: Path, source: Path) -> None:
+    for parallel in ("ddp", "fsdp"):
+        trained(tmp_path / parallel, parallel, source, ("experts",), {"steps": 2}, processes=2)
+    whole, divided = (losses(tmp_path / part / "experts") for part in ("ddp", "fsdp"))
+    assert divided == pytest.approx(whole, abs=1e-9)
+
+
 def test_four_processes_of_two_machines_with_all_parts_each(tmp_path: Path, source: Path) -> None:
     """Hybrid sharding; layers are computed again for the backward pass. The language model is a frozen copy here."""
     few: dict[str, Any] = {"steps": 4}
