@@ -20,6 +20,7 @@ from rxlm.rxt.conversation_file import SavedConversation
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 from rxlm.training.checkpoint import Checkpoints
+from rxlm.training.distributed import Parallel
 from small_recipes import quick
 from text_models import tiny_text_model
 from training_runs import batches, tokenizer, trainer
@@ -139,9 +140,9 @@ class Training(Scenario):
 
     share, seconds, aimed, renewed, ends, steps = 1.5, 4.0, 0.7, 0.0, True, 24
 
-    def __init__(self, processes: int) -> None:
-        self.processes = processes
-        self.name = f"training-{processes}"
+    def __init__(self, processes: int, parallel: Parallel = "ddp") -> None:
+        self.processes, self.parallel = processes, parallel
+        self.name = f"training-{processes}" + (f"-{parallel}" if parallel != "ddp" else "")
         self.last = -1
         self.straight: dict[str, torch.Tensor] | None = None
         self.port = _free_port()
@@ -151,7 +152,7 @@ class Training(Scenario):
             address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port)}
             os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(self.processes), **address}
             distributed.start()
-        run = trainer("streams", path, steps=self.steps, checkpoint_every=1, keep_last=1)
+        run = trainer("streams", path, steps=self.steps, checkpoint_every=1, keep_last=1, parallel=self.parallel)
         run.batches = batches("streams", rank=rank, world_size=self.processes)
         run.run()
 
@@ -222,6 +223,7 @@ def scenarios() -> list[Scenario]:
         Saves("memory", [memory.save for memory in memories], lambda path: _tensors(MemoryState.load(path).tensors())),
         Training(1),
         Training(2),
+        Training(2, "fsdp"),
         Run(),
     ]
 

@@ -4,21 +4,26 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from full_disk import full_disk
 from mrl_runs import settings, talker
 from retention_models import SIZE, gated
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.samplers import ShuffledBatches
 from rxlm.data.turn_tokenizer import TurnTokenizer
+from rxlm.nn.moe import ExpertsConfig
 from rxlm.recipes import open_run, upcycled
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled_mix import UpcycledMix
+from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 from rxlm.training.config import OptimizerConfig, TrainingConfig
 from rxlm.training.distributed import Parallel
@@ -26,7 +31,7 @@ from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
 from rxlm.training.trainer import Trainer
-from training_runs import batches, model, stage
+from training_runs import batches, encoder, facts, model, stage
 from two_players import OneRollout
 
 ROWS = 4
@@ -66,6 +71,52 @@ def memory_aware(folder: Path, parallel: Parallel, source: Path, name: str = "me
     return Trainer(name, module, batches(name, loop.batch_size, **rows), loop, folder, parallel=parallel)
 
 
+class FirstTurns:
+    """The same step again and again: dialogues, and first turns alone, which are not for the same process."""
+
+    def __init__(self) -> None:
+        size, rank = ROWS // distributed.world_size(), distributed.rank()
+        dialogues = list(facts().dialogues(ROWS))
+        half = ROWS // 2
+        dialogues[half:] = [replace(each, turns=each.turns[:1]) for each in dialogues[half:]]
+        self.batch = encoder().dialogue_batch(dialogues[rank * size :][:size])
+
+    def __next__(self) -> Any:
+        return self.batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        pass
+
+
+def first_turns(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
+    """Return a run of stage 4 in which one process of two has nothing to remember."""
+    module = stage("memory_aware", model().double())
+    return Trainer("memory_aware", module, FirstTurns(), config(**changes), folder, parallel=parallel)
+
+
+def experts(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
+    """Return a run of stage 2 with mixtures of experts, layer by layer."""
+    network = model()
+    layers = {"num_experts": 4, "experts_per_token": 1}
+    torch.manual_seed(0)
+    network = RxTAlpha(
+        network.decoder.config.replace(feed_forward=ExpertsConfig(**layers, ff_dim=24)),
+        network.needed_encoder().config.replace(feed_forward=ExpertsConfig(**layers, ff_dim=24)),
+        network.memory_writer.config,
+        network.tokenizer_config,
+        network.needed_tokenizer(),
+    )
+    loop, rows = config(**changes), {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    drawn = batches("joint", loop.batch_size, **rows)
+    return Trainer("joint", stage("joint", network).double(), drawn, loop, folder, parallel=parallel)
+
+
 def reinforcement(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
     """Return a run of stage 5 on one rollout, which the processes share; it is played by the whole model."""
     module = MemoryReinforcement(talker(), settings(updates_per_rollout=1)).double()
@@ -77,6 +128,8 @@ RUNS: dict[str, Callable[..., Trainer]] = {
     "retention with adapters": lambda *place, **changes: retention(*place, lora_rank=2, **changes),
     "stage 4": memory_aware,
     "streams": lambda *place, **changes: memory_aware(*place, name="streams", **changes),
+    "first turns": first_turns,
+    "experts": experts,
     "stage 5": reinforcement,
 }
 
@@ -86,6 +139,28 @@ def train(folder: Path, parallel: Parallel, source: Path, names: tuple[str, ...]
     distributed.start()
     for name in names:
         RUNS[name](folder / name, parallel, source, **changes).run()
+
+
+def train_on_a_full_disk(folder: Path, source: Path) -> None:
+    """Train; the parts of the third checkpoint find no room, and later ones do."""
+    distributed.start()
+    run = RUNS["retention"](folder, "fsdp", source, steps=3, checkpoint_every=1)
+    save = run.checkpoints.save
+
+    def saving(step: int, *values: Any) -> Path:
+        if step < 3:
+            return save(step, *values)
+        run.checkpoints.commit()
+        with full_disk(folder, room=30_000), pytest.raises(OSError, match="File too large") as refused:
+            _ = save(step, *values), run.checkpoints.commit()
+        assert str(run.checkpoints.path(3)) in str(refused.value)
+        assert run.checkpoints.newest_whole() == 2
+        return save(4, *values)
+
+    run.checkpoints.save = saving
+    run.run()
+    if distributed.rank() == 0:  # which gives the name
+        assert run.checkpoints.steps() == [2, 4]
 
 
 def train_and_die(folder: Path, source: Path, step: int) -> None:

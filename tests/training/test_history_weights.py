@@ -93,3 +93,12 @@ def test_without_the_setting_every_token_weighs_one(folder: Path) -> None:
     module = learns(model)
     batch = module.prepare(facts(model), generator())
     assert module._history_weights(batch, module._with_history(batch)) is None
+
+
+def test_where_no_token_is_marked_all_weigh_one_in_any_precision(tmp_path: Path) -> None:
+    """A process whose rows have none reads the language model all the same where weights are divided."""
+    module = learns(gated(language_model(tmp_path)).double())
+    ids, turns = torch.arange(8, 40)[None], torch.zeros(1, 32, dtype=torch.long)
+    read, none = module.language_model.states(ids), torch.zeros(1, 32, dtype=torch.bool)
+    weights = module.language_model.history_weights(ids, turns, none, read, first=4, most=5.0)
+    assert torch.equal(weights, torch.ones(1, 32))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from retention_models import facts, gated, generator, language_model, learns
 from rxlm.cli import main
+from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, tiny
 from rxlm.recipes.plan import plans
 from rxlm.training.memory_plan import kept_by_layer, memory_plan
@@ -111,5 +112,16 @@ def test_the_command_plans_a_model_of_which_the_configuration_is_there_alone(tmp
     assert "--devices must be at least 1 and go with --dry-run, got 8" in capsys.readouterr().err
 
 
-def test_stages_on_request_are_not_planned() -> None:
-    assert "mrl" not in {stage.id for stage, _ in plans(tiny(), 1, "ddp")}
+@pytest.mark.parametrize("named", ["mrl", "feedback", "reward", "rlhf", "language"])
+def test_the_stages_are_planned_that_the_command_would_train(named: str) -> None:
+    planned = [stage.id for stage, _ in plans(tiny(), 1, "ddp")]
+    assert planned == [stage.id for stage in tiny().stages if not stage.on_request]
+    up_to = [stage.id for stage, _ in plans(tiny(), 1, "ddp", named)]
+    assert up_to == ([*planned, named] if named not in planned else ["language"])
+
+
+def test_hybrid_sharding_is_planned_for_whole_machines() -> None:
+    with pytest.raises(ConfigError, match=r"devices must be a multiple of 8 for hsdp.*got 12"):
+        list(plans(tiny(), 12, "hsdp"))
+    few, many = (next(plans(tiny(), devices, "hsdp"))[1] for devices in (8, 16))
+    assert few == many != next(plans(tiny(), 16, "fsdp"))[1]

@@ -18,7 +18,7 @@ from rxlm.recipes import open_run, tiny
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.heartbeat import INTERVAL
-from sharded_runs import RUNS, meet, train, train_and_die, train_upcycled
+from sharded_runs import RUNS, meet, train, train_and_die, train_on_a_full_disk, train_upcycled
 
 NAMED = ("retention with adapters", "stage 4", "stage 5")
 
@@ -65,6 +65,23 @@ def test_losses_of_twenty_steps_and_weights_equal_those_of_one_process(tmp_path:
         assert one[0] != pytest.approx(one[-1], abs=1e-3)  # it learns something
     for name in NAMED[:2]:
         assert_equal(weights(tmp_path / "two", name, source, 20), weights(tmp_path / "one", name, source, 20))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_weights_that_the_rows_of_one_process_alone_reach(parallel: str, tmp_path: Path, source: Path) -> None:
+    """The memory network has a gradient in one process and none in the other, which has first turns only."""
+    few = {"steps": 3, "accumulation": 2}
+    trained(tmp_path / "one", "ddp", source, ("first turns",), few, processes=1)
+    trained(tmp_path / "two", parallel, source, ("first turns",), few, processes=2)
+    one, two = (losses(tmp_path / part / "first turns") for part in ("one", "two"))
+    assert two == pytest.approx(one, abs=1e-9)
+
+
+def test_experts_of_all_layers_are_balanced(tmp_path: Path, source: Path) -> None:
+    for parallel in ("ddp", "fsdp"):
+        trained(tmp_path / parallel, parallel, source, ("experts",), {"steps": 2}, processes=2)
+    whole, divided = (losses(tmp_path / part / "experts") for part in ("ddp", "fsdp"))
+    assert divided == pytest.approx(whole, abs=1e-9)
 
 
 def test_four_processes_of_two_machines_with_all_parts_each(tmp_path: Path, source: Path) -> None:
@@ -116,6 +133,24 @@ def test_restarted_processes_do_not_take_the_addresses_of_those_that_are_gone() 
     for attempt in range(6):  # which of two processes waits for the other depends on their ports
         ended = group(meet, 1.0, seconds=40, meeting=store, TORCHELASTIC_RESTART_COUNT=str(attempt))
         assert [process.status for process in ended] == [0, 0], errors(ended)
+
+
+def test_a_checkpoint_whose_parts_find_no_room_never_gets_its_name(tmp_path: Path, source: Path) -> None:
+    """The error names it, the one before stays, and there is a next one."""
+    ended = group(train_on_a_full_disk, tmp_path / "retention", source)
+    assert [process.status for process in ended] == [0, 0], errors(ended)
+
+
+def test_hybrid_sharding_needs_machines_of_the_same_size(tmp_path: Path, source: Path) -> None:
+    ended = group(train, tmp_path, "hsdp", source, ("stage 4",), {}, processes=3, LOCAL_WORLD_SIZE="2")
+    assert "parallel must be ddp or fsdp where machines have different numbers of processes" in errors(ended)
+
+
+@pytest.mark.parametrize("parallel", ["fsdp", "hsdp"])
+def test_a_model_that_is_to_be_divided_is_not_moved_to_the_device(parallel: Any, tmp_path: Path) -> None:
+    run = open_run(tiny(), tmp_path / "run")
+    run.device, run.parallel = torch.device("meta"), parallel
+    assert run._placed(torch.nn.Linear(1, 1)).weight.device.type == "cpu"
 
 
 def test_torchrun_starts_a_killed_run_again_from_its_last_checkpoint(tmp_path: Path, source: Path) -> None:

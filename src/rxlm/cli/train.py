@@ -68,7 +68,7 @@ def train(
     if devices is not None:
         if not dry_run or devices < 1:
             raise ValueError(f"--devices must be at least 1 and go with --dry-run, got {devices}.")
-        Console(highlight=False).print(plan_table(chosen, devices, parallel))
+        Console(highlight=False).print(plan_table(chosen, devices, parallel, stage))
         return
     if dry_run:
         print(json.dumps(chosen.to_dict(), indent=2))

@@ -4,7 +4,6 @@ Shapes: N tokens (any leading dimensions, flattened), D model dimension, E exper
 expert, k experts a token, G shared experts.
 """
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -36,13 +35,16 @@ GATHER_LIMIT = 64
 DENSE_LIMIT = 512
 
 
-@dataclass
 class Routing:
-    """Collects the load-balancing losses of one forward pass through a stack of layers."""
+    """Collects the load-balancing losses of one forward pass through a stack of layers.
 
-    mask: Tensor | None = None
-    """True at tokens that count, in the shape of the tokens; None where all do."""
-    losses: list[Tensor] = field(default_factory=list)
+    Args:
+        mask: True at tokens that count, in the shape of the tokens; None where all do.
+    """
+
+    def __init__(self, mask: Tensor | None = None) -> None:  # no dataclass: sharded layers would get copies of it
+        self.mask = mask
+        self.losses: list[Tensor] = []
 
     def loss(self) -> Tensor | None:
         """Mean over the expert layers, a scalar that is 1 for perfectly even routing; None without such layers."""

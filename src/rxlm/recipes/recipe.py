@@ -82,6 +82,12 @@ class Recipe(Config):
             raise ValueError(f"Recipe {self.name!r} has no stage {name!r}; it has {has}.")
         return found
 
+    def stages_up_to(self, last: str | None) -> list[StageConfig]:
+        """Return the stages up to one, all without a name; none of those on request that is not named."""
+        stage = None if last is None else self.stage(last)
+        stages = [each for each in self.stages if each is stage or not each.on_request]
+        return stages if stage is None else stages[: stages.index(stage) + 1]
+
     def with_stage(self, name: str, **changes: Any) -> Self:
         """Return a copy in which fields of a stage are changed."""
         changed = self.stage(name)

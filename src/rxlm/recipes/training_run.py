@@ -111,7 +111,7 @@ class TrainingRun(ABC, Generic[R, M]):
     def notes(self, last_stage: str | None = None) -> list[str]:
         """Return what a person must know before training up to a stage: what of the data is skipped or cut."""
         found = [*self.corpus.notes(self.turn_tokenizer)]
-        for stage in self._stages(last_stage):
+        for stage in self.recipe.stages_up_to(last_stage):
             folder = stage_path(self.folder, stage.folder)
             if not is_saved(folder / "model", "config.json"):
                 found += stage.notes(self.turn_tokenizer, folder)
@@ -120,7 +120,11 @@ class TrainingRun(ABC, Generic[R, M]):
     def _unused(self, last_stage: str | None) -> Iterator[str]:
         """Yield what is said of preferences that were given to stages that are not trained."""
         for stage in self.recipe.stages:
-            if not isinstance(stage, PreferenceStage) or not stage.preferences or stage in self._stages(last_stage):
+            if (
+                not isinstance(stage, PreferenceStage)
+                or not stage.preferences
+                or stage in self.recipe.stages_up_to(last_stage)
+            ):
                 continue
             if not is_saved(stage_path(self.folder, stage.folder) / "model", "config.json"):
                 yield (
@@ -138,7 +142,7 @@ class TrainingRun(ABC, Generic[R, M]):
             return self._train(last_stage)
 
     def _train(self, last_stage: str | None) -> M:
-        model, stages = self._placed(self.new_model()), self._stages(last_stage)
+        model, stages = self._placed(self.new_model()), self.recipe.stages_up_to(last_stage)
         for stage in stages:
             model = self.train_stage(stage, model)
         is_new = stages[-1].changes_model or not is_saved(self.folder, "config.json")
@@ -146,15 +150,9 @@ class TrainingRun(ABC, Generic[R, M]):
             self.save_model(model, self.folder)
         return model.to(self.device) if distributed.rank() == 0 else model
 
-    def _stages(self, last_stage: str | None) -> list[StageConfig]:
-        """Return the stages up to one, without those on request that are not named."""
-        last = None if last_stage is None else self.recipe.stage(last_stage)
-        stages = [stage for stage in self.recipe.stages if stage is last or not stage.on_request]
-        return stages if last is None else stages[: stages.index(last) + 1]
-
     def model_before(self, stage: StageConfig) -> M:
         """Return the model that a trained stage began with."""
-        *earlier, _ = self._stages(stage.id)
+        *earlier, _ = self.recipe.stages_up_to(stage.id)
         if not earlier:
             return self.new_model().to(self.device)
         return self.load_model(stage_path(self.folder, earlier[-1].folder) / "model").to(self.device)
@@ -203,7 +201,7 @@ class TrainingRun(ABC, Generic[R, M]):
 
     def _placed(self, model: M) -> M:
         """Move a model to the device, unless its weights are to be divided: they may not all have room there."""
-        return model if self.parallel == "fsdp" else model.to(self.device)
+        return model.to(self.device) if self.parallel == "ddp" else model
 
     def batches(self, stage: StageConfig, module: nn.Module) -> Batches:
         """Return the batches of a stage for its module."""

@@ -91,10 +91,11 @@ class Checkpoints:
                 self._parts.start(module, optimizer, draft)
             elif rank == 0:
                 save_file(_weights(module), draft / WEIGHTS)
-            self._begun = step, best_step
             if optimizer is None:
                 distributed.wait()
-                self._commit()
+                self._commit(step, best_step)
+            else:
+                self._begun = step, best_step
         return target
 
     @property
@@ -109,16 +110,14 @@ class Checkpoints:
         """
         if self._begun is None or self._parts is None:
             return
-        step, _ = self._begun
+        (step, best_step), self._begun = self._begun, None  # also where it fails: its parts never get the name
         with writing(self.path(step), self._draft(step).name, of_folder=True):
             self._parts.wait()
             distributed.wait()
-            self._commit()
+            self._commit(step, best_step)
 
-    def _commit(self) -> None:
+    def _commit(self, step: int, best_step: int | None) -> None:
         """Give the checkpoint its name, now that all processes have written what is theirs."""
-        assert self._begun is not None
-        (step, best_step), self._begun = self._begun, None
         if distributed.rank() == 0:
             target, draft = self.path(step), self._draft(step)
             write_marker(draft)

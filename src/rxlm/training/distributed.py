@@ -87,8 +87,15 @@ def require_group(parallel: Parallel) -> None:
 
 
 def num_nodes() -> int:
-    """Return the number of machines, on which torchrun starts the same number of processes."""
-    return world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size())))
+    """Return the number of machines; `ConfigError` in all processes where machines have different numbers of them."""
+    of_node, count = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size()))), world_size()
+    found = sum_over_processes({"sizes": of_node, "squares": of_node**2})
+    require(
+        count * found["squares"] == found["sizes"] ** 2 and count % of_node == 0,
+        "parallel must be ddp or fsdp where machines have different numbers of processes, got 'hsdp': this machine "
+        f"has {of_node} of {count}.",
+    )
+    return count // of_node
 
 
 def wait() -> None:
@@ -128,15 +135,20 @@ def sum_tensor(values: Tensor) -> None:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add gradients up over all processes, in one message."""
+    """Add gradients up over all processes, in one message; a parameter that no process has a gradient of gets none."""
     if world_size() == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    sum_tensor(flat)
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+    learnt = list(parameters)
+    flat = [(torch.zeros_like(each) if each.grad is None else each.grad).flatten() for each in learnt]
+    found = flat[0].new_tensor([each.grad is not None for each in learnt])
+    summed = torch.cat([*flat, found])
+    sum_tensor(summed)
+    *parts, found = summed.split([*(each.numel() for each in learnt), len(learnt)])
+    for parameter, part, count in zip(learnt, parts, found.tolist(), strict=True):
+        if parameter.grad is not None:
+            parameter.grad.copy_(part.view_as(parameter))
+        elif count:
+            parameter.grad = part.view_as(parameter).clone()
 
 
 @contextmanager

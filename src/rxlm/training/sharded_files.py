@@ -16,9 +16,20 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+
+from rxlm.file_errors import writing
 
 INDEX = ".metadata"
 WEIGHT, OPTIMIZER, SEPARATOR = "weight", "optimizer", "/"
+
+
+class _Writer(dcp.FileSystemWriter):
+    """Lets what the system refuses stay the OSError that it is, on its way to the other processes, too."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Any:
+        with writing(Path(self.path), Path(self.path).name, of_folder=True):
+            return super().write_data(plan, planner)
 
 
 class PartsWriter:
@@ -38,7 +49,7 @@ class PartsWriter:
         state = {SEPARATOR.join((WEIGHT, name)): tensor for name, tensor in _stored(module)}
         for name, values in optimizer.items():
             state |= {SEPARATOR.join((OPTIMIZER, name, key)): value for key, value in values.items()}
-        written = dcp.async_save(state, checkpoint_id=folder, process_group=self._group)
+        written = dcp.async_save(state, storage_writer=_Writer(folder), process_group=self._group)
         assert isinstance(written, Future)
         self._written = written
 

@@ -123,6 +123,43 @@ def send_gradients(module: nn.Module, *, now: bool) -> None:
         module.set_is_last_backward(now)
 
 
+def reach_alike(module: nn.Module, loss: Tensor, reached: set[Tensor], *, now: bool) -> Tensor:
+    """Return a loss whose backward pass gives gradients to the same weights of a sharded stage in all processes.
+
+    What another process's rows reach and these do not, for example a memory that no turn here is answered from, gets
+    zeros: gradients would be summed with those of other weights else. Of layers that are divided each for itself all
+    processes reach all weights.
+
+    Args:
+        loss: of a microbatch, after `forward`. reached: the weights that those of this step before it have reached.
+        now: as in `send_gradients`.
+    """
+    if not is_sharded(module):
+        return loss
+    reached |= _leaves(loss)
+    if not now:
+        return loss
+    whole = [each for each in module.parameters() if each.requires_grad and not isinstance(each, DTensor)]
+    counts = torch.tensor([float(each in reached) for each in whole], device=loss.device)
+    distributed.sum_tensor(counts)
+    missing = [each for each, count in zip(whole, counts.tolist(), strict=True) if count and each not in reached]
+    return sum((0.0 * each.sum() for each in missing), start=loss)
+
+
+def _leaves(loss: Tensor) -> set[Tensor]:
+    """Return what the backward pass from a loss gives gradients to."""
+    nodes, seen, found = [loss.grad_fn], set[Any](), set[Tensor]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(node.variable)
+        nodes += [before for before, _ in node.next_functions]
+    return found
+
+
 def local(tensor: Tensor) -> Tensor:
     """Return this process's part of a tensor: all of it, where it is not divided."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

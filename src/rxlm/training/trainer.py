@@ -27,7 +27,7 @@ from rxlm.training.optimizer import (
     set_rate,
 )
 from rxlm.training.precision import computes_bfloat16
-from rxlm.training.sharding import is_sharded, send_gradients, shard
+from rxlm.training.sharding import is_sharded, reach_alike, send_gradients, shard
 from rxlm.training.tracking import Pace, ProgressView, Tracker
 
 LOGGER = logging.getLogger(__name__)
@@ -160,11 +160,13 @@ class Trainer:
         totals = self._totals([self.module.counts(batch) for batch in microbatches])
         figures: list[tuple[str, Tensor]] = []
         loss = torch.zeros((), device=self.device)
+        reached: set[Tensor] = set()
         for number, batch in enumerate(microbatches, 1):
-            send_gradients(self.module, now=number == len(microbatches))
+            is_last = number == len(microbatches)
+            send_gradients(self.module, now=is_last)
             with self.autocast():
                 losses = self.module(batch, totals)
-            losses.total.backward()
+            reach_alike(self.module, losses.total, reached, now=is_last).backward()
             loss = loss + losses.total.detach()
             figures += [("loss", losses.total.detach()), *losses.figures.items()]
         if not is_sharded(self.module):

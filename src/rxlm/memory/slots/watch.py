@@ -33,9 +33,11 @@ class SlotWatch:
     def __enter__(self) -> Self:
         self.hooks.append(self.writer.register_forward_hook(self._measure_update))
         for number, layer in enumerate(cast(nn.ModuleList, self.writer.layers)):
+            self.measured[f"memory_drift/layer_{number}"] = []
             for figure, name in GATES.items():
                 gate = getattr(layer, name, None)
                 if isinstance(gate, ResidualGate) and not isinstance(gate, SumGate):
+                    self.measured[f"{figure}/layer_{number}"] = []
                     self.hooks.append(gate.register_forward_hook(self._measure_gate(f"{figure}/layer_{number}")))
         return self
 
@@ -49,8 +51,11 @@ class SlotWatch:
         """Return means over turns and rows.
 
         `gate/layer_i` is the mean opening G of the gate that writes, `consolidation_gate/layer_i` of the one before it
-        in the variants that have one; `memory_drift/layer_i` the root mean square of what a turn changed.
+        in the variants that have one; `memory_drift/layer_i` the root mean square of what a turn changed. All are 0
+        where nothing was written: processes log the same figures, whatever their turns are.
         """
+        if not self.present:
+            return dict.fromkeys(self.measured, 0.0)
         weights = torch.cat(self.present)
         total = weights.sum().clamp(min=1)
         return {name: float((torch.cat(values) * weights).sum() / total) for name, values in self.measured.items()}
@@ -59,7 +64,7 @@ class SlotWatch:
         def measure(gate: nn.Module, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
             old, update = inputs
             opening = cast(ResidualGate, gate).opening(old, update)
-            self.measured.setdefault(name, []).append(opening.expand_as(old).float().mean(dim=(1, 2)))
+            self.measured[name].append(opening.expand_as(old).float().mean(dim=(1, 2)))
 
         return measure
 
@@ -68,4 +73,4 @@ class SlotWatch:
         self.present.append(mask.any(dim=1))
         change = (updated - slots).float().square().mean(dim=(2, 3)).sqrt()  # (L, B)
         for layer, values in enumerate(change):
-            self.measured.setdefault(f"memory_drift/layer_{layer}", []).append(values)
+            self.measured[f"memory_drift/layer_{layer}"].append(values)

@@ -68,7 +68,7 @@ class LanguageModel:
             F.cross_entropy(self.decoder.head(hidden[part]).float(), targets[part], reduction="none")
             for part in self.parts(len(targets))
         ]
-        return torch.cat(parts) if parts else hidden.new_zeros(0)
+        return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float)
 
     def divergences(self, decoder: RxTDecoder, hidden: Tensor, own: Tensor) -> Tensor:
         """Return the divergence of a decoder's distribution from the language model's at each of some tokens, in nats.
@@ -84,7 +84,7 @@ class LanguageModel:
                 aim = self.decoder.head(own[part]).float().log_softmax(-1)
             log_probs = decoder.head(hidden[part]).float().log_softmax(-1)
             found.append(F.kl_div(log_probs, aim, reduction="none", log_target=True).sum(-1))
-        return torch.cat(found) if found else hidden.new_zeros(0)
+        return torch.cat(found) if found else hidden.new_zeros(0, dtype=torch.float)
 
     def parts(self, count: int) -> Iterator[slice]:
         """Return the parts of so many tokens whose logits are made at once."""
