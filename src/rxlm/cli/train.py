@@ -83,7 +83,9 @@ def train(
         for note in run.notes(stage):
             print(printable(note), flush=True)
     model = run.train(stage)
-    if distributed.rank() != 0:
+    leads = distributed.rank() == 0
+    distributed.leave()
+    if not leads:
         return
     if not run.is_finished(stage):
         print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")

@@ -67,6 +67,12 @@ def start(device: torch.device | None = None) -> None:
             _heartbeats.append(Heartbeat())
 
 
+def leave() -> None:
+    """Leave the group, once this process has nothing more to send: its threads end before the interpreter does."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def rank() -> int:
     """Return this process's number, 0 without torchrun."""
     return dist.get_rank() if dist.is_initialized() else 0
