@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
 from rxlm.training.trainer import Trainer
-from training_runs import batches, encoder, facts, model, stage
-from two_players import OneRollout
+from training_runs import SameBatch, batches, encoder, facts, model, stage
+from two_players import one_rollout
 
 ROWS = 4
 """Of a step, over all processes."""
@@ -71,33 +71,19 @@ def memory_aware(folder: Path, parallel: Parallel, source: Path, name: str = "me
     return Trainer(name, module, batches(name, loop.batch_size, **rows), loop, folder, parallel=parallel)
 
 
-class FirstTurns:
+def unlike_dialogues() -> SameBatch:
     """The same step again and again: dialogues, and first turns alone, which are not for the same process."""
-
-    def __init__(self) -> None:
-        size, rank = ROWS // distributed.world_size(), distributed.rank()
-        dialogues = list(facts().dialogues(ROWS))
-        half = ROWS // 2
-        dialogues[half:] = [replace(each, turns=each.turns[:1]) for each in dialogues[half:]]
-        self.batch = encoder().dialogue_batch(dialogues[rank * size :][:size])
-
-    def __next__(self) -> Any:
-        return self.batch
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
-        pass
+    size, rank = ROWS // distributed.world_size(), distributed.rank()
+    dialogues = list(facts().dialogues(ROWS))
+    half = ROWS // 2
+    dialogues[half:] = [replace(each, turns=each.turns[:1]) for each in dialogues[half:]]
+    return SameBatch(encoder().dialogue_batch(dialogues[rank * size :][:size]))
 
 
 def first_turns(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
     """Return a run of stage 4 in which one process of two has nothing to remember."""
     module = stage("memory_aware", model().double())
-    return Trainer("memory_aware", module, FirstTurns(), config(**changes), folder, parallel=parallel)
+    return Trainer("memory_aware", module, unlike_dialogues(), config(**changes), folder, parallel=parallel)
 
 
 def experts(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
@@ -120,7 +106,7 @@ def experts(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> T
 def reinforcement(folder: Path, parallel: Parallel, source: Path, **changes: Any) -> Trainer:
     """Return a run of stage 5 on one rollout, which the processes share; it is played by the whole model."""
     module = MemoryReinforcement(talker(), settings(updates_per_rollout=1)).double()
-    return Trainer("mrl", module, OneRollout(module), config(**changes), folder, parallel=parallel)
+    return Trainer("mrl", module, one_rollout(module), config(**changes), folder, parallel=parallel)
 
 
 RUNS: dict[str, Callable[..., Trainer]] = {

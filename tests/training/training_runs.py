@@ -1,5 +1,6 @@
 """Tiny runs of the stages on generated dialogues, for tests of the loop."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,25 @@ def batches(name: str, batch_size: int = 4, **processes: int) -> Batches:
             facts().stream, encoder(), batch_size=batch_size, turns_per_batch=3, reset_probability=0.3, **processes
         )
     return ShuffledBatches(facts().dialogues(40), encoder().dialogue_batch, batch_size=batch_size, **processes)
+
+
+class SameBatch:
+    """A source of one batch, again and again."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+    def __next__(self) -> Any:
+        return self.batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+    def load_resharded(self, states: Sequence[dict[str, Any]]) -> None:
+        pass
 
 
 def trainer(

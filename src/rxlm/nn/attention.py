@@ -207,9 +207,9 @@ def _sdpa_that_learns(queries: Tensor, keys: Tensor, values: Tensor, mask: Tenso
     if by_products and causal and mask is None:
         mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
     # Additive bias: 0 where visible, the lowest number where hidden, which is 0 after the softmax.
-    bias = None if mask is None else mask.to(dtype)
-    if bias is not None and mask is not None and not mask.is_floating_point():
-        bias = (bias - 1) * torch.finfo(dtype).max
+    bias = mask
+    if mask is not None:
+        bias = mask.to(dtype) if mask.is_floating_point() else (mask.to(dtype) - 1) * torch.finfo(dtype).max
     with torch.autocast("cpu", enabled=False):
         if by_products:
             return half_attention(queries, keys, values, bias)

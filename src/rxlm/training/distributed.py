@@ -107,7 +107,7 @@ def num_nodes() -> int:
 def wait() -> None:
     """Wait until all processes are here."""
     if dist.is_initialized():
-        with _with_others():
+        with naming_lost(sends_only=True):
             dist.barrier()
 
 
@@ -125,7 +125,7 @@ def sum_of_figures(figures: Sequence[tuple[str, float | Tensor]]) -> dict[str, f
         device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     found = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for _, value in figures])
     if world_size() > 1:
-        with _with_others():
+        with naming_lost(sends_only=True):
             dist.all_reduce(found)
     totals: dict[str, float] = {}
     for (name, _), value in zip(figures, found.tolist(), strict=True):
@@ -136,7 +136,7 @@ def sum_of_figures(figures: Sequence[tuple[str, float | Tensor]]) -> dict[str, f
 def sum_tensor(values: Tensor) -> None:
     """Add a tensor up over all processes, in place."""
     if world_size() > 1:
-        with _with_others():
+        with naming_lost(sends_only=True):
             dist.all_reduce(values)
 
 
@@ -158,22 +158,14 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 @contextmanager
-def naming_lost() -> Iterator[None]:
-    """Let the process that is lost be the cause where a message within layers fails, and not the connection to it."""
+def naming_lost(*, sends_only: bool = False) -> Iterator[None]:
+    """Let the process that is lost be the cause where a message fails, and not the connection to it.
+
+    `sends_only`: whether every RuntimeError is that of a message; else those of `torch.distributed` and gloo are.
+    """
     try:
         yield
     except RuntimeError as error:
-        if not _heartbeats or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise
-        raise _heartbeats[-1].explain(error) from error
-
-
-@contextmanager
-def _with_others() -> Iterator[None]:
-    """Let the process that is lost be the cause where a message fails, and not the connection to it."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not _heartbeats:
+        if not _heartbeats or not (sends_only or isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise _heartbeats[-1].explain(error) from error

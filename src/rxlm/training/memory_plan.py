@@ -22,11 +22,10 @@ from rxlm.nn.moe import MixtureOfExperts
 from rxlm.nn.rope import Rotation
 from rxlm.training.distributed import Parallel
 from rxlm.training.module import StageModule, TrainModule
+from rxlm.training.retention.language_model import LOGITS_AT_ONCE
 
 LAST_STEP = 2**31
 """By then everything learns that a stage teaches."""
-LOGITS_AT_ONCE = 2**25
-"""Logits of so many values are made at once, at most."""
 
 
 @dataclass(frozen=True)
