@@ -7,6 +7,7 @@ kind, which says what may be compared with what.
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -105,12 +106,13 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of what was measured, and the commit of the working tree."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    git = shutil.which("git")
+    describe = [git, "describe", "--always", "--dirty"]
+    here = Path(__file__).parent
+    commit = subprocess.run(describe, cwd=here, capture_output=True, text=True).stdout.strip() if git else ""
     return {
         "rxlm": __version__,
-        "commit": found.stdout.strip(),
+        "commit": commit,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -41,6 +41,7 @@ class Settings:
         memory_tokens: tokens that the upcycled model keeps.
         answer_tokens: the longest answer.
         scripts: how many of the conversations are held.
+        device: where to compute.
         output: folder for figures and transcripts; a run that is started again goes on.
     """
 
@@ -49,6 +50,7 @@ class Settings:
     memory_tokens: int = 128
     answer_tokens: int = 48
     scripts: int = 20
+    device: str = "cpu"
     output: Path = RESULTS / "repetition"
 
 
@@ -93,7 +95,7 @@ def converse(
     source: str, control: Control, sampled: bool, scripts: Sequence[Script], settings: Settings
 ) -> dict[str, Any]:
     """Return the answers to all messages, a list a conversation."""
-    model = open_model(source, memory_tokens=settings.memory_tokens)
+    model = open_model(source, memory_tokens=settings.memory_tokens, device=settings.device)
     sampling: SamplingConfig = (model.sampling or GREEDY) if sampled else GREEDY
     respondent = RxTRespondent(model, max_answer_tokens=settings.answer_tokens, sampling=sampling, seed=0)
     respondent.reset(len(scripts), control)

@@ -77,6 +77,8 @@ class Settings:
         recall_tokens: S for recall and cost.
         answer_tokens: the longest answer.
         cost_turns: turns whose cost is measured.
+        rows: dialogues that are read or answered at once.
+        device: where to compute: cpu, cuda.
         output: folder for the figures.
     """
 
@@ -95,6 +97,8 @@ class Settings:
     recall_tokens: int = 128
     answer_tokens: int = 32
     cost_turns: tuple[int, ...] = (1, 8, 32, 64, 128, 256)
+    rows: int = 20
+    device: str = "cpu"
     output: Path = RESULTS / "upcycled"
 
 
@@ -156,11 +160,11 @@ def worth(
     """Return the figures of `part_of` for each S: of all tokens, and of those that the history matters to."""
     group, found = (DialogueSet("all", tuple(dialogues)),), {}
     ends: dict[Arm, Control] = {"empty": "empty", "everything": "everything"}
-    fixed = predict_in_arms(respondent(settings, weights), group, ends, 8)
+    fixed = predict_in_arms(respondent(settings, weights), group, ends, settings.rows)
     arms: dict[Arm, Control] = {"memory": "none", "newest": "newest"}
     arms = arms if weights == "trained" else {"memory": "none"}
     for size in sizes:
-        kept = predict_in_arms(respondent(settings, weights, size), group, arms, 8)
+        kept = predict_in_arms(respondent(settings, weights, size), group, arms, settings.rows)
         turns = [
             PredictedTurn(a.place, a.dialogue, a.number, {**a.nats, **b.nats}) for a, b in zip(fixed, kept, strict=True)
         ]
@@ -205,8 +209,8 @@ def recall(settings: Settings, weights: str, control: Control, dialogues: Sequen
     found: dict[str, list[bool]] = defaultdict(list)
     wrong: dict[str, int] = defaultdict(int)
     examples = []
-    for start in range(0, len(dialogues), 20):
-        for reply in replies_of(asked, dialogues[start : start + 20], control):
+    for start in range(0, len(dialogues), settings.rows):
+        for reply in replies_of(asked, dialogues[start : start + settings.rows], control):
             question = reply.turn.question
             if question is None:
                 continue
@@ -263,13 +267,13 @@ def cost(settings: Settings, control: Control) -> Mapping[str, Any]:
 
 
 @cache
-def _opened(source: str) -> RxTRespondent:
-    return RxTRespondent(open_model(source))
+def _opened(source: str, device: str) -> RxTRespondent:
+    return RxTRespondent(open_model(source, device=device))
 
 
 def respondent(settings: Settings, weights: str, memory_tokens: int | None = None) -> RxTRespondent:
     """Return a model with a memory of so many tokens; each is opened once."""
-    found = _opened(settings.model if weights == "trained" else settings.language_model)
+    found = _opened(settings.model if weights == "trained" else settings.language_model, settings.device)
     found.max_answer_tokens = settings.answer_tokens
     if memory_tokens is not None:
         found.model.set_memory_tokens(memory_tokens)

@@ -53,7 +53,7 @@ def text_perplexity(respondent: RxTRespondent, data: Path, count: int) -> float:
     """Return the perplexity of plain text of books that training has not seen."""
     books = {name: text for name, text in read_gutenberg(data / "gutenberg-children").items() if is_held_out(name)}
     ids = encode_text(respondent.tokenizer, " ".join(book[20_000:60_000] for book in books.values()))
-    windows = torch.tensor(ids[: count * WIDTH]).view(-1, WIDTH)
+    windows = torch.tensor(ids[: count * WIDTH], device=respondent.model.device).view(-1, WIDTH)
     nats = [
         F.cross_entropy(respondent.model.decode(part, None)[:, :-1].flatten(0, 1), part[:, 1:].flatten())
         for part in windows.split(1)

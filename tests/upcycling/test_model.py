@@ -145,6 +145,25 @@ def test_a_name_is_opened_as_what_it_is(llama: Path, tmp_path: Path) -> None:
         assert open_model(name).init_memory(1).limit.tolist() == [128]
 
 
+def test_weights_have_the_type_that_is_asked_for(llama: Path, tmp_path: Path) -> None:
+    upcycle(llama, max_seq_len=64).save_pretrained(tmp_path)
+    for name in (llama, tmp_path):
+        assert open_model(name).dtype == torch.float32
+        model = open_model(name, dtype="bfloat16")
+        assert {each.dtype for each in model.parameters()} == {torch.bfloat16}
+        chat = Conversation(model, sampling=GREEDY)
+        for _ in chat.send("My dog is called Rex.", max_seq_len=32):
+            pass
+        assert chat.memory.dtype == torch.bfloat16
+
+
+def test_another_type_of_weights_is_refused_before_they_are_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="dtype must be one of auto, float32, bfloat16, float16, got 'half'"):
+        open_model(tmp_path / "none", dtype="half")
+    with pytest.raises(ConfigError, match="dtype must be auto or float32 for the engine onnx:int8, got 'float16'"):
+        open_model(tmp_path / "none", dtype="float16", engine="onnx:int8")
+
+
 def test_how_answers_are_sampled_comes_from_the_language_model(llama: Path, tmp_path: Path) -> None:
     assert upcycle(llama).sampling == SamplingConfig(temperature=0.7, top_p=0.95, repetition_penalty=1.1)
     source = save_language_model("llama", tmp_path)

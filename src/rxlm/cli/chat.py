@@ -12,7 +12,7 @@ import tyro
 from rxlm.cli.errors import sentence_of
 from rxlm.cli.screen import BLOCK, Screen
 from rxlm.export.names import Engine
-from rxlm.nn.device import device_of
+from rxlm.nn.device import Dtype, device_of
 from rxlm.rxt.conversation import Conversation, ConversationError
 from rxlm.rxt.conversation_file import SavedConversation
 from rxlm.rxt.sampling import DEFAULT_SAMPLING, SamplingConfig
@@ -51,6 +51,7 @@ def chat(
     thinking: Literal["auto", "extended", "fast"] | None = None,
     seed: int | None = None,
     device: str = "cpu",
+    dtype: Dtype = "auto",
     engine: Engine | None = None,
     adapters: Path | None = None,
 ) -> None:
@@ -81,6 +82,7 @@ def chat(
         thinking: for Beta models: think before the answer (extended), do not (fast), or as the model likes (auto).
         seed: makes the conversation repeatable.
         device: where to compute: cpu, cuda, cuda:1, ...
+        dtype: type of the weights: float32, bfloat16, float16, or auto (bfloat16 on a GPU, elsewhere as saved).
         engine: what computes the decoder on a CPU: torch, onnx, onnx:int8 or onnx:int4 (weights of 8 or 4 bits); what
             the model was exported for, or torch, if not given.
         adapters: folder of adapters (LoRA) that were trained beside the model, as `rxlm train upcycled` writes them.
@@ -94,7 +96,9 @@ def chat(
     if "" in stop:
         raise ValueError(f"stop must be texts, none of them empty, got {stop!r}.")
     place = device_of(device)
-    network = open_model(model, memory_tokens=memory_tokens, device=place, engine=engine, adapters=adapters)
+    network = open_model(
+        model, memory_tokens=memory_tokens, device=place, dtype=dtype, engine=engine, adapters=adapters
+    )
     sampling = (network.sampling or DEFAULT_SAMPLING).replace(**given)
     network.length_limit(max_seq_len)
     network.opening(thinking)

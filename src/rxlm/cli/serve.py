@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from rxlm.export.names import Engine
+from rxlm.nn.device import Dtype
 
 
 def serve(
@@ -28,6 +29,7 @@ def serve(
     origins: tuple[str, ...] = (),
     threads: int | None = None,
     device: str = "cpu",
+    dtype: Dtype = "auto",
     engine: Engine | None = None,
     adapters: Path | None = None,
     log: Path | None = None,
@@ -60,6 +62,7 @@ def serve(
         origins: pages of other servers that may ask (CORS).
         threads: threads that compute; PyTorch's choice if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
+        dtype: type of the weights, see `rxlm chat`.
         engine: what computes the decoder on a CPU, see `rxlm chat`.
         adapters: folder of adapters (LoRA), see `rxlm chat`.
         log: file for the log, a JSON object a line; standard error if not given.
@@ -87,6 +90,7 @@ def serve(
             origins=origins,
             threads=threads,
             device=device,
+            dtype=dtype,
             engine=engine,
             adapters=adapters,
             log_texts=log_texts,

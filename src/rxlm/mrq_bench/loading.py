@@ -6,7 +6,7 @@ from typing import Literal, cast
 from rxlm.export.names import Engine
 from rxlm.mrq_bench.prompts import History, TemplateName
 from rxlm.mrq_bench.protocol import LanguageRespondent
-from rxlm.nn.device import device_of
+from rxlm.nn.device import Dtype, device_of, dtype_of
 
 Adapter = Literal["auto", "rxt", "transformers"]
 
@@ -25,6 +25,7 @@ class ModelOptions:
         max_answer_tokens: an answer ends after so many tokens.
         memory_tokens: tokens that a memory of tokens keeps of a conversation; as many as the model says if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
+        dtype: type of the weights: float32, bfloat16, float16, or auto (bfloat16 on a GPU, elsewhere as saved).
         engine: what computes the decoder of a Reactive Transformer on a CPU, see `rxlm chat`.
     """
 
@@ -34,11 +35,12 @@ class ModelOptions:
     max_answer_tokens: int = 64
     memory_tokens: int | None = None
     device: str = "cpu"
+    dtype: Dtype = "auto"
     engine: Engine | None = None
 
     def __post_init__(self) -> None:
         History.parse(self.history)
-        device_of(self.device)
+        dtype_of(self.dtype, device_of(self.device))
         if self.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens must be at least 1, got {self.max_answer_tokens}.")
 
@@ -88,7 +90,13 @@ def _load_rxt(name: str, options: ModelOptions) -> LanguageRespondent:
     from rxlm.mrq_bench.rxt_model import RxTRespondent
     from rxlm.upcycling.loading import open_model
 
-    model = open_model(name, memory_tokens=options.memory_tokens, device=options.device, engine=options.engine)
+    model = open_model(
+        name,
+        memory_tokens=options.memory_tokens,
+        device=options.device,
+        dtype=options.dtype,
+        engine=options.engine,
+    )
     return RxTRespondent(model, max_answer_tokens=options.max_answer_tokens)
 
 
@@ -105,7 +113,7 @@ def _load_causal_lm(name: str, options: ModelOptions) -> LanguageRespondent:
         model = address.load_model(AutoModelForCausalLM)
         tokenizer = address.load(AutoTokenizer)
     return CausalLMRespondent(
-        model.to(options.device),
+        model.to(options.device, dtype_of(options.dtype, options.device)),
         cast(PreTrainedTokenizerBase, tokenizer),
         history=History.parse(options.history),
         template=options.template,

@@ -191,8 +191,12 @@ def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, ca
         # A group's query heads take the place of query tokens: its keys and values are read once, not once a head.
         heads = _sdpa(queries.reshape(len(keys), keys.shape[1], -1, keys.shape[3]), keys, values, mask)
         return heads.reshape(queries.shape)
-    if grouped and mask is not None and mask.dim() == 4 and mask.shape[1] == keys.shape[1] > 1:
-        mask = mask.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
+    if grouped and mask is not None:
+        shared = queries.shape[1] // keys.shape[1]
+        if mask.dim() == 4 and mask.shape[1] == keys.shape[1] > 1:
+            mask = mask.repeat_interleave(shared, dim=1)
+        if queries.device.type == "cuda":  # whose fused kernels take a mask for equal numbers of heads alone
+            keys, values, grouped = keys.repeat_interleave(shared, 1), values.repeat_interleave(shared, 1), False
     if queries.device.type == "cpu" and (queries.requires_grad or keys.requires_grad or values.requires_grad):
         return _sdpa_that_learns(queries, keys, values, mask, causal)
     causal = causal and mask is None

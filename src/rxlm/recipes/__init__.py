@@ -13,10 +13,10 @@ from rxlm.recipes.reactive_run import ReactiveRun
 from rxlm.recipes.recipe import ReactiveRecipe, Recipe
 from rxlm.recipes.stories import stories
 from rxlm.recipes.training_run import TrainingRun
-from rxlm.recipes.upcycled import UpcycledRecipe, UpcycledRun, upcycled
+from rxlm.recipes.upcycled import UpcycledRecipe, UpcycledRun, upcycled, upcycled_gpu
 from rxlm.training.distributed import Parallel
 
-RECIPES: dict[str, Callable[[], Recipe]] = {**CORPORA, "llm": llm, "upcycled": upcycled}
+RECIPES: dict[str, Callable[[], Recipe]] = {**CORPORA, "llm": llm, "upcycled": upcycled, "upcycled-gpu": upcycled_gpu}
 RUNS: dict[type[Recipe], Callable[..., TrainingRun[Any, Any]]] = {
     ReactiveRecipe: ReactiveRun,
     LanguageModelRecipe: LanguageModelRun,
@@ -46,4 +46,5 @@ __all__ = [
     "stories",
     "tiny",
     "upcycled",
+    "upcycled_gpu",
 ]

@@ -149,8 +149,9 @@ def upcycled() -> UpcycledRecipe:
     stage = RetentionStage(
         **steps_of(
             DialoguePhase(steps=40, num_turns=5, batch_size=4),
-            DialoguePhase(steps=70, num_turns=9, batch_size=4),
-            DialoguePhase(steps=30, num_turns=16, batch_size=2),
+            DialoguePhase(steps=100, num_turns=9, batch_size=4),
+            DialoguePhase(steps=40, num_turns=24, batch_size=2),
+            DialoguePhase(steps=40, num_turns=64, window_turns=8, batch_size=4),
         ),
         batch_size=4,
         accumulation=1,
@@ -168,8 +169,29 @@ def upcycled() -> UpcycledRecipe:
         checkpoint_every=10,
         keep_last=1,
         settings=RetentionConfig(
-            sizes=(64, 128, 192), cooling_steps=70, learned_share=0.67, longest_dialogue=640, keep=2.0
+            sizes=(64, 128, 192), cooling_steps=110, learned_share=0.67, longest_dialogue=1024, keep=2.0
         ),
     )
     later = preference_stages(40, 4, 2e-5, chosen_weight=1.0, learned_share=0.67)
     return UpcycledRecipe(name="upcycled", stages=(stage, *later))
+
+
+def upcycled_gpu() -> UpcycledRecipe:
+    """For a GPU: longer dialogues and more of them, all layers learn; an H100 takes some minutes."""
+    phases = (
+        DialoguePhase(steps=60, num_turns=5, batch_size=16),
+        DialoguePhase(steps=200, num_turns=9, batch_size=16),
+        DialoguePhase(steps=200, num_turns=24, batch_size=12),
+        DialoguePhase(steps=120, num_turns=64, batch_size=4),
+    )
+    recipe = upcycled()
+    stage = recipe.stage("retention")
+    assert isinstance(stage, RetentionStage)
+    settings = stage.settings.replace(
+        sizes=(32, 64, 128, 128, 256), cooling_steps=260, learned_share=1.0, keep_tokens=2048, longest_dialogue=2048
+    )
+    optimizer = stage.optimizer.replace(warmup_steps=20)
+    longer = stage.replace(
+        **steps_of(*phases), settings=settings, optimizer=optimizer, precision="auto", log_every=5, checkpoint_every=200
+    )
+    return recipe.replace(name="upcycled-gpu", stages=(longer, *recipe.stages[1:]))

@@ -19,6 +19,7 @@ from rxlm.nn.past import ComputedTurn, Past
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.rxt.prompt import Prompt
 from rxlm.rxt.sampling import SamplingConfig, choose_tokens, log_probabilities, penalise_repetition
+from rxlm.rxt.step_graph import StepGraphs
 from rxlm.seeds import Seed, row_seeds
 
 # How often the loop asks a GPU whether every row is finished: asking waits for all work under way.
@@ -85,6 +86,7 @@ class DecodingState:
         self.pad_token_id, self.with_log_probs = pad_token_id, with_log_probs
         self.device = decoder.embedding.weight.device
         self.cache = decoder.new_cache(num_rows, min(capacity, CHUNK))
+        self._graphs = StepGraphs.of(decoder)
         self._longest = capacity
         """Tokens that the cache grows to: prompt and answer, after what a memory keeps."""
         self.ids = torch.full((num_rows, capacity + 1), pad_token_id, device=self.device)
@@ -321,9 +323,16 @@ class DecodingState:
         if self.cache.extent >= self.cache.capacity:
             self.cache.reserve(min(self.cache.capacity + CHUNK, self._longest))
         with torch.inference_mode():
-            self._hidden = self.decoder.hidden_states(self._unread[:, None], self._reading, cache=self.cache)[:, 0]
+            self._hidden = self._read_token(self._unread)
             self.cache.advance_active(self.active)
         self._unread = None
+
+    def _read_token(self, ids: Tensor) -> Tensor:
+        """Return what the head reads of a token of each row, (R, D), of ids (R,)."""
+        assert self._reading is not None
+        if self._graphs is not None:
+            return self._graphs.hidden_states(ids, self._reading, self.cache)
+        return self.decoder.hidden_states(ids[:, None], self._reading, cache=self.cache)[:, 0]
 
     def _choose(self, logits: Tensor) -> Tensor:
         """Return the next tokens (R,) of logits (R, V)."""

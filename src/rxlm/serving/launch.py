@@ -12,7 +12,7 @@ import uvicorn
 
 from rxlm.export.engines import describe
 from rxlm.export.names import Engine
-from rxlm.nn.device import device_of
+from rxlm.nn.device import Dtype, device_of
 from rxlm.serving.api.context import Context
 from rxlm.serving.app import Limits, make_app
 from rxlm.serving.keys import key_digest, new_api_key
@@ -55,6 +55,7 @@ class Launch:
     origins: tuple[str, ...] = ()
     threads: int | None = None
     device: str = "cpu"
+    dtype: Dtype = "auto"
     engine: Engine | None = None
     adapters: Path | None = None
     log_texts: bool = False
@@ -84,6 +85,7 @@ def build(options: Launch) -> Context:
             options.model,
             memory_tokens=options.memory_tokens,
             device=device_of(options.device),
+            dtype=options.dtype,
             engine=options.engine,
             adapters=options.adapters,
         ).eval()

@@ -5,9 +5,11 @@ from typing import Literal
 
 import torch
 
+from rxlm.config import ConfigError
 from rxlm.export.engines import use_engine
 from rxlm.export.names import Engine
 from rxlm.export.saving import is_exported, open_exported
+from rxlm.nn.device import Dtype, dtype_of
 from rxlm.rxt.hub import CheckpointFiles
 from rxlm.rxt.models import RxTAlpha
 from rxlm.upcycling.adapters import take_adapters
@@ -25,6 +27,7 @@ def open_model(
     *,
     memory_tokens: int | None = None,
     device: torch.device | str = "cpu",
+    dtype: Dtype = "auto",
     engine: Engine | None = None,
     adapters: str | Path | None = None,
 ) -> RxTAlpha:
@@ -33,18 +36,21 @@ def open_model(
     Args:
         name: folder, hub id, or a GGUF file of a language model.
         memory_tokens: tokens S that conversations keep; None: as many as the model says.
-        device: where the weights go.
+        device: where the weights go. dtype: their type there, see `dtype_of`.
         engine: what computes the decoder, see `use_engine`; None: PyTorch, or what the model was exported for.
         adapters: folder of adapters that were trained beside this model, see `take_adapters`.
     """
+    wanted = dtype_of(dtype, device)
+    if wanted not in (None, torch.float32) and (engine or "torch") != "torch":
+        raise ConfigError(f"dtype must be auto or float32 for the engine {engine}, got {dtype!r}.")
     if kind_of(name) == "transformers":
         from rxlm.upcycling.model import upcycle  # imports the models of transformers, which takes a second
 
-        model = upcycle(name).to(device)
+        model = upcycle(name).to(device, wanted)
     elif is_exported(name):
         model = open_exported(name, device=device)
     else:
-        model = RxTAlpha.from_pretrained(name, device=device)
+        model = RxTAlpha.from_pretrained(name, device=device, dtype=wanted)
     if adapters is not None:
         take_adapters(model, adapters)
     if engine is not None and engine != model.engine:

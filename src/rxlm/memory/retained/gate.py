@@ -4,8 +4,10 @@ Shapes: B conversations, T tokens, D model dimension, H key/value heads.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self, get_args
 
+import torch
 from torch import Tensor, nn
 
 from rxlm.config import Config, config, require_choice, require_int
@@ -66,6 +68,13 @@ class RetentionGate(nn.Module):
         nn.init.zeros_(self.out_proj.weight)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T"]:
-        """Return the scores, in float32."""
-        scores = self.out_proj(self.activation(self.in_proj(x))).float().transpose(1, 2)
-        return scores.expand(-1, self.num_kv_heads, -1)
+        """Return the scores, in float32; they are compared, so mixed precision does not round them."""
+        with _in_full(x.device.type):
+            scores = self.out_proj(self.activation(self.in_proj(x.to(self.in_proj.weight.dtype))))
+        return scores.float().transpose(1, 2).expand(-1, self.num_kv_heads, -1)
+
+
+def _in_full(device: str) -> AbstractContextManager[Any]:
+    """Compute without mixed precision, where it is in use."""
+    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if mixed else nullcontext()

@@ -70,6 +70,8 @@ class ParallelTurns:
         self._turn_of = F.one_hot(turns.clamp(min=0), self.num_turns).float()
         own = (turns[:, :, None] == turns[:, None]) & (place[:, None] >= place)
         self._own = F.pad(own, (0 if past is None else past.num_places, 0))
+        self._visible: Tensor | None = None
+        """What `visibility` says of the last layer that has a gate."""
         self._bias: Tensor | None = None
         self._seen: dict[int, KeyValues] = {}
         self._scores: dict[int, Tensor] = {}
@@ -80,30 +82,30 @@ class ParallelTurns:
 
     def note(self, layer: int, scores: Tensor) -> None:
         """Take the scores that the layer's gate gave the tokens, (B, H, T); layers without a gate keep by them, too."""
-        self._bias = self._bias_of(scores, layer)
+        self._visible, self._bias = self.visibility(scores, layer), None
         if self.keeps:
             self._scores[layer] = scores.detach()
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
         """Return keys and values (B, H, P + T, d), the past's first, with what the layer's tokens see of them."""
-        if self._bias is None:  # no gate: all scores are equal
-            self._bias = self._bias_of(keys.new_zeros(keys.shape[:-1]), layer)
+        if self._visible is None:  # no gate: all scores are equal
+            self._visible = self.visibility(keys.new_zeros(keys.shape[:-1], dtype=torch.float), layer)
+        if self._bias is None or self._bias.dtype != keys.dtype:
+            self._bias = self._bias_of(self._visible.to(keys.dtype))
         if self.keeps:
             self._seen[layer] = KeyValues(keys.detach(), values.detach())
-        bias = self._bias.to(keys.dtype)
         if self.past is not None:
             keys = torch.cat((self.past.keys[layer].to(keys.dtype), keys), 2)
             values = torch.cat((self.past.values[layer].to(values.dtype), values), 2)
-        return KeyValues(keys, values, bias)
+        return KeyValues(keys, values, self._bias)
 
     def computed(self, ids: Tensor, mask: Tensor, rope: RotaryEmbedding) -> ComputedTurn:
         """Return what was computed of the tokens `ids` (B, T), of those where `mask` is True: the first of a row."""
         assert self.keeps
         return computed_turn(self._seen, self._scores, ids, mask, self.positions, rope)
 
-    def _bias_of(self, scores: Tensor, layer: int) -> Tensor:
-        """Return what is added to attention scores, (B, H, T, P + T)."""
-        of_turns = self.visibility(scores, layer)
+    def _bias_of(self, of_turns: Tensor) -> Tensor:
+        """Return what is added to attention scores, (B, H, T, P + T), of what turns see, (B, H, N, P + T)."""
         # Every token sees of earlier turns what its own turn sees.
         bias = torch.einsum("btn,bhnk->bhtk", self._turn_of.to(of_turns.dtype), of_turns)
         return bias.masked_fill(self._own[:, None], 0.0)
