@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rxlm.nn.layer import TransformerLayer
 from rxlm.seeds import derived_seed
 from rxlm.training import distributed
+from rxlm.training.ahead import BatchesAhead
 from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.config import TrainingConfig
 from rxlm.training.distributed import Parallel
@@ -38,7 +39,10 @@ Evaluation = Callable[[], Mapping[str, float]]
 
 
 class Batches(Protocol):
-    """An endless source of microbatches that can be put back where it was."""
+    """An endless source of microbatches that can be put back where it was.
+
+    One whose batches depend on the model as it is then has `follows_model`, True.
+    """
 
     def __next__(self) -> Any:
         """Return the next microbatch; `num_tokens` of it are not padding."""
@@ -100,8 +104,11 @@ class Trainer:
         parallel: Parallel = "ddp",
         device: torch.device | None = None,
     ) -> None:
-        self.stage, self.module, self.batches, self.config, self.folder = stage, module, batches, config, folder
+        self.stage, self.module, self.config, self.folder = stage, module, config, folder
         self.evaluation, self.num_cut, self.device = evaluation, num_cut, device or module.device
+        # On a CPU the cores are busy with the step.
+        makes_ahead = self.device.type == "cuda" and not getattr(batches, "follows_model", False)
+        self.batches: Batches = BatchesAhead(batches) if makes_ahead else batches
         self.precision = self._precision()
         for layer in module.modules():
             if isinstance(layer, TransformerLayer):
@@ -146,6 +153,8 @@ class Trainer:
             self.checkpoints.commit()
             self._go_back_to_best()
         finally:
+            if isinstance(self.batches, BatchesAhead):
+                self.batches.close()
             if tracker is not None and view is not None:
                 tracker.close()
                 view.close()

@@ -36,6 +36,8 @@ class RolloutBatches:
         log: where trajectories go, if anywhere.
     """
 
+    follows_model = True
+
     def __init__(
         self,
         dialogues: Batches,
