@@ -29,6 +29,7 @@ from plots import plot_speeds
 from records import RESULTS, Record
 from rxlm.llm import DecoderLMConfig, DecoderLMForCausalLM
 from rxlm.nn.attention import AttentionConfig
+from rxlm.nn.device import Dtype, dtype_of
 from rxlm.nn.heads import head_counts
 from rxlm.nn.rope import RotaryEmbedding, token_positions
 
@@ -49,7 +50,7 @@ class Settings:
         window: of a sliding window that is measured beside full attention (`name+window`); 0 for none.
         rounds: of which the median counts; one round is enough where a call takes longer than `long_seconds`.
         long_seconds: see `rounds`.
-        device: cpu, cuda, cuda:1, ...
+        device: cpu, cuda, cuda:1, ... dtype: of weights and sequence; auto: bfloat16 on a GPU.
         threads: of PyTorch; its own choice if not given.
         output: folder for the plot and the figures.
     """
@@ -66,6 +67,7 @@ class Settings:
     rounds: int = 5
     long_seconds: float = 10.0
     device: str = "cpu"
+    dtype: Dtype = "auto"
     threads: int | None = None
     output: Path = RESULTS
 
@@ -178,6 +180,11 @@ def _synchronise(x: Tensor) -> None:
         torch.cuda.synchronize(x.device)
 
 
+def type_of(settings: Settings) -> torch.dtype:
+    """Return the type of weights and sequence."""
+    return dtype_of(settings.dtype, settings.device) or torch.float32
+
+
 def measure(
     settings: Settings,
     what: str,
@@ -189,7 +196,7 @@ def measure(
     results: list[Speed] = []
     first = next(iter(modules))
     for tokens in lengths:
-        x = torch.randn(1, tokens, settings.dim, device=settings.device)
+        x = torch.randn(1, tokens, settings.dim, device=settings.device, dtype=type_of(settings))
         for backward in (False, True) if tokens <= settings.backward_tokens else (False,):
             direction = "forward + backward" if backward else "forward"
             with console.status(f"{what}, {tokens:,} tokens, {direction}"):
@@ -225,11 +232,11 @@ def main(settings: Settings) -> None:
         modules: dict[str, tuple[nn.Module, Callable[[int], float]]] = {}
         for window in (0, settings.window) if settings.window else (0,):
             for variant in settings.variants:
-                module = make(settings, variant, window or None).to(settings.device)
+                module = make(settings, variant, window or None).to(settings.device, type_of(settings))
                 name = f"{variant}+window" if window else variant
                 modules[name] = module, _counter(settings, variant, window, make is Model)
         if make is Layer:
-            peer = TorchAttention(settings.dim, settings.num_heads).to(settings.device)
+            peer = TorchAttention(settings.dim, settings.num_heads).to(settings.device, type_of(settings))
             modules[PEER] = peer, _counter(settings, BASE, 0, False)
         results += measure(settings, what, modules, lengths, console)
         _print([speed for speed in results if speed.what == what], console)

@@ -192,8 +192,10 @@ class _Standing:
         seen = step.places <= self.at
         if window is not None:
             seen = seen & (step.places > self.at - window)
-        self.seen = (seen & ~step.gaps)[:, :, :, None]
-        """Which places the row's token sees, (L, B, H, 1, P)."""
+        hidden = ~(seen & ~step.gaps)[:, :, :, None]
+        nothing = torch.zeros_like(hidden, dtype=step.keys.dtype)
+        self.bias = nothing.masked_fill_(hidden, torch.finfo(nothing.dtype).min)
+        """What is added to the scores of places, 0 at those that the row's token sees, (L, B, H, 1, P)."""
 
     def layout(self, num_tokens: int, sliding_window: int | None = None) -> Layout:
         """Return where the tokens stand; what they see comes with the keys."""
@@ -209,7 +211,7 @@ class _Standing:
         step = self.step
         for stored, new in ((step.keys[layer], keys), (step.values[layer], values)):
             stored.scatter_(-2, self.at[..., None].expand_as(new), new.to(stored.dtype))
-        return KeyValues(step.keys[layer], step.values[layer], self.seen[layer])
+        return KeyValues(step.keys[layer], step.values[layer], self.bias[layer])
 
 
 def _projected(reading: MemoryReading) -> list[KeyValues]:
