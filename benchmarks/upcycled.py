@@ -37,6 +37,7 @@ from rxlm.data.held_out import hold_out_by_id
 from rxlm.data.records import Dialogue
 from rxlm.data.scoring import Grade, grade
 from rxlm.data.stories import fairytale_dialogue, read_fairytales
+from rxlm.export.names import Engine
 from rxlm.mrq_bench.arms import Arm, PredictedTurn, predict_in_arms
 from rxlm.mrq_bench.benchmark_data import DialogueSet
 from rxlm.mrq_bench.protocol import Control
@@ -78,7 +79,7 @@ class Settings:
         answer_tokens: the longest answer.
         cost_turns: turns whose cost is measured.
         rows: dialogues that are read or answered at once.
-        device: where to compute: cpu, cuda.
+        device: where to compute: cpu, cuda. engine: what computes the trained model there, see `rxlm chat`.
         output: folder for the figures.
     """
 
@@ -99,6 +100,7 @@ class Settings:
     cost_turns: tuple[int, ...] = (1, 8, 32, 64, 128, 256)
     rows: int = 20
     device: str = "cpu"
+    engine: Engine | None = None
     output: Path = RESULTS / "upcycled"
 
 
@@ -267,13 +269,15 @@ def cost(settings: Settings, control: Control) -> Mapping[str, Any]:
 
 
 @cache
-def _opened(source: str, device: str) -> RxTRespondent:
-    return RxTRespondent(open_model(source, device=device))
+def _opened(source: str, device: str, engine: Engine | None) -> RxTRespondent:
+    return RxTRespondent(open_model(source, device=device, dtype="float32", engine=engine))
 
 
 def respondent(settings: Settings, weights: str, memory_tokens: int | None = None) -> RxTRespondent:
     """Return a model with a memory of so many tokens; each is opened once."""
-    found = _opened(settings.model if weights == "trained" else settings.language_model, settings.device)
+    is_trained = weights == "trained"
+    source, engine = (settings.model, settings.engine) if is_trained else (settings.language_model, None)
+    found = _opened(source, settings.device, engine)
     found.max_answer_tokens = settings.answer_tokens
     if memory_tokens is not None:
         found.model.set_memory_tokens(memory_tokens)

@@ -42,7 +42,7 @@ def config(**changes: Any) -> TrainingConfig:
     """Return the loop of a run; each process has its share of the rows."""
     optimizer = OptimizerConfig(learning_rate=0.01, schedule="constant", warmup_steps=1)
     values: dict[str, Any] = {
-        "steps": 20, "batch_size": ROWS // distributed.world_size(), "precision": "float32", "log_every": 1,
+        "steps": 8, "batch_size": ROWS // distributed.world_size(), "precision": "float32", "log_every": 1,
         "checkpoint_every": None, "optimizer": optimizer,
     }  # fmt: skip
     return TrainingConfig(**{**values, **changes})
