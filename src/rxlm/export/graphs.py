@@ -13,11 +13,12 @@ import torch
 
 from rxlm.config import ConfigError
 from rxlm.export.chain import chained_layers
+from rxlm.export.experts import has_operator
 from rxlm.export.names import Bits
 from rxlm.export.session import check_packages
 from rxlm.export.step import HeadStep
 from rxlm.folders import saving
-from rxlm.nn.feed_forward import FeedForward
+from rxlm.nn.moe import MixtureOfExperts
 from rxlm.rxt.decoder import RxTDecoder
 
 LAYERS, HEAD, NOTE = "layers.onnx", "head.onnx", "engine.json"
@@ -54,10 +55,10 @@ def write_graphs(decoder: RxTDecoder, folder: Path, bits: Bits, weights: str) ->
     """Write both graphs, and what they are.
 
     Args:
-        decoder: of dense layers, its weights in float32 on a CPU.
+        decoder: its weights in float32 on a CPU.
         folder: made where it is missing. bits: of the weights. weights: their digest.
 
-    Raises `ConfigError` for layers of experts, and ImportError where the extra `onnx` is missing.
+    Raises `ConfigError` for experts that it has no operator for, and ImportError where the extra `onnx` is missing.
     """
     check_exportable(decoder)
     with saving(folder) as draft, _quietly():
@@ -89,8 +90,11 @@ def _save(model: Any, path: Path) -> None:
 
 def check_exportable(decoder: RxTDecoder) -> None:
     """Raise `ConfigError` where a decoder cannot be exported, and ImportError where what does it is missing."""
-    if not all(isinstance(layer.feed_forward, FeedForward) for layer in decoder.layers):
-        raise ConfigError("Layers of experts cannot be exported to ONNX: take the engine torch.")
+    parts = [layer.feed_forward for layer in decoder.layers]
+    if not all(has_operator(each) for each in parts if isinstance(each, MixtureOfExperts)):
+        raise ConfigError(
+            "Experts that are not gated by silu cannot be computed by ONNX Runtime: take the engine torch."
+        )
     check_packages("onnx", "onnxruntime", "onnxscript")
 
 

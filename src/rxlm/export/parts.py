@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rxlm.export.experts import ExpertsPart
 from rxlm.export.names import Bits
 from rxlm.export.quantised import LEAST_FEATURES, QuantisedLinear
 from rxlm.nn.attention import Attention
 from rxlm.nn.key_values import KeyValues
+from rxlm.nn.moe import MixtureOfExperts
 from rxlm.nn.rope import Rotation
 
 SAME, REST = 0, -1
@@ -237,6 +239,8 @@ def as_parts(modules: nn.ModuleList, bits: Bits) -> nn.ModuleList:
             if isinstance(child, Attention):
                 part = SlotAttentionPart if name == "memory_reader" else SelfAttentionPart
                 setattr(parent, name, part(child, bits))
+            elif isinstance(child, MixtureOfExperts):
+                setattr(parent, name, ExpertsPart(child))
     for parent in list(modules.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.RMSNorm):
