@@ -119,6 +119,25 @@ def test_the_layers_of_every_kind_of_decoder_and_memory_are_computed_as_by_pytor
         torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["gqa-window-self-elementwise", "mha-simple-content"])
+@torch.no_grad()
+def test_turns_with_and_without_padding_are_encoded_and_written_as_by_pytorch(name: str, tmp_path: Path) -> None:
+    """A row without a token keeps its memory."""
+    model, other = (build(name).float() for _ in range(2))
+    other.load_state_dict(model.state_dict())
+    graphs.write_update_graphs(other, tmp_path)
+    graphs.use_update_graphs(other, tmp_path)
+    ids, memory = ids_of(model, 3, 9), model.init_memory(3, seed=0)
+    lengths = torch.tensor([9, 0, 4])
+    for mask in (torch.arange(9) < lengths[:, None], None):
+        found, expected = (each.encode(ids, mask) for each in (other, model))
+        seen = slice(None) if mask is None else mask
+        torch.testing.assert_close(found[:, seen], expected[:, seen], atol=1e-5, rtol=1e-4)
+        after = [each.update_memory(memory, ids, mask) for each in (other, model)]
+        torch.testing.assert_close(all_of(after[0]), all_of(after[1]), atol=1e-4, rtol=1e-3)
+        memory = after[1]
+
+
 @pytest.mark.parametrize("engine", ROUNDED)
 def test_rounded_weights_answer_almost_alike_and_write_what_they_read(
     engine: Engine, folder: Path, exports: Path

@@ -4,17 +4,15 @@ Shapes: L layers, G retention gates, B rows, H key/value heads, T new tokens, P 
 model dimension, d head dimension.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from rxlm.export.graphs import HEAD, LAYERS
 from rxlm.export.head import LogitsHead
-from rxlm.export.session import Call, Session
+from rxlm.export.session import Call, Session, added, numbered
 from rxlm.memory import MemoryReading
 from rxlm.nn.cache import DecoderCache, Layout, StoredCache, causal_mask
 from rxlm.nn.head import TokenHead
@@ -29,16 +27,16 @@ class OnnxDecoder(RxTDecoder):
 
     Args:
         decoder: which gives its embedding, and what projects a memory; its layers may be without weights (meta).
-        folder: of the graphs.
+        layers, head: its graphs.
     """
 
-    def __init__(self, decoder: RxTDecoder, folder: Path) -> None:
+    def __init__(self, decoder: RxTDecoder, layers: Session, head: Session) -> None:
         nn.Module.__init__(self)
         self.config, self.embedding, self.rope = decoder.config, decoder.embedding, decoder.rope
         self.layers = nn.ModuleList(_MemoryPart(layer) for layer in cast(list[TransformerLayer], list(decoder.layers)))
-        self.head = cast(TokenHead, _head(Session(folder / HEAD), self.config.vocab_size))
+        self.head = cast(TokenHead, _head(head, self.config.vocab_size))
         self.final_norm = decoder.final_norm
-        self._session = Session(folder / LAYERS)
+        self._session = layers
         self._calls: WeakKeyDictionary[Any, tuple[tuple[int, ...], _Layers]] = WeakKeyDictionary()
         """The last call of each cache: tokens of an answer, one after another, have the same one."""
 
@@ -128,11 +126,11 @@ class _Layers:
         self.cos, self.sin = torch.zeros(2, rows, 1, tokens, width)
         self.mask = torch.zeros(len(before.mask), rows, heads, 1, tokens, places + tokens)
         inputs = {"x": self.x, "cos": self.cos, "sin": self.sin}
-        inputs |= _numbered("mask", self.mask.expand(layers, -1, -1, -1, -1, -1))
-        inputs |= _numbered("keys", before.keys[:, :, :, None]) | _numbered("values", before.values[:, :, :, None])
+        inputs |= numbered("mask", self.mask.expand(layers, -1, -1, -1, -1, -1))
+        inputs |= numbered("keys", before.keys[:, :, :, None]) | numbered("values", before.values[:, :, :, None])
         readers = sorted(int(name.split(".")[1]) for name in session.inputs if name.startswith("slot_keys"))
         for layer, read in zip(readers, slots, strict=True):
-            mask = _all(read) if read.mask is None else _added(read.mask_of_heads)
+            mask = _all(read) if read.mask is None else added(read.mask_of_heads)
             own = {"slot_keys": read.keys.contiguous(), "slot_values": read.values.contiguous(), "slot_mask": mask}
             inputs |= {f"{name}.{layer}": each[:, :, None] for name, each in own.items()}
         self.hidden = torch.zeros(rows, tokens, dim)
@@ -140,9 +138,9 @@ class _Layers:
         gates = [name for name in session.outputs if name.startswith("scores")]
         self.scores = torch.zeros(len(gates), rows, heads, tokens) if gates else None
         outputs = {"hidden": self.hidden}
-        outputs |= _numbered("new_keys", self.new_keys[:, :, :, None])
-        outputs |= _numbered("new_values", self.new_values[:, :, :, None])
-        outputs |= {} if self.scores is None else _numbered("scores", self.scores)
+        outputs |= numbered("new_keys", self.new_keys[:, :, :, None])
+        outputs |= numbered("new_values", self.new_values[:, :, :, None])
+        outputs |= {} if self.scores is None else numbered("scores", self.scores)
         self._run: Call = session.bind(inputs, outputs)
 
     def take(self, x: Tensor, rotation: tuple[Tensor, Tensor], before: KeyValues, among: Tensor) -> None:
@@ -152,21 +150,12 @@ class _Layers:
         self.cos.copy_(rotation[0])
         self.sin.copy_(rotation[1])
         places = before.keys.shape[3]
-        self.mask[..., :places].copy_(_added(before.mask)[:, :, :, None])
-        self.mask[..., places:].copy_(_added(among)[None, :, :, None])
+        self.mask[..., :places].copy_(added(before.mask)[:, :, :, None])
+        self.mask[..., places:].copy_(added(among)[None, :, :, None])
 
     def run(self) -> None:
         """Compute."""
         self._run()
-
-
-def _numbered(name: str, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
-    return {f"{name}.{layer}": each for layer, each in enumerate(tensors)}
-
-
-def _added(mask: Tensor) -> Tensor:
-    """Return what is added to scores for a mask that is True where keys are seen."""
-    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
 
 
 def _all(slots: KeyValues) -> Tensor:

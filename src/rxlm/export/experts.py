@@ -16,7 +16,7 @@ class ExpertsPart(nn.Module):
     """A mixture of experts. Routed ones keep their weights, whatever the bits: rounded they were no faster.
 
     Args:
-        mixture: whose weights are taken; see `has_operator`.
+        mixture: whose weights are taken; see `computable`.
     """
 
     def __init__(self, mixture: MixtureOfExperts) -> None:
@@ -92,6 +92,7 @@ def _linear(weight: Tensor, bias: Tensor | None, scale: float) -> nn.Linear:
     return made
 
 
-def has_operator(mixture: MixtureOfExperts) -> bool:
-    """Tell whether ONNX Runtime has an operator for a mixture: its experts are SwiGLU layers."""
-    return mixture.experts.gated and mixture.experts.activation is ACTIVATIONS["silu"]
+def computable(layers: nn.ModuleList) -> bool:
+    """Tell whether ONNX Runtime has an operator for all experts of some layers: they are gated by silu."""
+    mixtures = [each for each in layers.modules() if isinstance(each, MixtureOfExperts)]
+    return all(each.experts.gated and each.experts.activation is ACTIVATIONS["silu"] for each in mixtures)

@@ -6,7 +6,7 @@ Shapes: B rows, H key/value heads, G query heads for each of them, T new tokens,
 model dimension, d head dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -135,19 +135,57 @@ class SlotAttentionPart(nn.Module):
 
     swapped: Tensor
 
-    def forward(self, x: Tensor, y: KeyValues, *, query_rotation: Rotation) -> Tensor:
+    def forward(self, x: Tensor, y: KeyValues, *, query_rotation: Rotation | None) -> Tensor:
         """Attend from `x` (B, T, D) to slots; returns (B, T, D).
 
         Args:
             x: the new tokens.
-            y: keys and values, (B, H, 1, S, d), and what is added to their scores, (B, 1, 1, 1, S).
+            y: keys and values, (B, H, 1, S, d), and what is added to their scores, (B, 1, 1, T or 1, S).
             query_rotation: of the new tokens, (B, 1, T, d).
         """
         queries = reshaped(self.q_proj(x), (SAME, SAME, self.num_query_heads, self.head_dim), x.shape[:2])
-        queries = queries if self.q_norm is None else self.q_norm(queries)
-        queries = _rotated(queries.transpose(1, 2), query_rotation, self.swapped) * self.head_dim**-0.5
+        queries = (queries if self.q_norm is None else self.q_norm(queries)).transpose(1, 2)
+        queries = queries if query_rotation is None else _rotated(queries, query_rotation, self.swapped)
+        queries = queries * self.head_dim**-0.5
         scores = _grouped(queries, self.num_kv_heads, self.head_dim) @ y.keys.transpose(3, 4)
         return self.out((scores if y.mask is None else scores + y.mask).softmax(-1) @ y.values, x)
+
+
+class SourceAttentionPart(SlotAttentionPart):
+    """Attention whose keys and values are made of what it attends to.
+
+    Args:
+        attention: whose weights are taken. bits: of them.
+    """
+
+    def __init__(self, attention: Attention, bits: Bits) -> None:
+        super().__init__(attention, bits)
+        self.k_proj, self.v_proj = (as_linear(each, bits) for each in (attention.k_proj, attention.v_proj))
+        self.k_norm = None if attention.k_norm is None else NormPart(attention.k_norm)
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        *,
+        query_rotation: Rotation | None = None,
+        key_rotation: Rotation | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        cache: None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """Attend from `x` (B, T, D) to `y` (B, S, D), or to itself; returns (B, T, D).
+
+        `mask` is what is added to scores, (B, 1, 1, T or 1, S), the rest as in `Attention`; no cache, and not causal.
+        """
+        y = x if y is None else y
+        each = (SAME, SAME, self.num_kv_heads, self.head_dim)
+        keys, values = (reshaped(project(y), each, y.shape[:2]) for project in (self.k_proj, self.v_proj))
+        keys = (keys if self.k_norm is None else self.k_norm(keys)).transpose(1, 2)
+        keys = keys if key_rotation is None else _rotated(keys, key_rotation, self.swapped)
+        read = KeyValues(keys.unsqueeze(2), values.transpose(1, 2).unsqueeze(2), mask)
+        return super().forward(x, read, query_rotation=query_rotation)
 
 
 class _Out(nn.Module):
@@ -232,12 +270,17 @@ def as_linear(linear: nn.Module, bits: Bits) -> nn.Module:
     return QuantisedLinear(linear, bits) if is_rounded else LinearPart(linear)
 
 
-def as_parts(modules: nn.ModuleList, bits: Bits) -> nn.ModuleList:
-    """Let modules stand as they do in a graph, the larger linear layers with weights of so many bits; returns them."""
+def as_parts(
+    modules: nn.ModuleList, bits: Bits, attention: Callable[[Attention, Bits], nn.Module] = SelfAttentionPart
+) -> nn.ModuleList:
+    """Let modules stand as they do in a graph, the larger linear layers with weights of so many bits; returns them.
+
+    `attention` is what stands for attention that does not read the memory.
+    """
     for parent in list(modules.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Attention):
-                part = SlotAttentionPart if name == "memory_reader" else SelfAttentionPart
+                part = SlotAttentionPart if name == "memory_reader" else attention
                 setattr(parent, name, part(child, bits))
             elif isinstance(child, MixtureOfExperts):
                 setattr(parent, name, ExpertsPart(child))

@@ -1,6 +1,6 @@
 """ONNX Runtime over PyTorch's memory: tensors are read and written where they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,3 +59,13 @@ class Call:
     def __call__(self) -> None:
         """Compute the outputs of what the inputs hold now."""
         self._session.run_with_iobinding(self._binding)
+
+
+def numbered(name: str, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return tensors of layers by the names that a graph has for them."""
+    return {f"{name}.{layer}": each for layer, each in enumerate(tensors)}
+
+
+def added(mask: Tensor) -> Tensor:
+    """Return what is added to scores for a mask that is True where keys are seen."""
+    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)

@@ -23,7 +23,25 @@ OUTPUTS = ("hidden", "new_keys", "new_values")
 SCORES = "scores"
 
 
-class LayerStep(nn.Module):
+class Step(nn.Module):
+    """A layer as a function of tensors.
+
+    Fields:
+        inputs, outputs: names of its arguments and of what it returns. Where a step follows another, its `x` is the
+            other's `hidden`.
+        shared: inputs that are the same for all layers of a graph.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    shared: tuple[str, ...] = ("cos", "sin", "mask")
+
+    def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
+        """Return arguments, and which of their axes may have any size."""
+        raise NotImplementedError
+
+
+class LayerStep(Step):
     """A layer that keys and values go into and come out of.
 
     It computes one token, a prompt, or a whole turn, of any memory: what a conversation keeps of earlier tokens stands
@@ -34,10 +52,14 @@ class LayerStep(nn.Module):
         bits: of the weights; 32: as they are.
     """
 
+    shared = ("cos", "sin")
+
     def __init__(self, layer: TransformerLayer, bits: Bits) -> None:
         super().__init__()
         own = deepcopy(layer, {id(each): each for each in layer.parameters()})
         self.layer = cast(TransformerLayer, as_parts(nn.ModuleList([own]), bits)[0])
+        attention = layer.attention
+        self.sizes = attention.q_proj.in_features, attention.num_kv_heads, attention.head_dim
         self.inputs = (*INPUTS, *(() if layer.memory_reader is None else SLOT_INPUTS))
         self.outputs = (*OUTPUTS, *(() if layer.retention_gate is None else (SCORES,)))
 
@@ -67,6 +89,28 @@ class LayerStep(nn.Module):
         x = self.layer(x, rotation=Rotation(cos, sin), memory=memory, mask=mask, cache=cast(Any, cache))
         return x, *cache.new, *cache.scores
 
+    def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
+        """Return arguments, and which of their axes may have any size."""
+        rows, tokens, places, slots = 2, 3, 5, 7
+        any_rows, any_tokens, any_places, any_slots = map(torch.export.Dim, ("rows", "tokens", "places", "slots"))
+        any_seen = torch.export.Dim.DYNAMIC  # places and tokens
+        dim, heads, width = self.sizes
+        given: list[tuple[Tensor, dict[int, Any]]] = [
+            (torch.zeros(rows, tokens, dim), {0: any_rows, 1: any_tokens}),
+            (torch.ones(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
+            (torch.zeros(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
+            (torch.zeros(rows, heads, 1, tokens, places + tokens), {0: any_rows, 3: any_tokens, 4: any_seen}),
+            *[(torch.zeros(rows, heads, 1, places, width), {0: any_rows, 3: any_places}) for _ in range(2)],
+        ]
+        reader = self.layer.memory_reader
+        if reader is not None:
+            stored = torch.zeros(rows, reader.num_kv_heads, 1, slots, reader.head_dim)
+            given += [(stored, {0: any_rows, 3: any_slots}), (stored.clone(), {0: any_rows, 3: any_slots})]
+            given += [(torch.zeros(rows, 1, 1, 1, slots), {0: any_rows, 4: any_slots})]
+        values, sizes = zip(*given, strict=True)
+        fixed, of_slots = sizes[: len(INPUTS)], sizes[len(INPUTS) :]
+        return values, (*fixed, of_slots) if of_slots else fixed
+
 
 class HeadStep(nn.Module):
     """The head of a decoder: logits (B, V) of what it reads, (B, D)."""
@@ -78,27 +122,3 @@ class HeadStep(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of `hidden`."""
         return self.head(hidden)
-
-
-def example(decoder: RxTDecoder, step: LayerStep) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
-    """Return arguments of a layer, and which of their axes may have any size, by name."""
-    rows, tokens, places, slots = 2, 3, 5, 7
-    any_rows, any_tokens, any_places, any_slots = map(torch.export.Dim, ("rows", "tokens", "places", "slots"))
-    any_seen = torch.export.Dim.DYNAMIC  # places and tokens
-    config = decoder.config
-    heads, width = config.attention_heads[1], config.width_of_head
-    given: list[tuple[Tensor, dict[int, Any]]] = [
-        (torch.zeros(rows, tokens, config.dim), {0: any_rows, 1: any_tokens}),
-        (torch.ones(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
-        (torch.zeros(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
-        (torch.zeros(rows, heads, 1, tokens, places + tokens), {0: any_rows, 3: any_tokens, 4: any_seen}),
-        *[(torch.zeros(rows, heads, 1, places, width), {0: any_rows, 3: any_places}) for _ in range(2)],
-    ]
-    reader = step.layer.memory_reader
-    if reader is not None:
-        stored = torch.zeros(rows, reader.num_kv_heads, 1, slots, reader.head_dim)
-        given += [(stored, {0: any_rows, 3: any_slots}), (stored.clone(), {0: any_rows, 3: any_slots})]
-        given += [(torch.zeros(rows, 1, 1, 1, slots), {0: any_rows, 4: any_slots})]
-    values, sizes = zip(*given, strict=True)
-    fixed, of_slots = sizes[: len(INPUTS)], sizes[len(INPUTS) :]
-    return values, (*fixed, of_slots) if of_slots else fixed
