@@ -20,7 +20,8 @@ LARGEST_CONSTANT = 8
 def chained(steps: Sequence[Step], opset: int) -> Any:
     """Return the graph of all layers, an `onnx_ir.Model`.
 
-    Its inputs are `x` and those that layers share, and those of a layer by `NAME.LAYER`; its outputs likewise.
+    Its inputs are `x` and those that layers share, and those of a layer by `NAME.LAYER`; its outputs likewise,
+    but that the only `hidden` of steps that say so is the last one's.
     """
     import onnx_ir as ir
 
@@ -33,7 +34,10 @@ def chained(steps: Sequence[Step], opset: int) -> Any:
         kind = (step.outputs, *((name, each.shape, _baked(each)) for name, each in state.items()))
         if kind not in exported:
             exported[kind] = _exported(step, opset)
-        hidden = _append(ir, whole, exported[kind].graph.clone(), number, state, step.shared, shared, hidden)
+        hidden = _append(ir, whole, exported[kind].graph.clone(), number, step, state, shared, hidden)
+    if steps[-1].last_alone:
+        hidden.name = "hidden"
+        whole.outputs.append(hidden)
     return ir.Model(whole, ir_version=IR_VERSION, producer_name="rxlm")
 
 
@@ -65,8 +69,8 @@ def _append(
     whole: Any,
     part: Any,
     number: int,
+    step: Step,
     state: dict[str, Tensor],
-    alike: Sequence[str],
     shared: dict[str, Any],
     hidden: Any,
 ) -> Any:
@@ -88,7 +92,7 @@ def _append(
         if first is not None:
             ir.convenience.replace_all_uses_with(value, first)
             continue
-        if value.name in alike:
+        if value.name in step.shared:
             shared[value.name] = value
         elif value.name != "x":
             value.name = f"{value.name}.{number}"
@@ -97,5 +101,6 @@ def _append(
     part.outputs.clear()
     part.remove(nodes)
     whole.extend(nodes)
-    whole.outputs.extend(made.values())
+    carried = made.get("hidden") if step.last_alone else None
+    whole.outputs.extend(each for each in made.values() if each is not carried)
     return made.get("hidden")

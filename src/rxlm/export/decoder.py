@@ -36,8 +36,9 @@ class OnnxDecoder(RxTDecoder):
         self.layers = nn.ModuleList(_MemoryPart(layer) for layer in cast(list[TransformerLayer], list(decoder.layers)))
         self.head = cast(TokenHead, _head(head, self.config.vocab_size))
         self.final_norm = decoder.final_norm
+        """Which the graph of the layers ends with."""
         self._session = layers
-        self._calls: WeakKeyDictionary[Any, tuple[tuple[int, ...], _Layers]] = WeakKeyDictionary()
+        self._calls: WeakKeyDictionary[Any, _Layers] = WeakKeyDictionary()
         """The last call of each cache: tokens of an answer, one after another, have the same one."""
 
     def tie_weights(self) -> None:
@@ -65,18 +66,19 @@ class OnnxDecoder(RxTDecoder):
         call.run()
         if cache is not None:
             cast(StoredCache, cache).store(call.new_keys, call.new_values, call.scores)
-        return self.final_norm(call.hidden if wanted is None else call.hidden[wanted])
+        return call.hidden.clone() if wanted is None else call.hidden[wanted]
 
-    def _before(self, rows: int, tokens: int, layout: Layout, cache: DecoderCache | None) -> tuple[KeyValues, Tensor]:
-        """Return the earlier tokens of all layers, and what new tokens see of themselves."""
+    def _before(
+        self, rows: int, tokens: int, layout: Layout, cache: DecoderCache | None
+    ) -> tuple[KeyValues, Tensor | None]:
+        """Return the earlier tokens of all layers, and what new tokens see of themselves; None: each sees all."""
         if cache is None:
             among = causal_mask(tokens, self.config.sliding_window) if layout.mask is None else layout.mask
             return self._nothing(rows), among
         if not hasattr(cache, "stored"):
             raise ValueError("All turns of a dialogue are read at once with the engine torch alone.")
         before, among = cast(StoredCache, cache).stored(tokens, self.config.sliding_window)
-        is_seen = before.mask is not None and bool(before.mask.any())
-        return (before if is_seen else self._nothing(rows)), among
+        return self._nothing(rows) if before is None else before, among
 
     def _nothing(self, rows: int) -> KeyValues:
         """Return a place that nobody sees: a graph has one at least."""
@@ -87,17 +89,13 @@ class OnnxDecoder(RxTDecoder):
     def _call(
         self, cache: DecoderCache | None, rows: int, tokens: int, before: KeyValues, slots: Sequence[KeyValues]
     ) -> "_Layers":
-        """Return the call for tensors at these places."""
-        assert before.mask is not None
-        read = [each for own in slots for each in (own.keys, own.values, own.mask) if each is not None]
-        held = (before.keys, before.values, *read)
-        key = (rows, tokens, len(before.mask), *(each.data_ptr() for each in held), before.keys.shape[3])
+        """Return the call for these tensors, where they are."""
         kept = None if cache is None else self._calls.get(cache)
-        if kept is not None and kept[0] == key:
-            return kept[1]
+        if kept is not None and kept.is_for(tokens, before, slots):
+            return kept
         call = _Layers(self._session, self.config.dim, rows, tokens, before, slots)
         if cache is not None:
-            self._calls[cache] = key, call
+            self._calls[cache] = call
         return call
 
 
@@ -121,7 +119,7 @@ class _Layers:
     ) -> None:
         layers, _, heads, places, width = before.keys.shape
         assert before.mask is not None
-        self.held = before, slots  # else others could come to stand at their addresses
+        self.before, self.slots = before, slots
         self.x = torch.zeros(rows, tokens, dim)
         self.cos, self.sin = torch.zeros(2, rows, 1, tokens, width)
         self.mask = torch.zeros(len(before.mask), rows, heads, 1, tokens, places + tokens)
@@ -143,7 +141,19 @@ class _Layers:
         outputs |= {} if self.scores is None else numbered("scores", self.scores)
         self._run: Call = session.bind(inputs, outputs)
 
-    def take(self, x: Tensor, rotation: tuple[Tensor, Tensor], before: KeyValues, among: Tensor) -> None:
+    def is_for(self, tokens: int, before: KeyValues, slots: Sequence[KeyValues]) -> bool:
+        """Tell whether these are the tensors that are read, and of this number of new tokens."""
+        assert before.mask is not None
+        return (
+            self.x.shape[1] == tokens
+            and self.before.keys is before.keys
+            and self.before.values is before.values
+            and len(self.mask) == len(before.mask)
+            and len(self.slots) == len(slots)
+            and all(own is each for own, each in zip(self.slots, slots, strict=True))
+        )
+
+    def take(self, x: Tensor, rotation: tuple[Tensor, Tensor], before: KeyValues, among: Tensor | None) -> None:
         """Write what is new of a call."""
         assert before.mask is not None
         self.x.copy_(x)
@@ -151,7 +161,8 @@ class _Layers:
         self.sin.copy_(rotation[1])
         places = before.keys.shape[3]
         self.mask[..., :places].copy_(added(before.mask)[:, :, :, None])
-        self.mask[..., places:].copy_(added(among)[None, :, :, None])
+        if among is not None:
+            self.mask[..., places:].copy_(added(among)[None, :, :, None])
 
     def run(self) -> None:
         """Compute."""
@@ -163,10 +174,23 @@ def _all(slots: KeyValues) -> Tensor:
 
 
 def _head(session: Session, vocab_size: int) -> LogitsHead:
+    kept: dict[int, tuple[Tensor, Tensor, Call]] = {}
+    """The last call, by its number of tokens: those of an answer, one after another, are as many."""
+
     def logits(hidden: Tensor) -> Tensor:
-        found = torch.empty(len(hidden), vocab_size)
-        if len(hidden):
-            session.bind({"hidden": hidden.contiguous()}, {"logits": found})()
-        return found
+        count = len(hidden)
+        if not count:
+            return torch.empty(0, vocab_size)
+        if count not in kept:
+            kept.clear()
+            taken, found = (
+                torch.empty_like(hidden, memory_format=torch.contiguous_format),
+                torch.empty(count, vocab_size),
+            )
+            kept[count] = taken, found, session.bind({"hidden": taken}, {"logits": found})
+        taken, found, call = kept[count]
+        taken.copy_(hidden)
+        call()
+        return found.clone()
 
     return LogitsHead(logits)

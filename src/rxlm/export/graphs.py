@@ -17,7 +17,7 @@ from rxlm.export.decoder import OnnxDecoder
 from rxlm.export.experts import computable
 from rxlm.export.names import Bits
 from rxlm.export.session import Session, check_packages
-from rxlm.export.step import HeadStep, LayerStep, Step
+from rxlm.export.step import HeadStep, LayerStep, NormStep, Step
 from rxlm.export.update import OnnxEncoder, OnnxMemoryAttention, encoder_steps, updates_by_graphs, writer_steps
 from rxlm.folders import saving
 from rxlm.memory.slots.attention import MemoryAttention
@@ -75,7 +75,10 @@ def write_graphs(model: RxTModel, folder: Path, bits: Bits, weights: str) -> Non
         assert head is not None
         _save(head.model, draft / HEAD)
         layers = cast(list[TransformerLayer], list(decoder.layers))
-        _save(chained([LayerStep(layer, bits) for layer in layers], OPSET), draft / LAYERS)
+        steps: list[Step] = [LayerStep(layer, bits) for layer in layers]
+        if decoder.config.final_norm is not None:
+            steps.append(NormStep(decoder.final_norm, decoder.config.dim))
+        _save(chained(steps, OPSET), draft / LAYERS)
         write_update_graphs(model, draft)
         (draft / NOTE).write_text(json.dumps(asdict(Graphs(weights, bits)), indent=2) + "\n", encoding="utf-8")
 

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 
+SEEN, HIDDEN = torch.tensor([0.0, torch.finfo(torch.float32).min])
+"""What is added to scores."""
+
+
 def check_packages(*names: str) -> None:
     """Raise ImportError where a package of the extra `onnx` is missing, and say how to get it."""
     for name in names:
@@ -68,4 +72,4 @@ def numbered(name: str, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
 
 def added(mask: Tensor) -> Tensor:
     """Return what is added to scores for a mask that is True where keys are seen."""
-    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+    return torch.where(mask, SEEN, HIDDEN)

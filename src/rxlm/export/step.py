@@ -30,11 +30,13 @@ class Step(nn.Module):
         inputs, outputs: names of its arguments and of what it returns. Where a step follows another, its `x` is the
             other's `hidden`.
         shared: inputs that are the same for all layers of a graph.
+        last_alone: whether nobody wants the `hidden` of other layers than the last.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     shared: tuple[str, ...] = ("cos", "sin", "mask")
+    last_alone: bool = False
 
     def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
         """Return arguments, and which of their axes may have any size."""
@@ -53,6 +55,7 @@ class LayerStep(Step):
     """
 
     shared = ("cos", "sin")
+    last_alone = True
 
     def __init__(self, layer: TransformerLayer, bits: Bits) -> None:
         super().__init__()
@@ -110,6 +113,26 @@ class LayerStep(Step):
         values, sizes = zip(*given, strict=True)
         fixed, of_slots = sizes[: len(INPUTS)], sizes[len(INPUTS) :]
         return values, (*fixed, of_slots) if of_slots else fixed
+
+
+class NormStep(Step):
+    """What follows the last layer: the norm of what the head reads."""
+
+    inputs = ("x",)
+    outputs = ("hidden",)
+    last_alone = True
+
+    def __init__(self, norm: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.norm, self.dim = as_parts(nn.ModuleList([nn.Sequential(norm)]), 32)[0], dim
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """Return the norm of `x` (B, T, D)."""
+        return (self.norm(x),)
+
+    def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
+        """Return arguments, and which of their axes may have any size."""
+        return (torch.zeros(2, 3, self.dim),), ({0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")},)
 
 
 class HeadStep(nn.Module):
