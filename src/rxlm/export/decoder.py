@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rxlm.export.head import LogitsHead
+from rxlm.export.parts import Turns, pairs_of
 from rxlm.export.session import Call, Session, added, numbered
 from rxlm.memory import MemoryReading
 from rxlm.nn.cache import DecoderCache, Layout, StoredCache, causal_mask
@@ -19,7 +20,11 @@ from rxlm.nn.head import TokenHead
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
+from rxlm.nn.rope import RotaryEmbedding, Rotation
 from rxlm.rxt.decoder import RxTDecoder
+
+FIRST_POSITIONS = 256
+"""Whose rotations there are from the beginning."""
 
 
 class OnnxDecoder(RxTDecoder):
@@ -38,6 +43,7 @@ class OnnxDecoder(RxTDecoder):
         self.final_norm = decoder.final_norm
         """Which the graph of the layers ends with."""
         self._session = layers
+        self._angles = _Angles(decoder.rope)
         self._calls: WeakKeyDictionary[Any, _Layers] = WeakKeyDictionary()
         """The last call of each cache: tokens of an answer, one after another, have the same one."""
 
@@ -61,8 +67,9 @@ class OnnxDecoder(RxTDecoder):
             raise ValueError("A decoder that reads slots is computed without them with the engine torch alone.")
         read = MemoryReading() if reading is None else reading.project(self.memory_layers, self.rope)
         slots = [cast(KeyValues, each) for each in read.layers]
-        call = self._call(cache, rows, tokens, before, slots)
-        call.take(x, self.rope(layout.positions), before, among)
+        angles = self._angles.up_to(int(layout.positions.max()))
+        call = self._call(cache, rows, tokens, before, slots, angles)
+        call.take(x, layout.positions, before, among)
         call.run()
         if cache is not None:
             cast(StoredCache, cache).store(call.new_keys, call.new_values, call.scores)
@@ -87,13 +94,19 @@ class OnnxDecoder(RxTDecoder):
         return KeyValues(empty, empty, torch.zeros(1, rows, 1, 1, 1, dtype=torch.bool))
 
     def _call(
-        self, cache: DecoderCache | None, rows: int, tokens: int, before: KeyValues, slots: Sequence[KeyValues]
+        self,
+        cache: DecoderCache | None,
+        rows: int,
+        tokens: int,
+        before: KeyValues,
+        slots: Sequence[KeyValues],
+        angles: Rotation,
     ) -> "_Layers":
         """Return the call for these tensors, where they are."""
         kept = None if cache is None else self._calls.get(cache)
-        if kept is not None and kept.is_for(tokens, before, slots):
+        if kept is not None and kept.is_for(tokens, before, slots, angles):
             return kept
-        call = _Layers(self._session, self.config.dim, rows, tokens, before, slots)
+        call = _Layers(self._session, self.config.dim, rows, tokens, before, slots, angles)
         if cache is not None:
             self._calls[cache] = call
         return call
@@ -111,19 +124,39 @@ class _MemoryPart(nn.Module):
     read_memory = TransformerLayer.read_memory
 
 
+class _Angles:
+    """The rotations of all positions so far, as a graph takes them."""
+
+    def __init__(self, rope: RotaryEmbedding) -> None:
+        self.rope, self.made = rope, Rotation(torch.empty(0, 0), torch.empty(0, 0))
+
+    def up_to(self, position: int) -> Rotation:
+        """Return cosines and sines, (N, d / 2) each, of positions up to this one at least."""
+        if position >= len(self.made.cos):
+            self.made = pairs_of(self.rope(torch.arange(max(position + 1, 2 * len(self.made.cos), FIRST_POSITIONS))))
+        return self.made
+
+
 class _Layers:
     """One call of the layers' graph, and the tensors that it reads and writes."""
 
     def __init__(
-        self, session: Session, dim: int, rows: int, tokens: int, before: KeyValues, slots: Sequence[KeyValues]
+        self,
+        session: Session,
+        dim: int,
+        rows: int,
+        tokens: int,
+        before: KeyValues,
+        slots: Sequence[KeyValues],
+        angles: Rotation,
     ) -> None:
         layers, _, heads, places, width = before.keys.shape
         assert before.mask is not None
-        self.before, self.slots = before, slots
+        self.before, self.slots, self.angles = before, slots, angles
         self.x = torch.zeros(rows, tokens, dim)
-        self.cos, self.sin = torch.zeros(2, rows, 1, tokens, width)
+        self.places = torch.zeros(rows, tokens, dtype=torch.long)
         self.mask = torch.zeros(len(before.mask), rows, heads, 1, tokens, places + tokens)
-        inputs = {"x": self.x, "cos": self.cos, "sin": self.sin}
+        inputs = {"x": self.x, **Turns(*angles, self.places)._asdict()}
         inputs |= numbered("mask", self.mask.expand(layers, -1, -1, -1, -1, -1))
         inputs |= numbered("keys", before.keys[:, :, :, None]) | numbered("values", before.values[:, :, :, None])
         readers = sorted(int(name.split(".")[1]) for name in session.inputs if name.startswith("slot_keys"))
@@ -141,24 +174,24 @@ class _Layers:
         outputs |= {} if self.scores is None else numbered("scores", self.scores)
         self._run: Call = session.bind(inputs, outputs)
 
-    def is_for(self, tokens: int, before: KeyValues, slots: Sequence[KeyValues]) -> bool:
+    def is_for(self, tokens: int, before: KeyValues, slots: Sequence[KeyValues], angles: Rotation) -> bool:
         """Tell whether these are the tensors that are read, and of this number of new tokens."""
         assert before.mask is not None
         return (
             self.x.shape[1] == tokens
             and self.before.keys is before.keys
             and self.before.values is before.values
+            and self.angles is angles
             and len(self.mask) == len(before.mask)
             and len(self.slots) == len(slots)
             and all(own is each for own, each in zip(self.slots, slots, strict=True))
         )
 
-    def take(self, x: Tensor, rotation: tuple[Tensor, Tensor], before: KeyValues, among: Tensor | None) -> None:
+    def take(self, x: Tensor, positions: Tensor, before: KeyValues, among: Tensor | None) -> None:
         """Write what is new of a call."""
         assert before.mask is not None
         self.x.copy_(x)
-        self.cos.copy_(rotation[0])
-        self.sin.copy_(rotation[1])
+        self.places.copy_(positions)
         places = before.keys.shape[3]
         self.mask[..., :places].copy_(added(before.mask)[:, :, :, None])
         if among is not None:

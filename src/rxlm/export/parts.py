@@ -7,7 +7,7 @@ model dimension, d head dimension.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,20 @@ from rxlm.nn.rope import Rotation
 
 SAME, REST = 0, -1
 """Sizes of axes in a new shape: as it was, and what is left."""
+
+
+class Turns(NamedTuple):
+    """How far new tokens are turned: cosines and sines of angles, (N, d / 2), and which of them a token has, (B, T)."""
+
+    cos: Tensor
+    sin: Tensor
+    places: Tensor
+
+
+def pairs_of(rotation: Rotation) -> Rotation:
+    """Return cosine and sine of each pair's angle, (N, d / 2) each, of a rotation of N tokens."""
+    cos, sin = (each[..., 1::2].flatten(0, 2).contiguous() for each in rotation)
+    return Rotation(cos, sin)  # at the second of a pair, for the sine is negated at the first
 
 
 class TakenCache:
@@ -74,17 +88,15 @@ class SelfAttentionPart(nn.Module):
             self.norm = NormPart(nn.RMSNorm(self.head_dim, eps=attention.q_norm.eps))
         self.in_proj = as_linear(self.in_proj, bits)
         self.out = _Out(attention, bits)
-        self.register_buffer("swapped", _swapped(self.head_dim))
 
     norm_weight: Tensor
-    swapped: Tensor
 
     def forward(
         self,
         x: Tensor,
         *,
-        query_rotation: Rotation,
-        key_rotation: Rotation,
+        query_rotation: Turns,
+        key_rotation: Turns,
         mask: Tensor,
         causal: bool,
         cache: TakenCache,
@@ -94,7 +106,7 @@ class SelfAttentionPart(nn.Module):
 
         Args:
             x: the new tokens.
-            query_rotation, key_rotation: of the new tokens, the same, (B, 1, T, d).
+            query_rotation, key_rotation: of the new tokens, the same.
             mask: what is added to scores of earlier tokens and of the new ones, (B, H, 1, T, P + T).
             causal, layer: as in `Attention`; not needed here.
             cache: see `TakenCache`.
@@ -105,7 +117,7 @@ class SelfAttentionPart(nn.Module):
         turned, values = heads[:, : self.num_turned], heads[:, self.num_turned :]
         if self.norm is not None:
             turned = self.norm(turned) * self.norm_weight
-        turned = _rotated(turned, key_rotation, self.swapped)
+        turned = _rotated(turned, key_rotation)
         queries, keys = turned[:, : self.num_query_heads], turned[:, self.num_query_heads :]
         queries = _grouped(queries, self.num_kv_heads, self.head_dim)
         each = (SAME, self.num_kv_heads, 1, REST, self.head_dim)
@@ -131,22 +143,18 @@ class SlotAttentionPart(nn.Module):
         self.q_proj = as_linear(attention.q_proj, bits)
         self.q_norm = None if attention.q_norm is None else NormPart(attention.q_norm)
         self.out = _Out(attention, bits)
-        self.register_buffer("swapped", _swapped(self.head_dim))
 
-    swapped: Tensor
-
-    def forward(self, x: Tensor, y: KeyValues, *, query_rotation: Rotation | None) -> Tensor:
+    def forward(self, x: Tensor, y: KeyValues, *, query_rotation: Turns | None) -> Tensor:
         """Attend from `x` (B, T, D) to slots; returns (B, T, D).
 
         Args:
             x: the new tokens.
             y: keys and values, (B, H, 1, S, d), and what is added to their scores, (B, 1, 1, T or 1, S).
-            query_rotation: of the new tokens, (B, 1, T, d).
+            query_rotation: of the new tokens.
         """
         queries = reshaped(self.q_proj(x), (SAME, SAME, self.num_query_heads, self.head_dim), x.shape[:2])
         queries = (queries if self.q_norm is None else self.q_norm(queries)).transpose(1, 2)
-        queries = queries if query_rotation is None else _rotated(queries, query_rotation, self.swapped)
-        queries = queries * self.head_dim**-0.5
+        queries = _rotated(queries, query_rotation) * self.head_dim**-0.5
         scores = _grouped(queries, self.num_kv_heads, self.head_dim) @ y.keys.transpose(3, 4)
         return self.out((scores if y.mask is None else scores + y.mask).softmax(-1) @ y.values, x)
 
@@ -168,8 +176,8 @@ class SourceAttentionPart(SlotAttentionPart):
         x: Tensor,
         y: Tensor | None = None,
         *,
-        query_rotation: Rotation | None = None,
-        key_rotation: Rotation | None = None,
+        query_rotation: Turns | None = None,
+        key_rotation: Turns | None = None,
         mask: Tensor | None = None,
         causal: bool = False,
         cache: None = None,
@@ -182,8 +190,7 @@ class SourceAttentionPart(SlotAttentionPart):
         y = x if y is None else y
         each = (SAME, SAME, self.num_kv_heads, self.head_dim)
         keys, values = (reshaped(project(y), each, y.shape[:2]) for project in (self.k_proj, self.v_proj))
-        keys = (keys if self.k_norm is None else self.k_norm(keys)).transpose(1, 2)
-        keys = keys if key_rotation is None else _rotated(keys, key_rotation, self.swapped)
+        keys = _rotated((keys if self.k_norm is None else self.k_norm(keys)).transpose(1, 2), key_rotation)
         read = KeyValues(keys.unsqueeze(2), values.transpose(1, 2).unsqueeze(2), mask)
         return super().forward(x, read, query_rotation=query_rotation)
 
@@ -202,13 +209,13 @@ class _Out(nn.Module):
         return self.out_proj(merged if self.gate_proj is None else merged * self.activation(self.gate_proj(x)))
 
 
-def _swapped(head_dim: int) -> Tensor:
-    """Return the places of a head's numbers with each pair exchanged."""
-    return torch.arange(head_dim).view(-1, 2).flip(-1).flatten()
-
-
-def _rotated(x: Tensor, rotation: Rotation, swapped: Tensor) -> Tensor:
-    return x * rotation.cos + x.index_select(-1, swapped) * rotation.sin
+def _rotated(x: Tensor, turns: Turns | None) -> Tensor:
+    """Return heads `x` (B, H, T, d), rotated as `nn.rope.rotate` does."""
+    if turns is None:
+        return x
+    inputs, settings = (x, turns.places, turns.cos, turns.sin), {"interleaved": 1}
+    kind = "com.microsoft::RotaryEmbedding"
+    return torch.onnx.ops.symbolic(kind, inputs, settings, dtype=x.dtype, shape=x.shape, version=1)
 
 
 def _grouped(queries: Tensor, num_kv_heads: int, head_dim: int) -> Tensor:

@@ -11,16 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from rxlm.export.names import Bits
-from rxlm.export.parts import TakenCache, as_parts
+from rxlm.export.parts import TakenCache, Turns, as_parts
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.layer import TransformerLayer
-from rxlm.nn.rope import Rotation
 from rxlm.rxt.decoder import RxTDecoder
 
-INPUTS = ("x", "cos", "sin", "mask", "keys", "values")
+TURNS = Turns._fields
+ROWS, TOKENS = 2, 3
+"""Of the example that a graph is made with."""
+INPUTS = ("x", *TURNS, "mask", "keys", "values")
 SLOT_INPUTS = ("slot_keys", "slot_values", "slot_mask")
 OUTPUTS = ("hidden", "new_keys", "new_values")
 SCORES = "scores"
+
+
+def example_turns(head_dim: int, any_rows: Any, any_tokens: Any) -> list[tuple[Tensor, dict[int, Any]]]:
+    """Return arguments of the names `TURNS`, and which of their axes may have any size."""
+    angles, angle = torch.zeros(11, head_dim // 2), torch.export.Dim("angles")
+    places = torch.arange(ROWS * TOKENS).view(ROWS, TOKENS)
+    return [(angles, {0: angle}), (angles.clone(), {0: angle}), (places, {0: any_rows, 1: any_tokens})]
 
 
 class Step(nn.Module):
@@ -35,7 +44,7 @@ class Step(nn.Module):
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    shared: tuple[str, ...] = ("cos", "sin", "mask")
+    shared: tuple[str, ...] = (*TURNS, "mask")
     last_alone: bool = False
 
     def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
@@ -54,7 +63,7 @@ class LayerStep(Step):
         bits: of the weights; 32: as they are.
     """
 
-    shared = ("cos", "sin")
+    shared = TURNS
     last_alone = True
 
     def __init__(self, layer: TransformerLayer, bits: Bits) -> None:
@@ -71,6 +80,7 @@ class LayerStep(Step):
         x: Tensor,
         cos: Tensor,
         sin: Tensor,
+        places: Tensor,
         mask: Tensor,
         keys: Tensor,
         values: Tensor,
@@ -80,7 +90,7 @@ class LayerStep(Step):
 
         Args:
             x: before it.
-            cos, sin: rotation of the new tokens' positions, (B, 1, T, d).
+            cos, sin, places: rotation of the new tokens, see `Turns`.
             mask: what is added to scores of earlier tokens and of the new ones, (B, H, 1, T, P + T).
             keys, values: of earlier tokens, rotated, (B, H, 1, P, d).
             slots: keys and values of slots, (B, H', 1, S, d'), and what is added to their scores, (B, 1, 1, 1, S).
@@ -89,19 +99,18 @@ class LayerStep(Step):
         """
         cache = TakenCache(KeyValues(keys, values))
         memory = KeyValues(slots[0], slots[1], slots[2]) if slots else None
-        x = self.layer(x, rotation=Rotation(cos, sin), memory=memory, mask=mask, cache=cast(Any, cache))
+        x = self.layer(x, rotation=cast(Any, Turns(cos, sin, places)), memory=memory, mask=mask, cache=cast(Any, cache))
         return x, *cache.new, *cache.scores
 
     def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
         """Return arguments, and which of their axes may have any size."""
-        rows, tokens, places, slots = 2, 3, 5, 7
+        rows, tokens, places, slots = ROWS, TOKENS, 5, 7
         any_rows, any_tokens, any_places, any_slots = map(torch.export.Dim, ("rows", "tokens", "places", "slots"))
         any_seen = torch.export.Dim.DYNAMIC  # places and tokens
         dim, heads, width = self.sizes
         given: list[tuple[Tensor, dict[int, Any]]] = [
             (torch.zeros(rows, tokens, dim), {0: any_rows, 1: any_tokens}),
-            (torch.ones(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
-            (torch.zeros(rows, 1, tokens, width), {0: any_rows, 2: any_tokens}),
+            *example_turns(width, any_rows, any_tokens),
             (torch.zeros(rows, heads, 1, tokens, places + tokens), {0: any_rows, 3: any_tokens, 4: any_seen}),
             *[(torch.zeros(rows, heads, 1, places, width), {0: any_rows, 3: any_places}) for _ in range(2)],
         ]
@@ -132,7 +141,7 @@ class NormStep(Step):
 
     def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
         """Return arguments, and which of their axes may have any size."""
-        return (torch.zeros(2, 3, self.dim),), ({0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")},)
+        return (torch.zeros(ROWS, TOKENS, self.dim),), ({0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")},)
 
 
 class HeadStep(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from rxlm.export.experts import computable
-from rxlm.export.parts import SourceAttentionPart, as_parts
+from rxlm.export.parts import SourceAttentionPart, Turns, as_parts, pairs_of
 from rxlm.export.session import Session, added, numbered
-from rxlm.export.step import Step
+from rxlm.export.step import ROWS, TOKENS, TURNS, Step, example_turns
 from rxlm.memory import MemoryState
 from rxlm.memory.slots.attention import MemoryAttention, MemoryAttentionLayer
 from rxlm.nn.attention import segment_mask
@@ -24,9 +24,6 @@ from rxlm.nn.moe import Routing
 from rxlm.nn.rope import Rotation
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.encoder import RxTEncoder
-
-ROWS, TOKENS = 2, 3
-"""Of the example that a graph is made with."""
 
 
 def updates_by_graphs(model: RxTModel) -> bool:
@@ -40,7 +37,7 @@ def updates_by_graphs(model: RxTModel) -> bool:
 class EncoderStep(Step):
     """A layer of an encoder, which is left as it is; its weights are not copied."""
 
-    inputs = ("x", "cos", "sin", "mask")
+    inputs = ("x", *TURNS, "mask")
     outputs = ("hidden",)
 
     def __init__(self, layer: TransformerLayer) -> None:
@@ -48,22 +45,22 @@ class EncoderStep(Step):
         self.layer, self.dim = _as_parts(layer), layer.attention.q_proj.in_features
         self.head_dim = layer.attention.head_dim
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> tuple[Tensor]:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, places: Tensor, mask: Tensor) -> tuple[Tensor]:
         """Return the residual stream after the layer, (B, T, D).
 
         Args:
             x: before it.
-            cos, sin: rotation of the tokens' positions, (B, 1, T, d).
+            cos, sin, places: rotation of the tokens, see `Turns`.
             mask: what is added to scores, (B, 1, 1, T, T).
         """
-        return (self.layer(x, rotation=Rotation(cos, sin), mask=mask),)
+        return (self.layer(x, rotation=Turns(cos, sin, places), mask=mask),)
 
     def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
         """Return arguments, and which of their axes may have any size."""
         rows, tokens = map(torch.export.Dim, ("rows", "tokens"))
-        turn = torch.zeros(ROWS, 1, TOKENS, self.head_dim), {0: rows, 2: tokens}
+        turns = example_turns(self.head_dim, rows, tokens)
         given = [
-            (torch.zeros(ROWS, TOKENS, self.dim), {0: rows, 1: tokens}), turn, (turn[0].clone(), turn[1]),
+            (torch.zeros(ROWS, TOKENS, self.dim), {0: rows, 1: tokens}), *turns,
             (torch.zeros(ROWS, 1, 1, TOKENS, TOKENS), {0: rows, 3: tokens, 4: tokens}),
         ]  # fmt: skip
         return tuple(each for each, _ in given), tuple(sizes for _, sizes in given)
@@ -76,30 +73,37 @@ class WriterStep(Step):
 
     def __init__(self, layer: MemoryAttentionLayer, num_slots: int, has_mean: bool) -> None:
         super().__init__()
-        self.inputs = ("slots", "encoded", "cos", "sin", "mask", *(("mean",) if has_mean else ()))
+        self.inputs = ("slots", "encoded", *TURNS, "mask", *(("mean",) if has_mean else ()))
         self.layer, self.num_slots = _as_parts(layer), num_slots
         self.dim, self.head_dim = layer.write_attention.q_proj.in_features, layer.write_attention.head_dim
 
     def forward(
-        self, slots: Tensor, encoded: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, mean: Tensor | None = None
+        self,
+        slots: Tensor,
+        encoded: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        places: Tensor,
+        mask: Tensor,
+        mean: Tensor | None = None,
     ) -> tuple[Tensor]:
         """Return the layer's next slots, (B, S, D).
 
         Args:
             slots, mean: before it, and what they are consolidated with, (B, S, D).
             encoded: the interaction, (B, T, D).
-            cos, sin: rotation of its tokens' positions, (B, 1, T, d).
+            cos, sin, places: rotation of its tokens, see `Turns`.
             mask: what is added to scores, (B, 1, 1, 1, T).
         """
-        return (self.layer(slots, mean, encoded, mask, Rotation(cos, sin)),)
+        return (self.layer(slots, mean, encoded, mask, Turns(cos, sin, places)),)
 
     def example(self) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
         """Return arguments, and which of their axes may have any size."""
         rows, tokens = map(torch.export.Dim, ("rows", "tokens"))
         own = torch.zeros(ROWS, self.num_slots, self.dim), {0: rows}
-        turn = torch.zeros(ROWS, 1, TOKENS, self.head_dim), {0: rows, 2: tokens}
+        turns = example_turns(self.head_dim, rows, tokens)
         given = [
-            own, (torch.zeros(ROWS, TOKENS, self.dim), {0: rows, 1: tokens}), turn, (turn[0].clone(), turn[1]),
+            own, (torch.zeros(ROWS, TOKENS, self.dim), {0: rows, 1: tokens}), *turns,
             (torch.zeros(ROWS, 1, 1, 1, TOKENS), {0: rows, 4: tokens}), (own[0].clone(), own[1]),
         ][: len(self.inputs)]  # fmt: skip
         return tuple(each for each, _ in given), tuple(sizes for _, sizes in given)
@@ -187,8 +191,9 @@ class OnnxMemoryAttention(MemoryAttention):
 
 
 def _turned(rotation: Rotation, rows: int) -> dict[str, Tensor]:
-    cos, sin = (each.expand(rows, -1, -1, -1).contiguous() for each in rotation)
-    return {"cos": cos, "sin": sin}
+    """Return a rotation (B or 1, 1, T, d) as a graph takes it."""
+    places, tokens = torch.arange(rotation.cos.shape[0] * rotation.cos.shape[2]), rotation.cos.shape[2]
+    return Turns(*pairs_of(rotation), places.view(-1, tokens).expand(rows, -1).contiguous())._asdict()
 
 
 def _mask(mask: Tensor | None, rows: int, queries: int, tokens: int) -> Tensor:
