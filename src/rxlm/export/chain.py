@@ -28,14 +28,14 @@ def chained(steps: Sequence[Step], opset: int) -> Any:
     exported: dict[tuple[object, ...], Any] = {}
     whole = ir.Graph([], [], nodes=[], opset_imports={"": opset, "com.microsoft": 1}, name="layers")
     shared: dict[str, Any] = {}
-    hidden = None
+    hidden: Any = None
     for number, step in enumerate(steps):
         state = step.state_dict()
         kind = (step.outputs, *((name, each.shape, _baked(each)) for name, each in state.items()))
         if kind not in exported:
             exported[kind] = _exported(step, opset)
         hidden = _append(ir, whole, exported[kind].graph.clone(), number, step, state, shared, hidden)
-    if steps[-1].last_alone:
+    if hidden is not None and steps[-1].last_alone:
         hidden.name = "hidden"
         whole.outputs.append(hidden)
     return ir.Model(whole, ir_version=IR_VERSION, producer_name="rxlm")

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from rxlm.export.attention_parts import Turns, pairs_of
 from rxlm.export.head import LogitsHead
-from rxlm.export.parts import Turns, pairs_of
 from rxlm.export.session import Call, Session, added, numbered
 from rxlm.memory import MemoryReading
 from rxlm.nn.cache import DecoderCache, Layout, StoredCache, causal_mask

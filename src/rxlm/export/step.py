@@ -10,8 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from rxlm.export.attention_parts import TakenCache, Turns
+from rxlm.export.layer_parts import as_parts
 from rxlm.export.names import Bits
-from rxlm.export.parts import TakenCache, Turns, as_parts
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.decoder import RxTDecoder

@@ -12,8 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from rxlm.export.attention_parts import SourceAttentionPart, Turns, pairs_of
 from rxlm.export.experts import computable
-from rxlm.export.parts import SourceAttentionPart, Turns, as_parts, pairs_of
+from rxlm.export.layer_parts import as_parts
 from rxlm.export.session import Session, added, numbered
 from rxlm.export.step import ROWS, TOKENS, TURNS, Step, example_turns
 from rxlm.memory import MemoryState
