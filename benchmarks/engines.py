@@ -7,8 +7,9 @@ of the file (Q4_1, for example) and has the whole history in its cache. Needs th
 peer.
 
 Printed, for turns 1 and 64 of one conversation: tokens a second of an answer, greedy, and time to its first token; the
-best of some repetitions that all arms take in turn, so that what else the machine does meets all. `--rows` asks so
-many conversations at once. Figures are kept as JSON in the folder `--output`.
+best of some repetitions that all arms take in turn, so that what else the machine does meets all; and how many times as
+fast as the first engine each is. `--rows` asks so many conversations at once. Figures are kept as JSON in the folder
+`--output`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import httpx
 import torch
@@ -142,6 +144,13 @@ def main() -> None:
             if best is not None and name != "llama.cpp":
                 record.add(f"{name}/turn {turn}, beside llama.cpp", rate / best, "times", better="more", kind="ratio")
             beside = "" if best is None else f", {rate / best:.2f} of llama.cpp"
+            base = next(iter(found.values()))[turn]
+            if costs is not base:
+                times = [cost[1] / own[1] for cost, own in zip(costs, base, strict=True)]
+                record.add(
+                    f"{name}/turn {turn}, beside {given.engines[0]}", times, "times", better="more", kind="ratio"
+                )
+                beside += f", {median(times):.2f} times {given.engines[0]} ({min(times):.2f} to {max(times):.2f})"
             print(f"{name:11} turn {turn:3}: {rate:6.1f} tokens/s{beside}; first token {1e3 * first:.0f} ms")
     record.save()
 

@@ -23,6 +23,8 @@ from rich.table import Table
 from llama_peer import LlamaPeer
 from plots import plot_turns
 from records import RESULTS, Record
+from rxlm.export.engines import use_engine
+from rxlm.export.names import Engine
 from rxlm.memory import MemoryState
 from rxlm.rxt.accounting import decoding_parameters, memory_bytes
 from rxlm.rxt.models import RxTAlpha
@@ -39,6 +41,7 @@ class Settings:
 
     Args:
         preset: size of the model.
+        engine: what computes it; see docs/engines.md.
         turns: turns of the conversation at which to measure.
         query_tokens: tokens of a query, at most a quarter of a turn; the answer fills the turn to the preset's longest
             interaction, at most 256.
@@ -51,6 +54,7 @@ class Settings:
     """
 
     preset: Literal["tiny", "nano", "micro", "mini", "alpha"] = "micro"
+    engine: Engine = "torch"
     turns: tuple[int, ...] = (1, 8, 64, 256)
     query_tokens: int = 64
     batch_size: int = 16
@@ -152,6 +156,8 @@ def measure(settings: Settings, console: Console) -> Results:
     results = Results(settings.preset, decoding_parameters(model))
     results.bandwidth_gb_per_s = memory_bandwidth()
     reactive = Reactive(model, settings)
+    peer = LlamaPeer(model, reactive.turn_tokens, reactive.query_tokens, max(settings.turns))
+    use_engine(model, settings.engine)
     results.turn_tokens = reactive.turn_tokens
     with console.status("RxT: living through the conversation"):
         memories = reactive.memories()
@@ -163,7 +169,6 @@ def measure(settings: Settings, console: Console) -> Results:
     with console.status(f"RxT: a batch of {settings.batch_size}"):
         batch = model.init_memory(settings.batch_size, seed=0)
         results.batched_runs = [reactive.answer(batch, settings.batch_size) for _ in range(3)]
-    peer = LlamaPeer(model, reactive.turn_tokens, reactive.query_tokens, max(settings.turns))
     results.llama_parameters = peer.active_parameters
     ways: dict[str, Callable[..., Turn]] = {"Llama, re-reads": peer.reread, "Llama, keeps its cache": peer.keep_cache}
     for name, way in ways.items():
@@ -218,7 +223,8 @@ def memory_bandwidth(megabytes: int = 512) -> float:
 
 def report(results: Results, settings: Settings, console: Console) -> None:
     """Print the tables and the ratios."""
-    title = f"{results.preset}: one conversation of {results.turn_tokens}-token turns, {results.threads} threads"
+    turns_of = f"one conversation of {results.turn_tokens}-token turns"
+    title = f"{results.preset}, engine {settings.engine}: {turns_of}, {results.threads} threads"
     table = Table(title=title)
     table.add_column("turn", justify="right")
     for name in results.turns:

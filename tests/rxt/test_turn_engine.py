@@ -155,6 +155,12 @@ def test_empty_turns_alone_change_no_memory(count):
     assert torch.equal(write_turns(MODEL, memory, [[]] * count).slots, memory.slots)
 
 
+def test_a_memory_that_turns_were_written_to_can_be_trained_on():
+    written = write_turns(MODEL, MODEL.init_memory(1, seed=1), [[5, 8, 9, 6, 10, 3]])
+
+    assert not written.slots.is_inference()
+
+
 def test_a_memory_of_an_unknown_kind_is_refused_by_name():
     with pytest.raises(ValueError, match="kind of memory must be one of "):
         MemoryState.from_state_dict({"kind": "pebbles", "tensors": {}})

@@ -1,53 +1,54 @@
-"""The layers of a decoder as one ONNX graph: one layer of each kind is exported, and stands there for all of its kind.
+"""Layers as one ONNX graph: one layer of each kind is exported, and stands there for all of its kind.
 
 The exporter takes time with the square of a graph's length: minutes for 30 layers, seconds for one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rxlm.export.names import Bits
-from rxlm.export.step import LayerStep, example
-from rxlm.rxt.decoder import RxTDecoder
+from rxlm.export.step import Step
 
-SHARED = ("cos", "sin")
-"""Inputs that are the same for all layers."""
 IR_VERSION = 10
 """Of the file, as ONNX Runtime has read it since 1.20."""
 LARGEST_CONSTANT = 8
 """Numbers of a constant that is no weight."""
 
 
-def chained_layers(decoder: RxTDecoder, bits: Bits, opset: int) -> Any:
+def chained(steps: Sequence[Step], opset: int) -> Any:
     """Return the graph of all layers, an `onnx_ir.Model`.
 
-    Its inputs are `x`, `cos` and `sin`, and those of a layer by `NAME.LAYER`; its outputs likewise, but that
-    only the last layer's `hidden` comes out. See `LayerStep`.
+    Its inputs are `x` and those that layers share, and those of a layer by `NAME.LAYER`; its outputs likewise,
+    but that the only `hidden` of steps that say so is the last one's.
     """
     import onnx_ir as ir
 
     exported: dict[tuple[object, ...], Any] = {}
     whole = ir.Graph([], [], nodes=[], opset_imports={"": opset, "com.microsoft": 1}, name="layers")
     shared: dict[str, Any] = {}
-    hidden = None
-    for number, layer in enumerate(decoder.layers):
-        step = LayerStep(layer, bits).eval()  # pyrefly: ignore[bad-argument-type]
+    hidden: Any = None
+    for number, step in enumerate(steps):
         state = step.state_dict()
-        kind = (step.outputs, *((name, each.shape) for name, each in state.items()))
+        kind = (step.outputs, *((name, each.shape, _baked(each)) for name, each in state.items()))
         if kind not in exported:
-            exported[kind] = _exported(decoder, step, opset)
-        part = exported[kind].graph.clone()
-        hidden = _append(ir, whole, part, number, state, shared, hidden)
-    assert hidden is not None, "a decoder has layers"
-    hidden.name = "hidden"
-    whole.outputs.insert(0, hidden)
+            exported[kind] = _exported(step, opset)
+        hidden = _append(ir, whole, exported[kind].graph.clone(), number, step, state, shared, hidden)
+    if hidden is not None and steps[-1].last_alone:
+        hidden.name = "hidden"
+        whole.outputs.append(hidden)
     return ir.Model(whole, ir_version=IR_VERSION, producer_name="rxlm")
 
 
-def _exported(decoder: RxTDecoder, step: LayerStep, opset: int) -> Any:
-    arguments, sizes = example(decoder, step)
+def _baked(weight: Tensor) -> tuple[float, ...] | None:
+    """Return the values of a weight so small that an optimiser may compute with it beforehand."""
+    return tuple(weight.flatten().tolist()) if weight.numel() <= LARGEST_CONSTANT else None
+
+
+def _exported(step: Step, opset: int) -> Any:
+    step.eval()
+    arguments, sizes = step.example()
     from onnxscript import optimizer
 
     program = torch.onnx.export(
@@ -64,16 +65,23 @@ def _exported(decoder: RxTDecoder, step: LayerStep, opset: int) -> Any:
 
 
 def _append(
-    ir: Any, whole: Any, part: Any, number: int, state: dict[str, Tensor], shared: dict[str, Any], hidden: Any
+    ir: Any,
+    whole: Any,
+    part: Any,
+    number: int,
+    step: Step,
+    state: dict[str, Tensor],
+    shared: dict[str, Any],
+    hidden: Any,
 ) -> Any:
-    """Let a layer's nodes follow those of the layer before, whose output is `hidden`; return the layer's own."""
+    """Let a layer's nodes follow those of the layer before, whose `hidden` it takes; return the layer's own."""
     for name, value in list(part.initializers.items()):
         part.initializers.pop(name)
         if name in state:
             value.const_value = ir.tensor(state[name].detach().numpy(), name=f"{name}.{number}")
         value.name = f"{name}.{number}"
         whole.register_initializer(value)
-    nodes = list(part)
+    nodes, made = list(part), {value.name: value for value in part.outputs}
     for node in nodes:
         node.name = f"{node.name}.{number}"
         node.metadata_props.clear()  # where in Python it came from
@@ -84,15 +92,15 @@ def _append(
         if first is not None:
             ir.convenience.replace_all_uses_with(value, first)
             continue
-        if value.name in SHARED:
+        if value.name in step.shared:
             shared[value.name] = value
         elif value.name != "x":
             value.name = f"{value.name}.{number}"
         part.inputs.remove(value)
         whole.inputs.append(value)
-    out, *others = list(part.outputs)
     part.outputs.clear()
     part.remove(nodes)
     whole.extend(nodes)
-    whole.outputs.extend(others)
-    return out
+    carried = made.get("hidden") if step.last_alone else None
+    whole.outputs.extend(each for each in made.values() if each is not carried)
+    return made.get("hidden")

@@ -4,24 +4,27 @@ Shapes: L layers, G retention gates, B rows, H key/value heads, T new tokens, P 
 model dimension, d head dimension.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from rxlm.export.graphs import HEAD, LAYERS
+from rxlm.export.attention_parts import Turns, pairs_of
 from rxlm.export.head import LogitsHead
-from rxlm.export.session import Call, Session
+from rxlm.export.session import Call, Session, added, numbered
 from rxlm.memory import MemoryReading
 from rxlm.nn.cache import DecoderCache, Layout, StoredCache, causal_mask
 from rxlm.nn.head import TokenHead
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.layer import TransformerLayer
 from rxlm.nn.moe import Routing
+from rxlm.nn.rope import RotaryEmbedding, Rotation
 from rxlm.rxt.decoder import RxTDecoder
+
+FIRST_POSITIONS = 256
+"""Whose rotations there are from the beginning."""
 
 
 class OnnxDecoder(RxTDecoder):
@@ -29,17 +32,19 @@ class OnnxDecoder(RxTDecoder):
 
     Args:
         decoder: which gives its embedding, and what projects a memory; its layers may be without weights (meta).
-        folder: of the graphs.
+        layers, head: its graphs.
     """
 
-    def __init__(self, decoder: RxTDecoder, folder: Path) -> None:
+    def __init__(self, decoder: RxTDecoder, layers: Session, head: Session) -> None:
         nn.Module.__init__(self)
         self.config, self.embedding, self.rope = decoder.config, decoder.embedding, decoder.rope
         self.layers = nn.ModuleList(_MemoryPart(layer) for layer in cast(list[TransformerLayer], list(decoder.layers)))
-        self.head = cast(TokenHead, _head(Session(folder / HEAD), self.config.vocab_size))
+        self.head = cast(TokenHead, _head(head, self.config.vocab_size))
         self.final_norm = decoder.final_norm
-        self._session = Session(folder / LAYERS)
-        self._calls: WeakKeyDictionary[Any, tuple[tuple[int, ...], _Layers]] = WeakKeyDictionary()
+        """Which the graph of the layers ends with."""
+        self._session = layers
+        self._angles = _Angles(decoder.rope)
+        self._calls: WeakKeyDictionary[Any, _Layers] = WeakKeyDictionary()
         """The last call of each cache: tokens of an answer, one after another, have the same one."""
 
     def tie_weights(self) -> None:
@@ -62,23 +67,25 @@ class OnnxDecoder(RxTDecoder):
             raise ValueError("A decoder that reads slots is computed without them with the engine torch alone.")
         read = MemoryReading() if reading is None else reading.project(self.memory_layers, self.rope)
         slots = [cast(KeyValues, each) for each in read.layers]
-        call = self._call(cache, rows, tokens, before, slots)
-        call.take(x, self.rope(layout.positions), before, among)
+        angles = self._angles.up_to(int(layout.positions.max()))
+        call = self._call(cache, rows, tokens, before, slots, angles)
+        call.take(x, layout.positions, before, among)
         call.run()
         if cache is not None:
             cast(StoredCache, cache).store(call.new_keys, call.new_values, call.scores)
-        return self.final_norm(call.hidden if wanted is None else call.hidden[wanted])
+        return call.hidden.clone() if wanted is None else call.hidden[wanted]
 
-    def _before(self, rows: int, tokens: int, layout: Layout, cache: DecoderCache | None) -> tuple[KeyValues, Tensor]:
-        """Return the earlier tokens of all layers, and what new tokens see of themselves."""
+    def _before(
+        self, rows: int, tokens: int, layout: Layout, cache: DecoderCache | None
+    ) -> tuple[KeyValues, Tensor | None]:
+        """Return the earlier tokens of all layers, and what new tokens see of themselves; None: each sees all."""
         if cache is None:
             among = causal_mask(tokens, self.config.sliding_window) if layout.mask is None else layout.mask
             return self._nothing(rows), among
         if not hasattr(cache, "stored"):
             raise ValueError("All turns of a dialogue are read at once with the engine torch alone.")
         before, among = cast(StoredCache, cache).stored(tokens, self.config.sliding_window)
-        is_seen = before.mask is not None and bool(before.mask.any())
-        return (before if is_seen else self._nothing(rows)), among
+        return self._nothing(rows) if before is None else before, among
 
     def _nothing(self, rows: int) -> KeyValues:
         """Return a place that nobody sees: a graph has one at least."""
@@ -87,19 +94,21 @@ class OnnxDecoder(RxTDecoder):
         return KeyValues(empty, empty, torch.zeros(1, rows, 1, 1, 1, dtype=torch.bool))
 
     def _call(
-        self, cache: DecoderCache | None, rows: int, tokens: int, before: KeyValues, slots: Sequence[KeyValues]
+        self,
+        cache: DecoderCache | None,
+        rows: int,
+        tokens: int,
+        before: KeyValues,
+        slots: Sequence[KeyValues],
+        angles: Rotation,
     ) -> "_Layers":
-        """Return the call for tensors at these places."""
-        assert before.mask is not None
-        read = [each for own in slots for each in (own.keys, own.values, own.mask) if each is not None]
-        held = (before.keys, before.values, *read)
-        key = (rows, tokens, len(before.mask), *(each.data_ptr() for each in held), before.keys.shape[3])
+        """Return the call for these tensors, where they are."""
         kept = None if cache is None else self._calls.get(cache)
-        if kept is not None and kept[0] == key:
-            return kept[1]
-        call = _Layers(self._session, self.config.dim, rows, tokens, before, slots)
+        if kept is not None and kept.is_for(tokens, before, slots, angles):
+            return kept
+        call = _Layers(self._session, self.config.dim, rows, tokens, before, slots, angles)
         if cache is not None:
-            self._calls[cache] = key, call
+            self._calls[cache] = call
         return call
 
 
@@ -115,24 +124,44 @@ class _MemoryPart(nn.Module):
     read_memory = TransformerLayer.read_memory
 
 
+class _Angles:
+    """The rotations of all positions so far, as a graph takes them."""
+
+    def __init__(self, rope: RotaryEmbedding) -> None:
+        self.rope, self.made = rope, Rotation(torch.empty(0, 0), torch.empty(0, 0))
+
+    def up_to(self, position: int) -> Rotation:
+        """Return cosines and sines, (N, d / 2) each, of positions up to this one at least."""
+        if position >= len(self.made.cos):
+            self.made = pairs_of(self.rope(torch.arange(max(position + 1, 2 * len(self.made.cos), FIRST_POSITIONS))))
+        return self.made
+
+
 class _Layers:
     """One call of the layers' graph, and the tensors that it reads and writes."""
 
     def __init__(
-        self, session: Session, dim: int, rows: int, tokens: int, before: KeyValues, slots: Sequence[KeyValues]
+        self,
+        session: Session,
+        dim: int,
+        rows: int,
+        tokens: int,
+        before: KeyValues,
+        slots: Sequence[KeyValues],
+        angles: Rotation,
     ) -> None:
         layers, _, heads, places, width = before.keys.shape
         assert before.mask is not None
-        self.held = before, slots  # else others could come to stand at their addresses
+        self.before, self.slots, self.angles = before, slots, angles
         self.x = torch.zeros(rows, tokens, dim)
-        self.cos, self.sin = torch.zeros(2, rows, 1, tokens, width)
+        self.places = torch.zeros(rows, tokens, dtype=torch.long)
         self.mask = torch.zeros(len(before.mask), rows, heads, 1, tokens, places + tokens)
-        inputs = {"x": self.x, "cos": self.cos, "sin": self.sin}
-        inputs |= _numbered("mask", self.mask.expand(layers, -1, -1, -1, -1, -1))
-        inputs |= _numbered("keys", before.keys[:, :, :, None]) | _numbered("values", before.values[:, :, :, None])
+        inputs = {"x": self.x, **Turns(*angles, self.places)._asdict()}
+        inputs |= numbered("mask", self.mask.expand(layers, -1, -1, -1, -1, -1))
+        inputs |= numbered("keys", before.keys[:, :, :, None]) | numbered("values", before.values[:, :, :, None])
         readers = sorted(int(name.split(".")[1]) for name in session.inputs if name.startswith("slot_keys"))
         for layer, read in zip(readers, slots, strict=True):
-            mask = _all(read) if read.mask is None else _added(read.mask_of_heads)
+            mask = _all(read) if read.mask is None else added(read.mask_of_heads)
             own = {"slot_keys": read.keys.contiguous(), "slot_values": read.values.contiguous(), "slot_mask": mask}
             inputs |= {f"{name}.{layer}": each[:, :, None] for name, each in own.items()}
         self.hidden = torch.zeros(rows, tokens, dim)
@@ -140,33 +169,37 @@ class _Layers:
         gates = [name for name in session.outputs if name.startswith("scores")]
         self.scores = torch.zeros(len(gates), rows, heads, tokens) if gates else None
         outputs = {"hidden": self.hidden}
-        outputs |= _numbered("new_keys", self.new_keys[:, :, :, None])
-        outputs |= _numbered("new_values", self.new_values[:, :, :, None])
-        outputs |= {} if self.scores is None else _numbered("scores", self.scores)
+        outputs |= numbered("new_keys", self.new_keys[:, :, :, None])
+        outputs |= numbered("new_values", self.new_values[:, :, :, None])
+        outputs |= {} if self.scores is None else numbered("scores", self.scores)
         self._run: Call = session.bind(inputs, outputs)
 
-    def take(self, x: Tensor, rotation: tuple[Tensor, Tensor], before: KeyValues, among: Tensor) -> None:
+    def is_for(self, tokens: int, before: KeyValues, slots: Sequence[KeyValues], angles: Rotation) -> bool:
+        """Tell whether these are the tensors that are read, and of this number of new tokens."""
+        assert before.mask is not None
+        return (
+            self.x.shape[1] == tokens
+            and self.before.keys is before.keys
+            and self.before.values is before.values
+            and self.angles is angles
+            and len(self.mask) == len(before.mask)
+            and len(self.slots) == len(slots)
+            and all(own is each for own, each in zip(self.slots, slots, strict=True))
+        )
+
+    def take(self, x: Tensor, positions: Tensor, before: KeyValues, among: Tensor | None) -> None:
         """Write what is new of a call."""
         assert before.mask is not None
         self.x.copy_(x)
-        self.cos.copy_(rotation[0])
-        self.sin.copy_(rotation[1])
+        self.places.copy_(positions)
         places = before.keys.shape[3]
-        self.mask[..., :places].copy_(_added(before.mask)[:, :, :, None])
-        self.mask[..., places:].copy_(_added(among)[None, :, :, None])
+        self.mask[..., :places].copy_(added(before.mask)[:, :, :, None])
+        if among is not None:
+            self.mask[..., places:].copy_(added(among)[None, :, :, None])
 
     def run(self) -> None:
         """Compute."""
         self._run()
-
-
-def _numbered(name: str, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
-    return {f"{name}.{layer}": each for layer, each in enumerate(tensors)}
-
-
-def _added(mask: Tensor) -> Tensor:
-    """Return what is added to scores for a mask that is True where keys are seen."""
-    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
 
 
 def _all(slots: KeyValues) -> Tensor:
@@ -174,10 +207,23 @@ def _all(slots: KeyValues) -> Tensor:
 
 
 def _head(session: Session, vocab_size: int) -> LogitsHead:
+    kept: dict[int, tuple[Tensor, Tensor, Call]] = {}
+    """The last call, by its number of tokens: those of an answer, one after another, are as many."""
+
     def logits(hidden: Tensor) -> Tensor:
-        found = torch.empty(len(hidden), vocab_size)
-        if len(hidden):
-            session.bind({"hidden": hidden.contiguous()}, {"logits": found})()
-        return found
+        count = len(hidden)
+        if not count:
+            return torch.empty(0, vocab_size)
+        if count not in kept:
+            kept.clear()
+            taken, found = (
+                torch.empty_like(hidden, memory_format=torch.contiguous_format),
+                torch.empty(count, vocab_size),
+            )
+            kept[count] = taken, found, session.bind({"hidden": taken}, {"logits": found})
+        taken, found, call = kept[count]
+        taken.copy_(hidden)
+        call()
+        return found.clone()
 
     return LogitsHead(logits)

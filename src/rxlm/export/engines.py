@@ -8,8 +8,7 @@ from typing import cast
 import torch
 
 from rxlm.config import ConfigError
-from rxlm.export.decoder import OnnxDecoder
-from rxlm.export.graphs import Graphs, check_exportable, write_graphs
+from rxlm.export.graphs import Graphs, check_exportable, use_graphs, write_graphs
 from rxlm.export.names import ENGINES, Bits, Engine, bits_of
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.fingerprint import weights_digest
@@ -18,10 +17,10 @@ LOG = logging.getLogger(__name__)
 
 
 def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> None:
-    """Let an engine compute a model's decoder from now on; it learns nothing more then.
+    """Let an engine compute a model from now on; it learns nothing more then.
 
     Args:
-        model: with weights on a CPU; they become float32. Its encoder and its memory stay PyTorch's.
+        model: with weights on a CPU; they become float32.
         engine: one of `ENGINES`.
         folder: where the graphs are, or are written; None: this user's folder for them, by the digest of the weights.
             Writing takes some ten seconds for 135 million parameters.
@@ -40,12 +39,12 @@ def use_engine(model: RxTModel, engine: Engine, folder: Path | None = None) -> N
     folder = folder or cache_folder(digest, bits)
     is_there = Graphs.of(folder) == Graphs(digest, bits)
     if not is_there:
-        check_exportable(model.decoder)
+        check_exportable(model)
     model.float()
     if not is_there:
         LOG.warning("Writing the graphs of the engine %s into %s, once for these weights.", engine, folder)
-        write_graphs(model.decoder, folder, bits, digest)
-    model.decoder = OnnxDecoder(model.decoder, folder)
+        write_graphs(model, folder, bits, digest)
+    use_graphs(model, folder)
     model.engine, model.source_digest = engine, digest
 
 

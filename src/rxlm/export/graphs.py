@@ -1,27 +1,32 @@
-"""Writes a decoder's layers and its head as two ONNX graphs, and tells what a folder of them holds."""
+"""Writes a model's layers as ONNX graphs, tells what a folder of them holds, and lets a model compute with them."""
 
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from rxlm.config import ConfigError
-from rxlm.export.chain import chained_layers
+from rxlm.export.chain import chained
+from rxlm.export.decoder import OnnxDecoder
+from rxlm.export.experts import computable
 from rxlm.export.names import Bits
-from rxlm.export.session import check_packages
-from rxlm.export.step import HeadStep
+from rxlm.export.session import Session, check_packages
+from rxlm.export.step import HeadStep, LayerStep, NormStep, Step
+from rxlm.export.update import OnnxEncoder, OnnxMemoryAttention, encoder_steps, updates_by_graphs, writer_steps
 from rxlm.folders import saving
-from rxlm.nn.feed_forward import FeedForward
-from rxlm.rxt.decoder import RxTDecoder
+from rxlm.memory.slots.attention import MemoryAttention
+from rxlm.nn.layer import TransformerLayer
+from rxlm.rxt.core import RxTModel
 
-LAYERS, HEAD, NOTE = "layers.onnx", "head.onnx", "engine.json"
-FORM = 2
+LAYERS, HEAD, ENCODER, WRITER = "layers.onnx", "head.onnx", "encoder.onnx", "writer.onnx"
+NOTE = "engine.json"
+FORM = 3
 """Of the graphs' arguments; others are written anew."""
 OPSET = 20
 
@@ -50,16 +55,17 @@ class Graphs:
 
 
 @torch.no_grad()
-def write_graphs(decoder: RxTDecoder, folder: Path, bits: Bits, weights: str) -> None:
-    """Write both graphs, and what they are.
+def write_graphs(model: RxTModel, folder: Path, bits: Bits, weights: str) -> None:
+    """Write the graphs of a model's decoder and, where it can have them, of its encoder and memory attention.
 
     Args:
-        decoder: of dense layers, its weights in float32 on a CPU.
-        folder: made where it is missing. bits: of the weights. weights: their digest.
+        model: its weights in float32 on a CPU.
+        folder: made where it is missing. bits: of the decoder's weights. weights: the model's digest.
 
-    Raises `ConfigError` for layers of experts, and ImportError where the extra `onnx` is missing.
+    Raises `ConfigError` for experts that there is no operator for, and ImportError where the extra `onnx` is missing.
     """
-    check_exportable(decoder)
+    check_exportable(model)
+    decoder = model.decoder
     with saving(folder) as draft, _quietly():
         size = ({0: torch.export.Dim("rows")},)
         head = torch.onnx.export(
@@ -67,9 +73,40 @@ def write_graphs(decoder: RxTDecoder, folder: Path, bits: Bits, weights: str) ->
             input_names=["hidden"], output_names=["logits"], opset_version=OPSET, verbose=False,
         )  # fmt: skip
         assert head is not None
-        for model, name in ((chained_layers(decoder, bits, OPSET), LAYERS), (head.model, HEAD)):
-            _save(model, draft / name)
+        _save(head.model, draft / HEAD)
+        layers = cast(list[TransformerLayer], list(decoder.layers))
+        steps: list[Step] = [LayerStep(layer, bits) for layer in layers]
+        if decoder.config.final_norm is not None:
+            steps.append(NormStep(decoder.final_norm, decoder.config.dim))
+        _save(chained(steps, OPSET), draft / LAYERS)
+        write_update_graphs(model, draft)
         (draft / NOTE).write_text(json.dumps(asdict(Graphs(weights, bits)), indent=2) + "\n", encoding="utf-8")
+
+
+def write_update_graphs(model: RxTModel, folder: Path) -> None:
+    """Write the graphs of encoder and memory attention, where they can be written."""
+    if not updates_by_graphs(model):
+        return
+    steps: dict[str, Sequence[Step]] = {
+        ENCODER: encoder_steps(model.needed_encoder()),
+        WRITER: writer_steps(cast(MemoryAttention, model.memory_writer)),
+    }
+    with _quietly():
+        for name, each in steps.items():
+            _save(chained(each, OPSET), folder / name)
+
+
+def use_graphs(model: RxTModel, folder: Path) -> None:
+    """Let a model compute with the graphs of a folder."""
+    model.decoder = OnnxDecoder(model.decoder, Session(folder / LAYERS), Session(folder / HEAD))
+    use_update_graphs(model, folder)
+
+
+def use_update_graphs(model: RxTModel, folder: Path) -> None:
+    """Let a model write its memory with the graphs of a folder, where it can."""
+    if updates_by_graphs(model):
+        model.encoder = OnnxEncoder(model.needed_encoder(), Session(folder / ENCODER))
+        model.memory_writer = OnnxMemoryAttention(cast(MemoryAttention, model.memory_writer), Session(folder / WRITER))
 
 
 def _save(model: Any, path: Path) -> None:
@@ -87,10 +124,12 @@ def _save(model: Any, path: Path) -> None:
     ir.save(model, path, external_data=f"{path.name}.data")
 
 
-def check_exportable(decoder: RxTDecoder) -> None:
+def check_exportable(model: RxTModel) -> None:
     """Raise `ConfigError` where a decoder cannot be exported, and ImportError where what does it is missing."""
-    if not all(isinstance(layer.feed_forward, FeedForward) for layer in decoder.layers):
-        raise ConfigError("Layers of experts cannot be exported to ONNX: take the engine torch.")
+    if not computable(model.decoder.layers):
+        raise ConfigError(
+            "Experts that are not gated by silu cannot be computed by ONNX Runtime: take the engine torch."
+        )
     check_packages("onnx", "onnxruntime", "onnxscript")
 
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from rxlm.config import ConfigError
 from rxlm.data.tokenizer import load_tokenizer_from_file
-from rxlm.export.decoder import OnnxDecoder
-from rxlm.export.graphs import Graphs, write_graphs
+from rxlm.export.graphs import Graphs, use_graphs, write_graphs
 from rxlm.export.names import ENGINES, Engine, bits_of
 from rxlm.folders import reading, saving
 from rxlm.rxt.alpha import RxTAlpha
@@ -38,7 +37,7 @@ def export(model: RxTAlpha, folder: Path, engine: Engine) -> None:
     tokenizer, digest = model.needed_tokenizer(), weights_digest(model)
     model.float()
     with saving(folder) as draft:
-        write_graphs(model.decoder, draft, bits_of(engine), digest)
+        write_graphs(model, draft, bits_of(engine), digest)
         write_checkpoint(model, _beside_graphs(model), draft, engine=engine)
         tokenizer.save_pretrained(draft)
 
@@ -67,7 +66,7 @@ def open_exported(name: str | Path, *, device: torch.device | str = "cpu") -> Rx
         model.load_state_dict(weights, strict=False, assign=True)
         model.tie_weights()
         files.check()
-        model.decoder = OnnxDecoder(model.decoder, Path(files.name))
+        use_graphs(model, Path(files.name))
     model.engine, model.source_digest = engine, graphs.weights
     model.set_tokenizer(load_tokenizer_from_file(files.name))
     return cast(RxTAlpha, model.eval())

@@ -1,12 +1,16 @@
 """ONNX Runtime over PyTorch's memory: tensors are read and written where they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+TYPES = {torch.float32: "float32", torch.int64: "int64"}
+SEEN, HIDDEN = torch.tensor([0.0, torch.finfo(torch.float32).min])
+"""What is added to scores."""
 
 
 def check_packages(*names: str) -> None:
@@ -40,7 +44,7 @@ class Session:
         self.outputs = [each.name for each in self.session.get_outputs()]
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> "Call":
-        """Return the call that reads and writes these tensors, float32 and contiguous, as often as it is made."""
+        """Return the call that reads and writes these tensors, contiguous, as often as it is made."""
         return Call(self.session, inputs, outputs)
 
 
@@ -53,9 +57,18 @@ class Call:
         for bind, tensors in ((self._binding.bind_input, inputs), (self._binding.bind_output, outputs)):
             for name, tensor in tensors.items():
                 assert tensor.is_contiguous(), name
-                assert tensor.dtype == torch.float32, name
-                bind(name, "cpu", 0, "float32", tuple(tensor.shape), tensor.data_ptr())
+                bind(name, "cpu", 0, TYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
 
     def __call__(self) -> None:
         """Compute the outputs of what the inputs hold now."""
         self._session.run_with_iobinding(self._binding)
+
+
+def numbered(name: str, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return tensors of layers by the names that a graph has for them."""
+    return {f"{name}.{layer}": each for layer, each in enumerate(tensors)}
+
+
+def added(mask: Tensor) -> Tensor:
+    """Return what is added to scores for a mask that is True where keys are seen."""
+    return torch.where(mask, SEEN, HIDDEN)

@@ -51,11 +51,14 @@ class DecoderCache(LayerCache, Protocol):
 class StoredCache(DecoderCache, Protocol):
     """A cache that also serves who computes all layers at once, in place of one after another."""
 
-    def stored(self, num_tokens: int, sliding_window: int | None = None) -> tuple[KeyValues, Tensor]:
+    def stored(
+        self, num_tokens: int, sliding_window: int | None = None
+    ) -> tuple[KeyValues | None, Bool[Tensor, "#B 1 T T"] | None]:
         """Return what stands before the next tokens, and what of themselves they see.
 
         Returns: keys and values of all layers as they are stored, (L, B, H, S, d), with a mask that is True where the
-            next tokens see them, (L or 1, B, H or 1, T or 1, S); and (B or 1, 1, T, T), True at tokens that they see.
+            next tokens see them, (L or 1, B or 1, H or 1, T or 1, S), or None where nothing is there; and
+            (B or 1, 1, T, T), True at tokens that they see, or None where each sees all.
         """
 
     def store(self, keys: Tensor, values: Tensor, scores: Tensor | None) -> None:
@@ -201,16 +204,21 @@ class KeyValueCache:
         assert self.scores is not None
         self._store(self.scores[layer][..., None], scores[..., None])
 
-    def stored(self, num_tokens: int, sliding_window: int | None = None) -> tuple[KeyValues, Tensor]:
+    def stored(
+        self, num_tokens: int, sliding_window: int | None = None
+    ) -> tuple[KeyValues | None, Bool[Tensor, "1 1 T T"] | None]:
         """Return what stands before the next tokens, and what of themselves they see; see `StoredCache`."""
-        first = self.positions[:, None, None]
-        before = (self.places < first).expand(-1, num_tokens, -1)
+        among = None if num_tokens == 1 else causal_mask(num_tokens, sliding_window, self.places.device)
+        if not self.extent:
+            return None, among
+        first = self.extent if self.aligned else self.positions[:, None, None]
+        mask = (self.places < first).view(1, -1, 1, 1, self.capacity)
         if sliding_window is not None:
-            before = before & (self.places > first + self.places[:num_tokens, None] - sliding_window)
-        mask = before[None, :, None]
+            nearest = first + self.places[:num_tokens, None] - sliding_window
+            mask = mask & (self.places > nearest).view(1, -1, 1, num_tokens, self.capacity)
         if self.gaps is not None:
             mask = mask & ~self.gaps[:, :, :, None]
-        return KeyValues(self.keys, self.values, mask), causal_mask(num_tokens, sliding_window, self.places.device)
+        return KeyValues(self.keys, self.values, mask), among
 
     def store(
         self,

@@ -58,14 +58,15 @@ class TurnAfterPast:
             torch.cat((self.past.keys[layer], keys), 2), torch.cat((self.past.values[layer], values), 2), mask
         )
 
-    def stored(self, num_tokens: int, sliding_window: int | None = None) -> tuple[KeyValues, Tensor]:
+    def stored(self, num_tokens: int, sliding_window: int | None = None) -> tuple[KeyValues | None, Tensor]:
         """Return what stands before the turn, and what its tokens see of themselves; see `StoredCache`."""
         places, mask = self.past.num_places, self.layout(num_tokens, sliding_window).mask
         assert mask is not None
         before = mask[None, ..., :places]
         if self.gaps is not None:
             before = before & ~self.gaps[:, :, :, None]
-        return KeyValues(self.past.keys, self.past.values, before), mask[..., places:]
+        is_seen = bool(before.any())
+        return KeyValues(self.past.keys, self.past.values, before) if is_seen else None, mask[..., places:]
 
     def store(self, keys: Tensor, values: Tensor, scores: Tensor | None) -> None:
         """Keep what all layers computed of the turn's tokens."""

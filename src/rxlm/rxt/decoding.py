@@ -289,7 +289,8 @@ class DecodingState:
                 logits[row] = _only(logits[row], tokens)
             self._openings.clear()
         active = self.active
-        self._broken = self._broken | (active & ~logits.amax(-1).isfinite())
+        likeliest = logits.amax(-1)
+        self._broken = self._broken | (active & (likeliest - likeliest != 0))  # 0 of every finite number
         if self.device.type == "cpu":
             self.check_numbers()
         tokens = torch.where(active, self._choose(logits), self.pad_token_id)
@@ -383,10 +384,12 @@ def run(state: DecodingState) -> Iterator[Column]:
     while state.steps_left > 0:
         yield state.step()
         steps += 1
-        if state.device.type == "cpu" or steps % STEPS_BETWEEN_CHECKS == 0:
-            state.check_numbers()
-            if not state.active.any():
-                return
+        if state.device.type != "cpu":
+            if steps % STEPS_BETWEEN_CHECKS:
+                continue
+            state.check_numbers()  # which a step has done on a CPU
+        if not state.active.any():
+            return
 
 
 def generate(

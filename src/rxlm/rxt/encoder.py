@@ -56,12 +56,22 @@ class RxTEncoder(HubModule):
         if self.config.reads_memory and memory is None:
             raise ValueError("This encoder reads the memory: give it one.")
         rotation, key_mask = self._layout(ids, None if mask is None else mask.bool(), segments)
-        x = embed(self.embedding, ids)
+        return self.through_layers(embed(self.embedding, ids), rotation, key_mask, memory, routing)
+
+    def through_layers(
+        self,
+        x: Tensor,
+        rotation: Rotation,
+        mask: Tensor | None,
+        memory: MemoryState | None = None,
+        routing: Routing | None = None,
+    ) -> Tensor:
+        """Return the residual stream after each layer, (L, B, T, D), of the embedding of tokens, (B, T, D)."""
         states = []
         sources = memory.read().layers if self.config.reads_memory and memory is not None else None
         for index, layer in enumerate(cast(list[TransformerLayer], list(self.layers))):
             reading = None if sources is None else sources[index]
-            x = layer(x, rotation=rotation, memory=reading, mask=key_mask, routing=routing)
+            x = layer(x, rotation=rotation, memory=reading, mask=mask, routing=routing)
             states.append(x)
         return torch.stack(states)
 

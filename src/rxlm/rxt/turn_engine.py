@@ -297,4 +297,10 @@ def write_turns(
     found = [each for each in computed if each is not None]
     if found and sum(len(each.ids) for each in found) == len(turns):
         return model.write(memory, ids, seen, computed=ComputedTurn.join(found))
-    return model.update_memory(memory, ids, seen)
+    if model.memory_writer.reads_computed:
+        return model.update_memory(memory, ids, seen)
+    # Inference mode spares the bookkeeping that gradients need; the copy is made outside of it, for a caller may train
+    # on it.
+    with torch.inference_mode():
+        updated = model.update_memory(memory, ids, seen)
+    return updated.clone()

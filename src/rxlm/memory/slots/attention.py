@@ -4,7 +4,7 @@ Shapes: L memory layers, B conversations, S slots, T tokens, D model dimension. 
 state only, so that the layers are independent of each other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -54,7 +54,7 @@ class MemoryAttentionLayer(nn.Module):
         slots: Float[Tensor, "B S D"],
         mean: Float[Tensor, "B S D"] | None,
         encoded: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "B T"] | None,
+        mask: Bool[Tensor, "B 1 1 T"] | None,
         rotation: Rotation,
     ) -> Float[Tensor, "B S D"]:
         """Return the layer's next slots (B, S, D).
@@ -63,15 +63,14 @@ class MemoryAttentionLayer(nn.Module):
             slots: the layer's slots (B, S, D).
             mean: normalised mean of the slots over layers (B, S, D), for the variants that look beyond one layer.
             encoded: the interaction as the encoder's layer sees it (B, T, D).
-            mask: True at tokens that may be taken up, (B, T).
+            mask: True at tokens that may be taken up, (B, 1, 1, T).
             rotation: rotary embedding of the encoded tokens' positions.
         """
         slots, tokens = self.consolidate(slots, mean), self.encoded_norm(encoded)
         asking = self.write_norm(slots)
         if self.identity is not None:
             asking = asking + self.identity
-        key_mask = None if mask is None else padding_mask(mask)
-        update = self.write_attention(asking, tokens, key_rotation=rotation, mask=key_mask)
+        update = self.write_attention(asking, tokens, key_rotation=rotation, mask=mask)
         return self.write_gate(slots, update.type_as(slots))  # under autocast the memory keeps its own precision
 
     def consolidate(self, slots: Float[Tensor, "B S D"], mean: Float[Tensor, "B S D"] | None) -> Float[Tensor, "B S D"]:
@@ -121,12 +120,23 @@ class MemoryAttention(MemoryWriter):
             mask: True at tokens that may be taken up, (B, T); None: all. A conversation without a single one keeps
                 its memory as it is.
         """
-        means = self._means(slots)
         rotation = self.rope(token_positions(encoded.shape[2], mask, encoded.device))
+        key_mask = None if mask is None else padding_mask(mask)
+        updated = self.through_layers(slots, self._means(slots), encoded, key_mask, rotation)
+        return updated if mask is None else torch.where(mask.any(dim=1)[:, None, None], updated, slots)
+
+    def through_layers(
+        self,
+        slots: Tensor,
+        means: Sequence[Tensor | None],
+        encoded: Tensor,
+        mask: Tensor | None,
+        rotation: Rotation,
+    ) -> Tensor:
+        """Return what each layer makes of its slots, (L, B, S, D); the rest as in `MemoryAttentionLayer`."""
         # Unbound at once: the gradient of a single layer's slice would be as large as the whole memory.
         each = zip(self.layers, slots.unbind(0), means, encoded.unbind(0), strict=True)
-        updated = torch.stack([layer(own, mean, seen, mask, rotation) for layer, own, mean, seen in each])
-        return updated if mask is None else torch.where(mask.any(dim=1)[:, None, None], updated, slots)
+        return torch.stack([layer(own, mean, seen, mask, rotation) for layer, own, mean, seen in each])
 
     def write(self, memory: SlotState, turn: FinishedTurn) -> SlotState:
         """Return the memory after finished turns."""
