@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rxlm.export.names import Bits
 from rxlm.export.parts import REST, SAME, NormPart, as_linear, reshaped
+from rxlm.export.rounding import Rounding
 from rxlm.nn.attention import Attention
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.rope import Rotation
@@ -53,10 +53,10 @@ class SelfAttentionPart(nn.Module):
     Queries, keys and values are one product; queries are scaled by their weights.
 
     Args:
-        attention: whose weights are taken. bits: of them.
+        attention: whose weights are taken. rounding: of them.
     """
 
-    def __init__(self, attention: Attention, bits: Bits) -> None:
+    def __init__(self, attention: Attention, rounding: Rounding) -> None:
         super().__init__()
         self.num_query_heads, self.num_kv_heads = attention.num_query_heads, attention.num_kv_heads
         self.head_dim, scale = attention.head_dim, attention.head_dim**-0.5
@@ -78,8 +78,8 @@ class SelfAttentionPart(nn.Module):
             each_head = torch.cat([weight.expand(count, 1, -1) for weight, count in weights])
             self.register_buffer("norm_weight", each_head)
             self.norm = NormPart(nn.RMSNorm(self.head_dim, eps=attention.q_norm.eps))
-        self.in_proj = as_linear(self.in_proj, bits)
-        self.out = _Out(attention, bits)
+        self.in_proj = as_linear(self.in_proj, rounding, attention.q_proj.weight)
+        self.out = _Out(attention, rounding)
 
     norm_weight: Tensor
 
@@ -125,16 +125,16 @@ class SlotAttentionPart(nn.Module):
     """Attention to slots whose keys and values were made before.
 
     Args:
-        attention: whose weights are taken. bits: of them.
+        attention: whose weights are taken. rounding: of them.
     """
 
-    def __init__(self, attention: Attention, bits: Bits) -> None:
+    def __init__(self, attention: Attention, rounding: Rounding) -> None:
         super().__init__()
         self.num_query_heads, self.num_kv_heads = attention.num_query_heads, attention.num_kv_heads
         self.head_dim = attention.head_dim
-        self.q_proj = as_linear(attention.q_proj, bits)
+        self.q_proj = as_linear(attention.q_proj, rounding)
         self.q_norm = None if attention.q_norm is None else NormPart(attention.q_norm)
-        self.out = _Out(attention, bits)
+        self.out = _Out(attention, rounding)
 
     def forward(self, x: Tensor, y: KeyValues, *, query_rotation: Turns | None) -> Tensor:
         """Attend from `x` (B, T, D) to slots; returns (B, T, D).
@@ -155,14 +155,14 @@ class SourceAttentionPart(nn.Module):
     """Attention whose keys and values are made of what it attends to.
 
     Args:
-        attention: whose weights are taken. bits: of them.
+        attention: whose weights are taken. rounding: of them.
     """
 
-    def __init__(self, attention: Attention, bits: Bits) -> None:
+    def __init__(self, attention: Attention, rounding: Rounding) -> None:
         super().__init__()
         self.num_kv_heads, self.head_dim = attention.num_kv_heads, attention.head_dim
-        self.reader = SlotAttentionPart(attention, bits)
-        self.k_proj, self.v_proj = (as_linear(each, bits) for each in (attention.k_proj, attention.v_proj))
+        self.reader = SlotAttentionPart(attention, rounding)
+        self.k_proj, self.v_proj = (as_linear(each, rounding) for each in (attention.k_proj, attention.v_proj))
         self.k_norm = None if attention.k_norm is None else NormPart(attention.k_norm)
 
     def forward(
@@ -192,10 +192,10 @@ class SourceAttentionPart(nn.Module):
 class _Out(nn.Module):
     """From heads (B, H, G, T, d) to what attention adds to the residual stream, (B, T, D)."""
 
-    def __init__(self, attention: Attention, bits: Bits) -> None:
+    def __init__(self, attention: Attention, rounding: Rounding) -> None:
         super().__init__()
-        self.out_proj = as_linear(attention.out_proj, bits)
-        self.gate_proj = None if attention.gate_proj is None else as_linear(attention.gate_proj, bits)
+        self.out_proj = as_linear(attention.out_proj, rounding)
+        self.gate_proj = None if attention.gate_proj is None else as_linear(attention.gate_proj, rounding)
         self.activation, self.width = attention.gate_activation, attention.out_proj.in_features
 
     def forward(self, heads: Tensor, x: Tensor) -> Tensor:

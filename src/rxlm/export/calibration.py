@@ -15,7 +15,7 @@ from rxlm.rxt.core import RxTModel
 from rxlm.rxt.turn_engine import write_turns
 
 CONVERSATIONS, TURNS = 10, 6
-Moments = dict[nn.Parameter, Tensor]
+Moments = dict[Tensor, Tensor]
 """For a weight (N, K) the sum of x x^T over the inputs x that its layer has read, (K, K)."""
 
 
@@ -45,7 +45,7 @@ def _noting(decoder: nn.Module, found: Moments) -> Iterator[None]:
     def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         read = inputs[0].flatten(0, -2).float()
         weight = layer.weight
-        assert isinstance(weight, nn.Parameter)
+        assert isinstance(weight, Tensor)
         found[weight] = read.T @ read + found[weight] if weight in found else read.T @ read
 
     large = [

@@ -12,10 +12,12 @@ from typing import Any, cast
 import torch
 
 from rxlm.config import ConfigError
+from rxlm.export.calibration import moments_of
 from rxlm.export.chain import chained
 from rxlm.export.decoder import OnnxDecoder
 from rxlm.export.experts import computable
 from rxlm.export.names import Bits
+from rxlm.export.rounding import Rounding
 from rxlm.export.session import Session, check_packages
 from rxlm.export.step import HeadStep, LayerStep, NormStep, Step
 from rxlm.export.update import OnnxEncoder, OnnxMemoryAttention, encoder_steps, updates_by_graphs, writer_steps
@@ -65,17 +67,17 @@ def write_graphs(model: RxTModel, folder: Path, bits: Bits, weights: str) -> Non
     Raises `ConfigError` for experts that there is no operator for, and ImportError where the extra `onnx` is missing.
     """
     check_exportable(model)
-    decoder = model.decoder
+    decoder, rounding = model.decoder, Rounding(bits, moments_of(model) if bits == 4 else {})
     with saving(folder) as draft, _quietly():
         size = ({0: torch.export.Dim("rows")},)
         head = torch.onnx.export(
-            HeadStep(decoder, bits).eval(), (torch.zeros(2, decoder.config.dim),), dynamo=True, dynamic_shapes=size,
+            HeadStep(decoder, rounding).eval(), (torch.zeros(2, decoder.config.dim),), dynamo=True, dynamic_shapes=size,
             input_names=["hidden"], output_names=["logits"], opset_version=OPSET, verbose=False,
         )  # fmt: skip
         assert head is not None
         _save(head.model, draft / HEAD)
         layers = cast(list[TransformerLayer], list(decoder.layers))
-        steps: list[Step] = [LayerStep(layer, bits) for layer in layers]
+        steps: list[Step] = [LayerStep(layer, rounding) for layer in layers]
         if decoder.config.final_norm is not None:
             steps.append(NormStep(decoder.final_norm, decoder.config.dim))
         _save(chained(steps, OPSET), draft / LAYERS)

@@ -6,16 +6,18 @@ from torch import nn
 
 from rxlm.export.attention_parts import SelfAttentionPart, SlotAttentionPart
 from rxlm.export.experts import ExpertsPart
-from rxlm.export.names import Bits
 from rxlm.export.parts import NormPart, as_linear
+from rxlm.export.rounding import Rounding
 from rxlm.nn.attention import Attention
 from rxlm.nn.moe import MixtureOfExperts
 
 
 def as_parts(
-    modules: nn.ModuleList, bits: Bits, attention: Callable[[Attention, Bits], nn.Module] = SelfAttentionPart
+    modules: nn.ModuleList,
+    rounding: Rounding,
+    attention: Callable[[Attention, Rounding], nn.Module] = SelfAttentionPart,
 ) -> nn.ModuleList:
-    """Let modules stand as they do in a graph, the larger linear layers with weights of so many bits; returns them.
+    """Let modules stand as they do in a graph, the larger linear layers with weights rounded; returns them.
 
     `attention` is what stands for attention that does not read the memory.
     """
@@ -23,7 +25,7 @@ def as_parts(
         for name, child in list(parent.named_children()):
             if isinstance(child, Attention):
                 part = SlotAttentionPart if name == "memory_reader" else attention
-                setattr(parent, name, part(child, bits))
+                setattr(parent, name, part(child, rounding))
             elif isinstance(child, MixtureOfExperts):
                 setattr(parent, name, ExpertsPart(child))
     for parent in list(modules.modules()):
@@ -31,5 +33,5 @@ def as_parts(
             if isinstance(child, nn.RMSNorm):
                 setattr(parent, name, NormPart(child))
             elif isinstance(child, nn.Linear):
-                setattr(parent, name, as_linear(child, bits))
+                setattr(parent, name, as_linear(child, rounding))
     return modules

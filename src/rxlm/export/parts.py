@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rxlm.export.names import Bits
 from rxlm.export.quantised import LEAST_FEATURES, QuantisedLinear
+from rxlm.export.rounding import Rounding
 
 SAME, REST = 0, -1
 """Sizes of axes in a new shape: as it was, and what is left."""
@@ -59,8 +59,11 @@ class LinearPart(nn.Module):
         return made if self.bias is None else made + self.bias
 
 
-def as_linear(linear: nn.Module, bits: Bits) -> nn.Module:
-    """Return a linear layer with weights of so many bits, where it is large enough to gain by it."""
+def as_linear(linear: nn.Module, rounding: Rounding, of: Tensor | None = None) -> nn.Module:
+    """Return a linear layer with rounded weights, where it is large enough to gain by it.
+
+    It reads what the layer of the weight `of` reads, its own if not given.
+    """
     assert isinstance(linear, nn.Linear)
-    is_rounded = bits < 32 and min(linear.weight.shape) >= LEAST_FEATURES
-    return QuantisedLinear(linear, bits) if is_rounded else LinearPart(linear)
+    is_rounded = rounding.bits < 32 and min(linear.weight.shape) >= LEAST_FEATURES
+    return QuantisedLinear(linear, rounding, linear.weight if of is None else of) if is_rounded else LinearPart(linear)

@@ -7,9 +7,8 @@ the input is rounded to 8 bits, block by block, as it comes (operator MatMulNBit
 import torch
 from torch import Tensor, nn
 
-from rxlm.export.names import Bits
+from rxlm.export.rounding import BLOCK, Rounding, rounded
 
-BLOCK = 32
 WHOLE_NUMBERS = 4
 """The operator's accuracy level at which products are of 8-bit numbers."""
 LEAST_FEATURES = 128
@@ -20,23 +19,16 @@ class QuantisedLinear(nn.Module):
     """A linear layer of few bits, in a graph that is being exported; nothing else can compute it.
 
     Args:
-        linear: whose weight (N, K) is rounded. bits: 4 or 8.
+        linear: whose weight (N, K) is rounded. rounding: how, to 4 or 8 bits. of: a weight whose layer reads the same.
     """
 
-    def __init__(self, linear: nn.Linear, bits: Bits) -> None:
+    def __init__(self, linear: nn.Linear, rounding: Rounding, of: Tensor) -> None:
         super().__init__()
-        from onnxruntime.quantization.matmul_nbits_quantizer import (
-            DefaultWeightOnlyQuantConfig,
-            DefaultWeightOnlyQuantizer,
-        )
-
-        rounds = DefaultWeightOnlyQuantizer(DefaultWeightOnlyQuantConfig(block_size=BLOCK, bits=bits))
-        weight = linear.weight.detach().float().t().contiguous().numpy()
-        packed, scales, zeros = rounds.qbits_block_quant(weight)
-        for name, each in (("packed", packed), ("scales", scales), ("zeros", zeros)):
-            self.register_buffer(name, torch.from_numpy(each))
+        found = rounded(linear.weight.detach(), rounding.bits, rounding.moments.get(of))
+        for name, each in found._asdict().items():
+            self.register_buffer(name, each)
         self.bias = linear.bias
-        (self.num_outputs, self.num_inputs), self.bits = linear.weight.shape, bits
+        (self.num_outputs, self.num_inputs), self.bits = linear.weight.shape, rounding.bits
 
     packed: Tensor
     scales: Tensor

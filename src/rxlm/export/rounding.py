@@ -8,6 +8,8 @@ the layer reads.
 Shapes: N outputs, K inputs, M blocks of an output.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -22,6 +24,24 @@ DAMPING = 0.01
 SHRINKS = 10
 SMALLEST_SHRINK = 0.6
 """Scales that are tried for a block: from what reaches its largest weight down to this share of it."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How the weights of linear layers are rounded.
+
+    Fields:
+        bits: of each; 32: not at all.
+        moments: for a weight (N, K) the sum of x x^T over the inputs x that its layer usually reads, (K, K). Without,
+            it is rounded to the nearest.
+    """
+
+    bits: Bits = 32
+    moments: Mapping[Tensor, Tensor] = field(default_factory=dict)
+
+
+WHOLE = Rounding()
+"""Weights stay what they are."""
 
 
 class Rounded(NamedTuple):
@@ -41,8 +61,7 @@ class Rounded(NamedTuple):
 def rounded(weight: Tensor, bits: Bits, moments: Tensor | None = None) -> Rounded:
     """Return a weight (N, K) in 4 or 8 bits.
 
-    `moments` (K, K) is the sum of x x^T over the inputs x that the layer usually reads; None: each weight is rounded to
-    the nearest.
+    `moments` (K, K) as in `Rounding`; None: each weight is rounded to the nearest.
     """
     columns = weight.shape[1]
     weight = F.pad(weight.float(), (0, -columns % BLOCK))

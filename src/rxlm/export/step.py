@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rxlm.export.attention_parts import TakenCache, Turns
 from rxlm.export.layer_parts import as_parts
-from rxlm.export.names import Bits
+from rxlm.export.rounding import WHOLE, Rounding
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.decoder import RxTDecoder
@@ -61,16 +61,16 @@ class LayerStep(Step):
 
     Args:
         layer: which is left as it is; its weights are not copied.
-        bits: of the weights; 32: as they are.
+        rounding: of the weights.
     """
 
     shared = TURNS
     last_alone = True
 
-    def __init__(self, layer: TransformerLayer, bits: Bits) -> None:
+    def __init__(self, layer: TransformerLayer, rounding: Rounding) -> None:
         super().__init__()
         own = deepcopy(layer, {id(each): each for each in layer.parameters()})
-        self.layer = cast(TransformerLayer, as_parts(nn.ModuleList([own]), bits)[0])
+        self.layer = cast(TransformerLayer, as_parts(nn.ModuleList([own]), rounding)[0])
         attention = layer.attention
         self.sizes = attention.q_proj.in_features, attention.num_kv_heads, attention.head_dim
         self.inputs = (*INPUTS, *(() if layer.memory_reader is None else SLOT_INPUTS))
@@ -134,7 +134,7 @@ class NormStep(Step):
 
     def __init__(self, norm: nn.Module, dim: int) -> None:
         super().__init__()
-        self.norm, self.dim = as_parts(nn.ModuleList([nn.Sequential(norm)]), 32)[0], dim
+        self.norm, self.dim = as_parts(nn.ModuleList([nn.Sequential(norm)]), WHOLE)[0], dim
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Return the norm of `x` (B, T, D)."""
@@ -148,9 +148,9 @@ class NormStep(Step):
 class HeadStep(nn.Module):
     """The head of a decoder: logits (B, V) of what it reads, (B, D)."""
 
-    def __init__(self, decoder: RxTDecoder, bits: Bits) -> None:
+    def __init__(self, decoder: RxTDecoder, rounding: Rounding) -> None:
         super().__init__()
-        self.head = as_parts(nn.ModuleList([decoder.head]), bits)[0]
+        self.head = as_parts(nn.ModuleList([decoder.head]), rounding)[0]
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of `hidden`."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rxlm.export.attention_parts import SourceAttentionPart, Turns, pairs_of
 from rxlm.export.experts import computable
 from rxlm.export.layer_parts import as_parts
+from rxlm.export.rounding import WHOLE
 from rxlm.export.session import Session, added, numbered
 from rxlm.export.step import ROWS, TOKENS, TURNS, Step, example_turns
 from rxlm.memory import MemoryState
@@ -112,7 +113,7 @@ class WriterStep(Step):
 
 def _as_parts(layer: nn.Module) -> Any:
     own = deepcopy(layer, {id(each): each for each in layer.parameters()})
-    return as_parts(nn.ModuleList([own]), 32, SourceAttentionPart)[0]
+    return as_parts(nn.ModuleList([own]), WHOLE, SourceAttentionPart)[0]
 
 
 def encoder_steps(encoder: RxTEncoder) -> list[EncoderStep]:
