@@ -81,7 +81,7 @@ def chat(
         thinking: for Beta models: think before the answer (extended), do not (fast), or as the model likes (auto).
         seed: makes the conversation repeatable.
         device: where to compute: cpu, cuda, cuda:1, ...
-        engine: what computes the decoder on a CPU: torch, onnx, onnx:int8 or onnx:int4 (weights of 8 or 4 bits); what
+        engine: what computes the model on a CPU: torch, onnx, onnx:int8 or onnx:int4 (weights of 8 or 4 bits); what
             the model was exported for, or torch, if not given.
         adapters: folder of adapters (LoRA) that were trained beside the model, as `rxlm train upcycled` writes them.
     """

@@ -25,7 +25,7 @@ class ModelOptions:
         max_answer_tokens: an answer ends after so many tokens.
         memory_tokens: tokens that a memory of tokens keeps of a conversation; as many as the model says if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
-        engine: what computes the decoder of a Reactive Transformer on a CPU, see `rxlm chat`.
+        engine: what computes a Reactive Transformer on a CPU, see `rxlm chat`.
     """
 
     adapter: Adapter = "auto"
