@@ -83,7 +83,7 @@ def chat(
         seed: makes the conversation repeatable.
         device: where to compute: cpu, cuda, cuda:1, ...
         dtype: type of the weights: float32, bfloat16, float16, or auto (bfloat16 on a GPU, elsewhere as saved).
-        engine: what computes the decoder on a CPU: torch, onnx, onnx:int8 or onnx:int4 (weights of 8 or 4 bits); what
+        engine: what computes the model on a CPU: torch, onnx, onnx:int8 or onnx:int4 (weights of 8 or 4 bits); what
             the model was exported for, or torch, if not given.
         adapters: folder of adapters (LoRA) that were trained beside the model, as `rxlm train upcycled` writes them.
     """

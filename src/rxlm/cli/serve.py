@@ -63,7 +63,7 @@ def serve(
         threads: threads that compute; PyTorch's choice if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
         dtype: type of the weights, see `rxlm chat`.
-        engine: what computes the decoder on a CPU, see `rxlm chat`.
+        engine: what computes the model on a CPU, see `rxlm chat`.
         adapters: folder of adapters (LoRA), see `rxlm chat`.
         log: file for the log, a JSON object a line; standard error if not given.
         log_texts: let the log have what is said, which it has not otherwise.

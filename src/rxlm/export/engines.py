@@ -1,4 +1,4 @@
-"""What computes a decoder: PyTorch or ONNX Runtime, with weights of 32, 8 or 4 bits."""
+"""What computes a model: PyTorch or ONNX Runtime, with weights of 32, 8 or 4 bits."""
 
 import logging
 import os
@@ -55,7 +55,7 @@ def cache_folder(digest: str, bits: Bits) -> Path:
 
 
 def describe(model: RxTModel) -> str:
-    """Return what computes the decoder, in words."""
+    """Return what computes the model, in words."""
     count = torch.get_num_threads()
     threads = f"{count} thread{'s' * (count != 1)}"
     if model.engine.startswith("onnx"):

@@ -1,4 +1,4 @@
-"""Names of engines: what computes a decoder, and how many bits its weights have."""
+"""Names of engines: what computes a model, and how many bits its weights have."""
 
 from typing import Literal, cast, get_args
 

@@ -26,7 +26,7 @@ class ModelOptions:
         memory_tokens: tokens that a memory of tokens keeps of a conversation; as many as the model says if not given.
         device: where to compute: cpu, cuda, cuda:1, ...
         dtype: type of the weights: float32, bfloat16, float16, or auto (bfloat16 on a GPU, elsewhere as saved).
-        engine: what computes the decoder of a Reactive Transformer on a CPU, see `rxlm chat`.
+        engine: what computes a Reactive Transformer on a CPU, see `rxlm chat`.
     """
 
     adapter: Adapter = "auto"

@@ -44,7 +44,7 @@ class RxTModel(HubModule):
     parameter_groups: ClassVar[Mapping[str, str]] = {"memory_writer": "memory"}
 
     engine: str = "torch"
-    """What computes the decoder; see `rxlm.export.engines`, which sets this and the next."""
+    """What computes the model; see `rxlm.export.engines`, which sets this and the next."""
     source_digest: str | None = None
     """Digest of the weights that the engine's were rounded from; None: they are those of the model."""
 

@@ -37,7 +37,7 @@ def open_model(
         name: folder, hub id, or a GGUF file of a language model.
         memory_tokens: tokens S that conversations keep; None: as many as the model says.
         device: where the weights go. dtype: their type there, see `dtype_of`.
-        engine: what computes the decoder, see `use_engine`; None: PyTorch, or what the model was exported for.
+        engine: what computes the model, see `use_engine`; None: PyTorch, or what the model was exported for.
         adapters: folder of adapters that were trained beside this model, see `take_adapters`.
     """
     wanted = dtype_of(dtype, device)
