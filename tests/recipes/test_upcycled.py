@@ -14,7 +14,7 @@ from rxlm.data.records import Interaction
 from rxlm.recipes.mixture import MixedDialogues, WithDistractors
 from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
-from rxlm.recipes.upcycled import UpcycledRun, upcycled
+from rxlm.recipes.upcycled import UpcycledRun, upcycled, upcycled_gpu
 from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.retention.config import RetentionConfig
@@ -137,3 +137,13 @@ def test_own_conversations_are_references_but_those_of_weight_0(tmp_path: Path) 
         assert question.distance == 3
     assert all(turn.question is None for dialogue in own.pieces(3) for turn in dialogue.turns), "told before the piece"
     assert max(map(len, own.pieces(3))) == 3
+
+
+def test_the_recipe_for_a_gpu_is_the_same_with_longer_dialogues_and_more_of_them() -> None:
+    small, large = upcycled(), upcycled_gpu()
+    assert type(large).from_dict(json.loads(json.dumps(large.to_dict()))) == large
+    stages = small.stages[0], large.stages[0]
+    assert large.replace(name=small.name, stages=small.stages) == small
+    turns = [sum(phase.steps * (phase.batch_size or 1) * phase.num_turns for phase in each.phases) for each in stages]
+    assert turns[1] > 5 * turns[0]
+    assert stages[1].settings.longest_dialogue > stages[0].settings.longest_dialogue

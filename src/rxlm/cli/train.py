@@ -49,7 +49,7 @@ def train(
 
     Args:
         recipe: tiny (the quickstart), retention, babi, stories, nano, micro, mini, alpha, llm (a stateless model), or
-            upcycled (a pretrained language model learns to remember; needs --model).
+            upcycled, or upcycled-gpu (a pretrained language model learns to remember; needs --model).
         stage: train up to this stage and stop: language, interactions, memory_attention, dialogues, streams, or
             retention; mrl, feedback, reward and rlhf are trained only where they are named.
         output: folder of the run; runs/RECIPE if not given.
