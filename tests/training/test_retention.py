@@ -143,8 +143,12 @@ def test_what_is_predicted_of_references(folder: Path) -> None:
     assert not (batch.values & batch.words).any()
     turns = [turn for each in facts(model).dialogues for turn in each.turns if turn.question]
     expected = {value for turn in turns for value in turn.question.expected}
-    for turn in turns:
-        assert turn.question.was_told or turn.answer in tokenizer.decode(batch.ids[batch.values])
+    firsts = [
+        tokenizer.encode(turn.answer, add_special_tokens=False)[0] for turn in turns
+    ]  # "I" do not know, or "Your"
+    predicted = batch.ids[batch.values].tolist()
+    assert all(predicted.count(first) >= firsts.count(first) for first in firsts)
+    assert any(not turn.question.was_told for turn in turns)
     text = tokenizer.decode(batch.ids[batch.values])
     assert any(value.split()[0] in text for value in expected)
     counts = module.counts(batch)

@@ -108,7 +108,7 @@ class UpcycledCorpus(Corpus):
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
-        shares = {"question_share": 0.34, "unknown_share": 0.15, "chatter_share": CHATTER_SHARE}
+        shares = {"question_share": 0.34, "unknown_share": 0.08, "chatter_share": CHATTER_SHARE}
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
 
         def generated(number: int) -> Iterator[Interaction]:

@@ -27,8 +27,8 @@ class Dialogues:
         ids: (B, T).
         turns: number of the turn that reads each token, (B, T); negative: padding. The end of an answer is read with
             the turn after it.
-        values, words: True at the tokens to predict: what questions ask for (of what was never told: the answer that
-            says so), and other words of reference answers, (B, T).
+        values, words: True at the tokens to predict: what questions ask for, and the first token of their answers,
+            which decides whether it was told at all; and other words of reference answers, (B, T).
         kept: True at the tokens whose distributions keep to the language model's, (B, T).
         num_tokens: S of this step.
         first_turn: the first turn that is learnt from; those before it are kept as a memory.
@@ -124,10 +124,11 @@ class DialogueForm:
             if too_long and number > first_turn:
                 break
             asks = said.question is not None
-            never_told = said.question is not None and not said.question.was_told
+            begin = answer.index(True) if any(answer) else -1
             for place, token in enumerate(ids):
                 is_reference = is_new and said.is_reference and answer[place]
-                is_value = is_reference and asks and (values[place] or never_told)
+                decides = place == begin or values[place]  # whether something was told, and what
+                is_value = is_reference and asks and decides
                 predicted = is_reference and not is_value
                 found["ids"].append(token)
                 found["turns"].append(number + (place == len(ids) - 1))  # an answer's end is read with the next turn
