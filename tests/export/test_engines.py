@@ -180,6 +180,8 @@ def test_an_exported_model_needs_no_other_weights_and_answers_as_the_engine_does
             assert each.engine == engine
         assert texts[0] == texts[1]
         assert open_model(exports / engine, engine=engine).engine == engine
+        with pytest.raises(ConfigError, match=f"dtype must be auto or float32 for the engine {engine}, got 'bfloat16'"):
+            open_model(exports / engine, dtype="bfloat16")
     assert max(each.stat().st_size for each in (exports / "onnx:int4").iterdir()) < 2_000_000
     assert "decoder.layers" not in (exports / "onnx:int4" / "model.safetensors").read_bytes()[:4000].decode("latin1")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
-from rxlm.export.quantised import LEAST_FEATURES
+from rxlm.export.quantised import is_large
 from rxlm.rxt.alpha import RxTAlpha
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.turn_engine import write_turns
@@ -48,10 +48,7 @@ def _noting(decoder: nn.Module, found: Moments) -> Iterator[None]:
         assert isinstance(weight, Tensor)
         found[weight] = read.T @ read + found[weight] if weight in found else read.T @ read
 
-    large = [
-        each for each in decoder.modules() if isinstance(each, nn.Linear) and min(each.weight.shape) >= LEAST_FEATURES
-    ]
-    hooks = [each.register_forward_pre_hook(note) for each in large]
+    hooks = [each.register_forward_pre_hook(note) for each in decoder.modules() if is_large(each)]
     try:
         yield
     finally:

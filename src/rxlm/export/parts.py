@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rxlm.export.quantised import LEAST_FEATURES, QuantisedLinear
+from rxlm.export.quantised import QuantisedLinear, is_large
 from rxlm.export.rounding import Rounding
 
 SAME, REST = 0, -1
@@ -65,5 +65,5 @@ def as_linear(linear: nn.Module, rounding: Rounding, of: Tensor | None = None) -
     It reads what the layer of the weight `of` reads, its own if not given.
     """
     assert isinstance(linear, nn.Linear)
-    is_rounded = rounding.bits < 32 and min(linear.weight.shape) >= LEAST_FEATURES
+    is_rounded = rounding.bits < 32 and is_large(linear)
     return QuantisedLinear(linear, rounding, linear.weight if of is None else of) if is_rounded else LinearPart(linear)

@@ -15,6 +15,11 @@ LEAST_FEATURES = 128
 """Of a layer's input or output: the small ones, retention gates among them, gain nothing and keep their weights."""
 
 
+def is_large(layer: nn.Module) -> bool:
+    """Tell whether a module is a linear layer that gains by few bits."""
+    return isinstance(layer, nn.Linear) and min(layer.weight.shape) >= LEAST_FEATURES
+
+
 class QuantisedLinear(nn.Module):
     """A linear layer of few bits, in a graph that is being exported; nothing else can compute it.
 

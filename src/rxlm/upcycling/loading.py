@@ -41,14 +41,15 @@ def open_model(
         adapters: folder of adapters that were trained beside this model, see `take_adapters`.
     """
     wanted = dtype_of(dtype, device)
-    if wanted not in (None, torch.float32) and (engine or "torch") != "torch":
-        raise ConfigError(f"dtype must be auto or float32 for the engine {engine}, got {dtype!r}.")
+    if engine not in (None, "torch"):
+        _check_dtype(wanted, engine)
     if kind_of(name) == "transformers":
         from rxlm.upcycling.model import upcycle  # imports the models of transformers, which takes a second
 
         model = upcycle(name).to(device, wanted)
     elif is_exported(name):
         model = open_exported(name, device=device)
+        _check_dtype(wanted, model.engine)
     else:
         model = RxTAlpha.from_pretrained(name, device=device, dtype=wanted)
     if adapters is not None:
@@ -58,3 +59,10 @@ def open_model(
     if memory_tokens is not None:
         model.set_memory_tokens(memory_tokens)
     return model
+
+
+def _check_dtype(wanted: torch.dtype | None, engine: str) -> None:
+    """Raise `ConfigError` where weights shall have a type that an engine of ONNX does not compute with."""
+    if wanted not in (None, torch.float32):
+        name = str(wanted).removeprefix("torch.")
+        raise ConfigError(f"dtype must be auto or float32 for the engine {engine}, got {name!r}.")

@@ -16,7 +16,7 @@ class RetentionConfig(Config):
         from_scratch: whether everything learns, embeddings and head too, for a model that was not trained before.
         lora_rank: rank of the adapters that learn in place of these layers' weights, and become part of them in the
             end (LoRA); 0: the weights learn. lora_alpha: what an adapter adds is multiplied by lora_alpha / lora_rank.
-        wording_weight: weight of tokens of an answer to a question that are not what it asks for.
+        wording_weight: weight of tokens of an answer to a question that are neither its first one nor what it asks for.
         wording_share: share of such tokens, and of other reference answers, that are predicted.
         keep: weight of keeping to the language model's own distributions. keep_tokens: tokens of a microbatch at which
             they are compared.
