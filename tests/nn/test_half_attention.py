@@ -72,10 +72,32 @@ def test_scores_are_computed_in_float32() -> None:
 
 def test_it_is_taken_where_it_pays() -> None:
     def sized(tokens: int) -> Tensor:
-        return torch.empty(1, 1, tokens, 4)
+        return torch.empty(1, 1, tokens, 4, dtype=torch.bfloat16)
 
     assert [half_attention_pays(sized(tokens), sized(64), None) for tokens in (SMALLEST // 64 - 1, SMALLEST // 64)] == [
         False,
         True,
     ]
     assert not half_attention_pays(sized(LARGEST // 64 + 1), sized(64), None)
+    assert not half_attention_pays(sized(64).float(), sized(64).float(), None)
+    assert half_attention_pays(sized(4).float(), sized(4).float(), torch.zeros(4, 4, requires_grad=True))
+
+
+@pytest.mark.parametrize("shape", [(ROWS, 2, 5, 6), (1, 1, 5, 6), (ROWS, 1, 1, 6)], ids=str)
+@pytest.mark.parametrize("num_query_heads", [2, 6])
+def test_a_bias_learns_as_in_the_kernel(shape: tuple[int, ...], num_query_heads: int) -> None:
+    torch.manual_seed(1)
+    queries = torch.randn(ROWS, num_query_heads, 5, 4, dtype=torch.float64, requires_grad=True)
+    keys, values = (torch.randn(ROWS, 2, 6, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    bias = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    learned = [queries, keys, values, bias]
+    of_query_heads = bias.expand(-1, 2, -1, -1).repeat_interleave(num_query_heads // 2, 1)
+    grouped = num_query_heads > 2
+    expected = F.scaled_dot_product_attention(queries, keys, values, of_query_heads, enable_gqa=grouped)
+    found = half_attention.half_attention(queries, keys, values, bias)
+
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(
+        *(torch.autograd.grad(out.square().sum(), learned) for out in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, other)

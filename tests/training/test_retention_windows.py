@@ -16,6 +16,7 @@ from rxlm.memory.retained.gate import Granularity
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.stages import MemoryAwareStage, RetentionStage
 from rxlm.rxt.models import RxTAlpha
+from rxlm.training.retention import dialogues
 from rxlm.training.retention.config import RetentionConfig
 
 
@@ -59,17 +60,53 @@ def test_a_window_after_a_kept_memory_gives_what_the_conversation_does(granulari
     whole = module.prepare(batch, generator())
     expected = module.states(whole.ids, whole.turns, SIZE, None)
     assert (whole.turns >= 0).sum(1).min() > SIZE
+    kept = None
     for number, part in enumerate(windows(batch, 2)):
         window = module.prepare(part, generator()).window
-        hidden = module._read(window)
+        hidden, kept = module._read(window, kept)
         for row in range(batch.batch_size):
             count = int((window.turns[row] >= 0).sum())
             begin = int(((whole.turns[row] >= 0) & (whole.turns[row] < 2 * number)).sum())
             assert window.ids[row, :count].tolist() == whole.ids[row, begin : begin + count].tolist()
             torch.testing.assert_close(hidden[row, :count], expected[row, begin : begin + count])
-        assert (module.carried is None) == (number == 2)
-        if module.carried is not None:
-            assert int(module.carried.num_kept.max()) <= SIZE
+        assert (kept is None) == (number == 2)
+        if kept is not None:
+            assert int(kept.num_kept.max()) <= SIZE
+
+
+def test_dialogues_of_unlike_length_are_read_apart_and_give_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses, gradients, and what further windows need."""
+    model = gated(folder).double()
+    module, batch = learns(model), talks(model)
+    module.settings = module.settings.replace(keep=2.0)
+    results = []
+    for most in (dialogues.MOST, 0.0):
+        monkeypatch.setattr(dialogues, "MOST", most)
+        drawn, sizes, found = generator(), [], []
+        for part in windows(batch, 2):
+            window = module.prepare(part, drawn)
+            sizes.append(len(window.of_like_length()))
+            losses = module(window, module.counts(window))
+            found += [losses.total, *losses.figures.values()]
+            found += torch.autograd.grad(losses.total, [each for each in module.parameters() if each.requires_grad])
+            if module.carried is not None:
+                found += module.carried.select([0, 1]).tensors().values()  # the third has no further turns
+        results.append(found)
+        assert (max(sizes) > 1) == (most > 0)
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_groups_have_every_row_once_and_empty_ones_stand_beside_others(folder: Path) -> None:
+    model = gated(folder)
+    module, batch = learns(model), talks(model)
+    for part in windows(batch, 2):
+        window = module.prepare(part, generator())
+        groups = window.of_like_length()
+        assert sorted(row for group in groups for row in group) == [0, 1, 2]
+        assert all(window.select(group).window.ids.shape[1] > 0 for group in groups)
 
 
 @pytest.mark.parametrize("history_weight", [None, 1.05])

@@ -17,7 +17,7 @@ from rxlm.config import Config, config, require, require_bool, require_choice, r
 from rxlm.nn.cache import LayerCache
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.flash import flash_attention, flash_unavailable
-from rxlm.nn.half_attention import half_attention, half_attention_pays
+from rxlm.nn.half_attention import HALF, half_attention, half_attention_pays
 from rxlm.nn.heads import HeadCounts, check_head_counts
 from rxlm.nn.key_values import KeyValues
 from rxlm.nn.rope import Rotation, rotate
@@ -191,23 +191,31 @@ def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, ca
         # A group's query heads take the place of query tokens: its keys and values are read once, not once a head.
         heads = _sdpa(queries.reshape(len(keys), keys.shape[1], -1, keys.shape[3]), keys, values, mask)
         return heads.reshape(queries.shape)
-    if grouped and mask is not None:
-        shared = queries.shape[1] // keys.shape[1]
-        if mask.dim() == 4 and mask.shape[1] == keys.shape[1] > 1:
-            mask = mask.repeat_interleave(shared, dim=1)
-        if queries.device.type == "cuda":  # whose fused kernels take a mask for equal numbers of heads alone
-            keys, values, grouped = keys.repeat_interleave(shared, 1), values.repeat_interleave(shared, 1), False
-    if queries.device.type == "cpu" and (queries.requires_grad or keys.requires_grad or values.requires_grad):
+    learns = any(each is not None and each.requires_grad for each in (queries, keys, values, mask))
+    if learns and queries.device.type == "cpu":
         return _sdpa_that_learns(queries, keys, values, mask, causal)
+    mask = _mask_of_query_heads(mask, queries, keys)
+    if grouped and mask is not None and queries.device.type == "cuda":
+        # Its fused kernels take a mask for equal numbers of heads alone.
+        shared = queries.shape[1] // keys.shape[1]
+        keys, values, grouped = keys.repeat_interleave(shared, 1), values.repeat_interleave(shared, 1), False
     causal = causal and mask is None
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
 
 
+def _mask_of_query_heads(mask: Tensor | None, queries: Tensor, keys: Tensor) -> Tensor | None:
+    """Return a mask of which each query head has its own, where each key/value head has."""
+    num_heads = keys.shape[1]
+    if mask is None or mask.dim() < 4 or not queries.shape[1] > num_heads == mask.shape[1] > 1:
+        return mask
+    return mask.repeat_interleave(queries.shape[1] // num_heads, dim=1)
+
+
 def _sdpa_that_learns(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """On a CPU, where PyTorch turns a mask into a bias slowly, and is slow backward in half precision."""
-    half = queries.dtype in (torch.bfloat16, torch.float16)
+    half = queries.dtype in HALF
     dtype = torch.float32 if half else queries.dtype
-    by_products = half and half_attention_pays(queries, keys, mask)
+    by_products = half_attention_pays(queries, keys, mask)
     if by_products and causal and mask is None:
         mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
     # Additive bias: 0 where visible, the lowest number where hidden, which is 0 after the softmax.
@@ -221,7 +229,7 @@ def _sdpa_that_learns(queries: Tensor, keys: Tensor, values: Tensor, mask: Tenso
             queries.to(dtype),
             keys.to(dtype),
             values.to(dtype),
-            attn_mask=bias,
+            attn_mask=_mask_of_query_heads(bias, queries, keys),
             is_causal=causal and mask is None,
             enable_gqa=queries.shape[1] != keys.shape[1],
         )

@@ -1,12 +1,12 @@
 """How much of what was told a model recalls, by distance in turns: figures while it trains, and a finished model's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import Grade, grade
-from rxlm.mrq_bench.answered_questions import accuracy_by_distance, answer_questions
+from rxlm.mrq_bench.answered_questions import AnsweredQuestion, accuracy_by_distance, answer_questions
 from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.ranges import DISTANCE_RANGES, Range
 from rxlm.mrq_bench.teacher_forcing import PredictedAnswer, perplexity, predict_answers
@@ -33,16 +33,20 @@ class RecallTest:
         self, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
     ) -> Mapping[str, tuple[float, int]]:
         """Return the share of right answers and the number of questions, by range of distances."""
-        answered = answer_questions(
-            model.eval(), dialogues, self._is_right, control=control, max_answer_tokens=self.max_answer_tokens
-        )
-        return accuracy_by_distance(answered, self.ranges)
+        return accuracy_by_distance(self._answered(model, dialogues, control), self.ranges)
 
     def figures(self, model: RxTAlpha, dialogues: Sequence[Dialogue]) -> Mapping[str, float]:
-        """Return recall, its mean over ranges first, and the perplexity of reference answers."""
-        by_distance = {f"recall/{name}": share for name, (share, _) in self.by_distance(model, dialogues).items()}
+        """Return the mean of all shares first, then recall by range and of what was never told, and perplexity.
+
+        A question about what nobody said is answered rightly by saying so.
+        """
+        answered = list(self._answered(model, dialogues))
+        shares = {f"recall/{name}": share for name, (share, _) in accuracy_by_distance(answered, self.ranges).items()}
+        never_told = [answer.is_right for answer in answered if not answer.question.was_told]
+        if never_told:
+            shares["recall/never told"] = fmean(never_told)
         perplexities = {"perplexity": perplexity(predict_answers(model, dialogues), is_follow_up)}
-        return {"recall": fmean(by_distance.values())} | by_distance | perplexities
+        return {"recall": fmean(shares.values())} | shares | perplexities
 
     def graded(self, model: RxTAlpha, dialogues: Sequence[Dialogue]) -> Mapping[str, tuple[float, int]]:
         """Return shares of answers, each with the number of questions, and the perplexity of the other answers.
@@ -53,9 +57,7 @@ class RecallTest:
         """
         answered = [
             (each.question, grade(each.answer, each.question, self.values[each.question.kind]))
-            for each in answer_questions(
-                model.eval(), dialogues, self._is_right, max_answer_tokens=self.max_answer_tokens
-            )
+            for each in self._answered(model, dialogues)
         ]
         shares = {
             "never told": [found is Grade.RIGHT for question, found in answered if not question.was_told],
@@ -78,6 +80,13 @@ class RecallTest:
         ranges = list(dict.fromkeys(name for row in rows.values() for name in row))
         cells = tuple((name, *(_cell(row.get(each)) for each in ranges)) for name, row in rows.items())
         return ResultTable(title, ("dialogues of", *ranges), cells, note)
+
+    def _answered(
+        self, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
+    ) -> Iterator[AnsweredQuestion]:
+        return answer_questions(
+            model.eval(), dialogues, self._is_right, control=control, max_answer_tokens=self.max_answer_tokens
+        )
 
     def _is_right(self, answer: str, question: Question) -> bool:
         return grade(answer, question, self.values[question.kind]) == Grade.RIGHT

@@ -148,10 +148,10 @@ def upcycled() -> UpcycledRecipe:
     """For a chat model of some hundred million parameters; two cores take two hours, under torchrun."""
     stage = RetentionStage(
         **steps_of(
-            DialoguePhase(steps=40, num_turns=5, batch_size=4),
-            DialoguePhase(steps=100, num_turns=9, batch_size=4),
-            DialoguePhase(steps=40, num_turns=24, batch_size=2),
-            DialoguePhase(steps=40, num_turns=64, window_turns=8, batch_size=4),
+            DialoguePhase(steps=60, num_turns=5, batch_size=4),
+            DialoguePhase(steps=400, num_turns=9, batch_size=4),
+            DialoguePhase(steps=200, num_turns=24, batch_size=2),
+            DialoguePhase(steps=200, num_turns=64, window_turns=16, batch_size=4),
         ),
         batch_size=4,
         accumulation=1,
@@ -161,15 +161,16 @@ def upcycled() -> UpcycledRecipe:
             betas=(0.9, 0.98),
             weight_decay=0.0,
             schedule="wsd",
-            warmup_steps=10,
+            warmup_steps=20,
             decay_share=0.4,
         ),
-        precision="float32",
+        precision="auto",
         log_every=1,
-        checkpoint_every=10,
+        checkpoint_every=20,
+        evaluate_every=100,
         keep_last=1,
         settings=RetentionConfig(
-            sizes=(64, 128, 192), cooling_steps=110, learned_share=0.67, longest_dialogue=1024, keep=2.0
+            sizes=(64, 128, 128, 256), cooling_steps=300, learned_share=0.67, longest_dialogue=768, keep=3.0
         ),
     )
     later = preference_stages(40, 4, 2e-5, chosen_weight=1.0, learned_share=0.67)

@@ -108,7 +108,12 @@ class UpcycledCorpus(Corpus):
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
-        shares = {"question_share": 0.34, "unknown_share": 0.08, "chatter_share": CHATTER_SHARE}
+        shares = {
+            "question_share": 0.42,
+            "repeat_share": 0.2,
+            "unknown_share": 0.08,
+            "chatter_share": CHATTER_SHARE,
+        }
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
 
         def generated(number: int) -> Iterator[Interaction]:
@@ -132,7 +137,7 @@ class UpcycledCorpus(Corpus):
 
     def held_out(self) -> Sequence[Dialogue]:
         """Return the dialogues that a model in training is asked."""
-        generator = self.generator("test", num_turns=self.mix.evaluation_turns, seed=self.seed + 1)
+        generator = self.generator("test", num_turns=self.mix.evaluation_turns, seed=self.seed + 1, **ASKS_MORE)
         return generator.dialogues(self.mix.evaluation_dialogues)
 
     def evaluate(self, model: RxTAlpha) -> Mapping[str, float]:

@@ -27,11 +27,11 @@ class UpcycledMix(Config):
     """
 
     conversations_share: float = 0.4
-    services_share: float = 0.12
-    people_share: float = 0.14
+    services_share: float = 0.14
+    people_share: float = 0.16
     tales_share: float = 0.1
     meetings_share: float = 0.0
-    pages_share: float = 0.04
+    pages_share: float = 0.06
     distractor_share: float = 0.0
     open_values: int = 2000
     max_facts: int = 8

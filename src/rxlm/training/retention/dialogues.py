@@ -17,6 +17,8 @@ from rxlm.data.records import Interaction
 from rxlm.training.retention.config import RetentionConfig
 
 MARKS = ("values", "words", "kept")
+MOST = 0.7
+"""Share of the tokens of the longest dialogue that one needs to be read beside it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,23 @@ class Dialogues:
         axes = (*places.shape, *[1] * (values.dim() - 2))
         found = values.take_along_dim(places.clamp(max=values.shape[1] - 1).view(axes), 1)
         return found.masked_fill((places >= real).view(axes), 0)
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """Return some of the dialogues, in the order given, without padding that none of them needs."""
+        index = torch.tensor(rows, device=self.turns.device)
+        longest = int((self.turns[index] >= 0).sum(1).max())
+        return replace(self, **{name: getattr(self, name)[index, :longest] for name in ("ids", "turns", *MARKS)})
+
+    def of_like_length(self) -> list[list[int]]:
+        """Return the rows in groups with little padding: each has most of the tokens of the longest in its group."""
+        lengths = (self.turns >= self.first_turn).sum(1).tolist()
+        groups: list[list[int]] = []
+        for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+            if groups and (lengths[row] >= MOST * lengths[groups[-1][0]] or not lengths[row]):
+                groups[-1].append(row)
+            else:
+                groups.append([row])
+        return groups
 
     def to(self, device: torch.device | str) -> Self:
         """Return the dialogues on a device."""

@@ -10,6 +10,7 @@ Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocab
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,31 +122,52 @@ class Retention(TrainModule):
 
         `language_change` is the divergence of first turns alone, in nats a token.
         """
+        sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=batch.ids.device))
+        groups = [list(range(len(batch.ids)))] if is_sharded(self) else batch.of_like_length()
+        after: list[RetainedState | None] = []
+        for rows in groups:
+            before = None if self.carried is None or not batch.first_turn else self.carried.select(rows)
+            found, kept = self._sums(batch.select(rows), before)
+            after.append(kept)
+            for name, each in found.items():
+                sums[name] = sums[name] + each
+        if self.training:
+            self.carried = _in_order(after, groups) if batch.goes_on else None
+        figures: dict[str, Tensor] = {}
+        total = sums["nothing"]
+        if totals["answer"]:
+            answer = (sums["values"] + self.settings.wording_weight * sums["words"]) / totals["answer"]
+            figures["answer_loss"] = answer.detach()
+            figures["value_accuracy"] = sums["correct"].detach() / max(1.0, totals["values"])
+            total = total + answer
+        if totals["kept"] and self.settings.keep:
+            kept_loss = sums["kept"] / totals["kept"]
+            figures["keeping_loss"] = kept_loss.detach()
+            figures["language_change"] = sums["changed"].detach() / max(1.0, totals["first_turns"])
+            total = total + self.settings.keep * kept_loss
+        return Losses(total, figures)
+
+    def _sums(self, batch: Dialogues, before: RetainedState | None) -> tuple[dict[str, Tensor], RetainedState | None]:
+        """Return sums over the tokens of dialogues, and what the next window needs of them.
+
+        "values", "words": cross-entropy. "correct": values that the model would have said. "kept": divergence from the
+        language model, weighed; "changed": that of first turns. "nothing": 0, of which all weights have a gradient.
+        """
         with_history = self._with_history(batch)
         weights = self._history_weights(batch, with_history)
         with_history, is_first = batch.in_window(with_history), batch.in_window(batch.turns == 0)
         weights = None if weights is None else batch.in_window(weights)
-        batch = batch.window
-        hidden = self._read(batch)
-        figures: dict[str, Tensor] = {}
-        total = hidden.sum() * 0.0
-        if totals["answer"]:
-            values, correct = self._predicted(hidden, batch.ids, batch.values)
-            words, _ = self._predicted(hidden, batch.ids, batch.words, weights)
-            answer = (values + self.settings.wording_weight * words) / totals["answer"]
-            figures["answer_loss"] = answer.detach()
-            figures["value_accuracy"] = correct / max(1.0, totals["values"])
-            total = total + answer
-        if totals["kept"] and self.settings.keep:
-            wanted = batch.kept[:, 1:]
+        window = batch.window
+        hidden, after = self._read(window, before)
+        sums = {"nothing": hidden.sum() * 0.0}
+        sums["values"], sums["correct"] = self._predicted(hidden, window.ids, window.values)
+        sums["words"], _ = self._predicted(hidden, window.ids, window.words, weights)
+        if self.settings.keep:
+            wanted = window.kept[:, 1:]
             divergences = self._divergences(hidden, with_history, wanted)
             each = divergences if weights is None else weights[:, 1:][wanted] * divergences
-            kept = each.sum() / totals["kept"]
-            figures["keeping_loss"] = kept.detach()
-            changed = divergences.detach()[is_first[:, 1:][wanted]].sum()
-            figures["language_change"] = changed / max(1.0, totals["first_turns"])
-            total = total + self.settings.keep * kept
-        return Losses(total, figures)
+            sums["kept"], sums["changed"] = each.sum(), divergences.detach()[is_first[:, 1:][wanted]].sum()
+        return sums, after
 
     def states(self, ids: Tensor, turns: Tensor, num_tokens: int, temperature: float | None) -> Tensor:
         """Return what the head reads of whole dialogues, (B, T, D), each turn with what S tokens keep before it.
@@ -160,12 +182,10 @@ class Retention(TrainModule):
     def _newest(self, num_tokens: int) -> int:
         return self.writer.config.newest(num_tokens, self.first)
 
-    def _read(self, window: Dialogues) -> Tensor:
-        """Return what the head reads of a window; while there are further turns, keep what they need, detached."""
-        decoder, before, width = self.model.decoder, None, window.ids.shape[1]
-        if window.first_turn:
-            before = self.carried
-            assert before is not None, "the windows before this one were read"
+    def _read(self, window: Dialogues, before: RetainedState | None) -> tuple[Tensor, RetainedState | None]:
+        """Return what the head reads of a window after what was kept before it, and what further turns need."""
+        assert before is not None or not window.first_turn, "the windows before this one were read"
+        decoder, width = self.model.decoder, window.ids.shape[1]
         positions = decoder.config.max_positions
         most = None if positions is None else max(0, positions - width)
         cache = ParallelTurns(
@@ -179,9 +199,8 @@ class Retention(TrainModule):
             keeps=window.goes_on,
         )
         hidden = decoder.hidden_states(window.ids, None, cache=cache)
-        if self.training:
-            self.carried = self._kept_after(before, window, cache) if window.goes_on else None
-        return hidden
+        after = self._kept_after(before, window, cache) if window.goes_on and self.training else None
+        return hidden, after
 
     @torch.no_grad()
     def _kept_after(self, before: RetainedState | None, window: Dialogues, cache: ParallelTurns) -> RetainedState:
@@ -255,6 +274,13 @@ class Retention(TrainModule):
     def diagnose(self, batch: Dialogues) -> dict[str, Any]:
         """Measure how S and T were, and how visible earlier tokens are."""
         return {"retention/tokens": float(batch.num_tokens), "retention/temperature": self.temperature or 0.0}
+
+
+def _in_order(states: Sequence[RetainedState | None], groups: Sequence[Sequence[int]]) -> RetainedState:
+    """Return what groups of rows keep as one batch, in the order of the rows."""
+    rows = [row for group in groups for row in group]
+    whole = RetainedState.concatenate([state for state in states if state is not None])
+    return whole.select([rows.index(row) for row in range(len(rows))])
 
 
 def _layers(decoder: RxTDecoder) -> list[TransformerLayer]:
