@@ -149,7 +149,7 @@ def upcycled() -> UpcycledRecipe:
     stage = RetentionStage(
         **steps_of(
             DialoguePhase(steps=60, num_turns=5, batch_size=4),
-            DialoguePhase(steps=400, num_turns=9, batch_size=4),
+            DialoguePhase(steps=280, num_turns=9, batch_size=4),
             DialoguePhase(steps=200, num_turns=24, batch_size=2),
             DialoguePhase(steps=200, num_turns=64, window_turns=16, batch_size=4),
         ),

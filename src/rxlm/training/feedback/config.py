@@ -25,7 +25,7 @@ class PreferenceConfig(Config):
         chosen_weight: of the cross-entropy of the better answers beside the loss: without it both answers may become
             less likely.
         unroll: memory updates, the last ones before an answer, that a gradient flows through.
-        learned_share: share of the decoder's layers that learn, the last ones; 1.0: the whole model.
+        learned_share: share of the decoder's layers that learn, the last ones, rounded up; 1.0: the whole model.
     """
 
     loss: Loss = "dpo"

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rxlm.rxt.core import RxTModel
 from rxlm.training.feedback.batches import FeedbackBatch
 from rxlm.training.feedback.config import PreferenceConfig
 from rxlm.training.feedback.continuations import Likelihood, likelihood
 from rxlm.training.feedback.losses import dpo, ipo, kto, simpo
+from rxlm.training.last_layers import weights_of_last_layers
 from rxlm.training.module import Counts, Losses, TrainModule
 from rxlm.training.reference import ReferencePolicy
 
@@ -32,7 +33,8 @@ class PreferenceOptimisation(TrainModule):
     def __init__(self, model: RxTModel, settings: PreferenceConfig) -> None:
         super().__init__(model)
         self.settings = settings
-        learnt = last_layers(model, settings.learned_share)
+        share = settings.learned_share
+        learnt = set(model.parameters() if share == 1.0 else weights_of_last_layers(model.decoder, share))
         for parameter in model.parameters():
             parameter.requires_grad_(parameter in learnt)
         self.reference = ReferencePolicy(model, learnt) if settings.has_reference else None
@@ -125,12 +127,3 @@ class PreferenceOptimisation(TrainModule):
         """Take that reference policy."""
         if self.reference is not None:
             self.reference.load_state_dict(state["reference"])
-
-
-def last_layers(model: RxTModel, share: float) -> set[nn.Parameter]:
-    """Return the weights of a share of the decoder's layers, the last ones, and of its final norm; 1.0: all weights."""
-    if share == 1.0:
-        return set(model.parameters())
-    layers = list(model.decoder.layers)
-    count = max(1, round(share * len(layers)))
-    return {each for part in (*layers[-count:], model.decoder.final_norm) for each in part.parameters()}

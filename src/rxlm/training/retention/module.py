@@ -8,7 +8,6 @@ first turns, before which there is nothing to remember, that is a measure of how
 Shapes: B dialogues, T tokens of a dialogue, N turns, D model dimension, V vocabulary.
 """
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from rxlm.memory.retained.state import RetainedState
 from rxlm.nn.layer import TransformerLayer
 from rxlm.rxt.core import RxTModel
 from rxlm.rxt.decoder import RxTDecoder
+from rxlm.training.last_layers import last_layers, weights_of_last_layers
 from rxlm.training.module import Counts, Losses, TrainModule
 from rxlm.training.retention.adapters import add_adapters, merge_adapters, save_adapters
 from rxlm.training.retention.config import RetentionConfig
@@ -70,12 +70,13 @@ class Retention(TrainModule):
             f"RetentionConfig.sizes must be at least {least}, twice what is kept for good, got {settings.sizes}.",
         )
         gates = [parameter for layer in _layers(model.decoder) for parameter in _gate_of(layer)]
-        learnt, layers = _last_layers(model.decoder, settings.learned_share)
+        learnt = weights_of_last_layers(model.decoder, settings.learned_share)
         if settings.from_scratch:
             of_gates = {*gates}
             learnt = [each for each in model.decoder.parameters() if each not in of_gates]
         self.language_model = LanguageModel(model.decoder, None if settings.lora_rank else {*gates, *learnt})
         if settings.lora_rank:
+            layers = last_layers(model.decoder, settings.learned_share)
             learnt = add_adapters(layers, settings.lora_rank, settings.lora_alpha)
         learns = {*gates, *learnt}
         self._learnt = {name for name, parameter in model.decoder.named_parameters() if parameter in learns}
@@ -285,14 +286,6 @@ def _in_order(states: Sequence[RetainedState | None], groups: Sequence[Sequence[
 
 def _layers(decoder: RxTDecoder) -> list[TransformerLayer]:
     return cast(list[TransformerLayer], list(decoder.layers))
-
-
-def _last_layers(decoder: RxTDecoder, share: float) -> tuple[list[nn.Parameter], list[TransformerLayer]]:
-    """Return a share of the layers, the last ones, and before them their weights, with those of the final norm."""
-    layers = _layers(decoder)
-    last = layers[len(layers) - math.ceil(share * len(layers)) :]
-    parts = [*last, decoder.final_norm] if last else []
-    return [parameter for part in parts for parameter in part.parameters()], last
 
 
 def _gate_of(layer: TransformerLayer) -> list[nn.Parameter]:
