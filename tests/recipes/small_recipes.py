@@ -1,13 +1,14 @@
 """Recipes made small enough for tests: few steps, narrow models, short phases."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from rxlm.data.records import Dialogue
+from rxlm.data.records import Dialogue, Question
+from rxlm.mrq_bench.answered_questions import AnsweredQuestion
 from rxlm.mrq_bench.protocol import Control
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
@@ -54,11 +55,12 @@ def note_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> list[Dialogue]:
     """Return a list that takes up the dialogues that tests of recall ask; nothing is answered."""
     asked: list[Dialogue] = []
 
-    def by_distance(
+    def answered(
         test: RecallTest, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
-    ) -> Mapping[str, tuple[float, int]]:
+    ) -> Iterator[AnsweredQuestion]:
         asked.extend(dialogues)
-        return {"1-4": (0.0, 1)}
+        question = Question("city", ("Graz",), distance=1)
+        return iter([AnsweredQuestion("", 1, "", "", question, False)])
 
-    monkeypatch.setattr(RecallTest, "by_distance", by_distance)
+    monkeypatch.setattr(RecallTest, "_answered", answered)
     return asked

@@ -185,7 +185,7 @@ def train_upcycled(folder: Path, parallel: Parallel, source: Path, lora_rank: in
     distributed.start()
     stage = upcycled().stages[0].replace(
         phases=(DialoguePhase(steps=2, num_turns=3),), steps=2, batch_size=2, accumulation=2,
-        settings=RetentionConfig(lora_rank=lora_rank, sizes=(80,)),
+        precision="float32", settings=RetentionConfig(lora_rank=lora_rank, sizes=(80,)),
     )  # fmt: skip
     recipe = upcycled().replace(
         model=str(source), max_seq_len=64, memory_tokens=80, stages=(stage,), mix=UpcycledMix(open_values=20)
