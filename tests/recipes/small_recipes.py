@@ -1,14 +1,13 @@
 """Recipes made small enough for tests: few steps, narrow models, short phases."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from rxlm.data.records import Dialogue, Question
-from rxlm.mrq_bench.answered_questions import AnsweredQuestion
+from rxlm.data.records import Dialogue
 from rxlm.mrq_bench.protocol import Control
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
@@ -55,12 +54,16 @@ def note_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> list[Dialogue]:
     """Return a list that takes up the dialogues that tests of recall ask; nothing is answered."""
     asked: list[Dialogue] = []
 
-    def answered(
+    def by_distance(
         test: RecallTest, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
-    ) -> Iterator[AnsweredQuestion]:
+    ) -> Mapping[str, tuple[float, int]]:
         asked.extend(dialogues)
-        question = Question("city", ("Graz",), distance=1)
-        return iter([AnsweredQuestion("", 1, "", "", question, False)])
+        return {"1-4": (0.0, 1)}
 
-    monkeypatch.setattr(RecallTest, "_answered", answered)
+    def figures(test: RecallTest, model: RxTAlpha, dialogues: Sequence[Dialogue]) -> Mapping[str, float]:
+        asked.extend(dialogues)
+        return {"recall": 0.0}
+
+    monkeypatch.setattr(RecallTest, "by_distance", by_distance)
+    monkeypatch.setattr(RecallTest, "figures", figures)
     return asked
