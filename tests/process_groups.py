@@ -51,7 +51,8 @@ class Program:
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="program-")
         folder = Path(self._folder.name)
-        (folder / "0").write_text(read)
+        for stream, text in enumerate((read, "", "")):  # here: a process may be killed before its first line
+            (folder / str(stream)).write_text(text)
         variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         self._process = _server().Process(target=_run, args=(folder, variables, function, args))
         self._process.start()
@@ -134,8 +135,8 @@ def _server() -> ForkServerContext:
 
 def _run(folder: Path, environment: Mapping[str, str], function: Callable[..., Any], args: Sequence[Any]) -> None:
     """Call a function as a program is run: with its own environment and streams, and with what `atexit` has."""
-    for stream, flags in enumerate((os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT)):
-        os.dup2(os.open(folder / str(stream), flags | os.O_APPEND, 0o600), stream)
+    for stream, flags in enumerate((os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)):
+        os.dup2(os.open(folder / str(stream), flags), stream)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)

@@ -1,10 +1,11 @@
 // The frame of every dialog. The browser's <dialog> keeps the focus inside and closes with Escape.
 
-import { html, useEffect, useRef } from "./vendor/htm-preact.js";
+import { html, useLayoutEffect, useRef } from "./vendor/htm-preact.js";
 
 export function Dialog({ title, close, children, locked = false }) {
   const element = useRef();
-  useEffect(() => {
+  // Before it is painted: a key that is pressed as soon as a dialog is seen must not be lost.
+  useLayoutEffect(() => {
     const opener = document.activeElement;
     element.current.showModal();
     return () => opener?.isConnected && opener.focus();

@@ -1,6 +1,6 @@
 // What is asked over the page: confirmations, a line of text, the key; and the list of shortcuts.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Buttons, Dialog } from "./dialog.js";
 import { start, useKey } from "./connection.js";
 import { MODIFIER, SHORTCUTS } from "./keyboard.js";
@@ -22,7 +22,7 @@ function Confirm({ title, text, action, close }) {
 function TextLine({ title, label, value, action, close }) {
   const [text, setText] = useState(value);
   const field = useRef();
-  useEffect(() => field.current.select(), []);
+  useLayoutEffect(() => field.current.select(), []);
   return html`<${Dialog} title=${title} close=${close}>
     <form onSubmit=${submitting(() => close(text))}>
       <label class="line">${label}<input class="field" ref=${field} autofocus value=${text}
