@@ -82,6 +82,14 @@ def test_dialogue_depends_on_seed_and_number_alone(variety):
     assert list(some.dialogues(9)[2:8:3]) == [some.dialogue(2), some.dialogue(5)]
 
 
+def test_a_dialogue_of_another_length_is_that_of_a_generator_of_this_length():
+    some = generator(num_turns=32, min_distance=2)
+    for turns in (3, 9, 32, 40):
+        assert some.dialogue(5, turns) == generator(num_turns=turns, min_distance=2).dialogue(5)
+    with pytest.raises(ValueError, match="num_turns must be more than min_distance, which is 2, got 2"):
+        some.dialogue(5, 2)
+
+
 def test_known_dialogue_stays_as_it_is():
     # The benchmark's data: a change here makes all published figures incomparable.
     assert [turn.query for turn in generator().dialogue(0).turns] == KNOWN_DIALOGUE

@@ -8,15 +8,18 @@ import pytest
 
 from pretrained_models import save_language_model
 from rxlm.cli import main
+from rxlm.config import ConfigError
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Interaction
+from rxlm.recipes import tiny
 from rxlm.recipes.mixture import MixedDialogues, WithDistractors
 from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun, upcycled, upcycled_gpu
 from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.models import RxTAlpha
+from rxlm.training.config import TrainingConfig
 from rxlm.training.retention.config import RetentionConfig
 
 
@@ -39,6 +42,28 @@ def test_adapters_are_merged_before_the_stage_s_model_is_saved(tmp_path: Path) -
         loaded = RxTAlpha.from_pretrained(folder)
         assert list(loaded.state_dict()) == list(model.state_dict())
         assert not any("lora" in name for name in loaded.state_dict())
+
+
+def test_generated_dialogues_of_a_phase_have_many_lengths_the_short_ones_more_often(tmp_path: Path) -> None:
+    save_language_model("llama", tmp_path / "llama")
+    mix = UpcycledMix(open_values=20)
+    recipe = upcycled().replace(model=str(tmp_path / "llama"), max_seq_len=64, memory_tokens=80, mix=mix)
+    run = UpcycledRun(recipe, tmp_path / "run")
+    phase = DialoguePhase(steps=1, num_turns=32, fewest_turns=4)
+    batches = run.corpus.dialogues(run.maker(TrainingConfig(batch_size=400)), phase)
+    lengths = [len(dialogue) for dialogue in next(batches).dialogues]
+    assert (min(lengths), max(lengths)) == (4, 32)
+    assert abs(sum(length < 11 for length in lengths) / len(lengths) - 0.48) < 0.09  # ln(11 / 4) / ln(33 / 4)
+    even = run.corpus.dialogues(run.maker(TrainingConfig(batch_size=9)), phase.replace(fewest_turns=None))
+    assert {len(dialogue) for dialogue in next(even).dialogues} == {32}
+
+
+def test_only_recipes_of_upcycled_models_draw_the_number_of_turns() -> None:
+    phases = (DialoguePhase(steps=1, num_turns=8, fewest_turns=4),)
+    with pytest.raises(ConfigError, match=r"phases of dialogues must not have fewest_turns"):
+        tiny().with_stage("dialogues", phases=phases, steps=1)
+    with pytest.raises(ConfigError, match="fewest_turns must be a whole number from 2 to 8, got 9"):
+        DialoguePhase(steps=1, num_turns=8, fewest_turns=9)
 
 
 def facts(number: int) -> Iterator[Interaction]:

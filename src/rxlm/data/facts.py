@@ -39,16 +39,22 @@ class FactGenerator:
         ]
         longest = config.max_distance or config.num_turns - 1
         self._stream_distances = Distances(config.distance_law, config.min_distance, longest)
-        self._distances = Distances(config.distance_law, config.min_distance, min(longest, config.num_turns - 1))
 
-    def dialogue(self, index: int) -> Dialogue:
-        """Return dialogue number `index`, of `config.num_turns` turns."""
+    def dialogue(self, index: int, num_turns: int | None = None) -> Dialogue:
+        """Return dialogue number `index`, of `num_turns` turns; None: of `config.num_turns`.
+
+        ValueError if a dialogue of so many turns has no question as far from its fact as `config.min_distance`.
+        """
         rng = self._rng("dialogue", index)
         config = self.config
-        plan = plan_dialogue(config.num_turns, config.shares, self._distances, config.max_facts, rng)
+        turns = config.num_turns if num_turns is None else num_turns
+        if turns <= config.min_distance:
+            raise ValueError(f"num_turns must be more than min_distance, which is {config.min_distance}, got {turns}")
+        distances = Distances(config.distance_law, config.min_distance, min(config.max_distance or turns, turns - 1))
+        plan = plan_dialogue(turns, config.shares, distances, config.max_facts, rng)
         conversation = FactConversation(config, self._kinds, rng)
-        turns = tuple(conversation.turn(number, event) for number, event in enumerate(plan))
-        return Dialogue(turns, source=f"facts {config.split} seed {config.seed} dialogue {index}")
+        made = tuple(conversation.turn(number, event) for number, event in enumerate(plan))
+        return Dialogue(made, source=f"facts {config.split} seed {config.seed} dialogue {index}")
 
     def dialogues(self, count: int) -> "FactDialogues":
         """Return the first `count` dialogues, as a sequence that generates each on access."""

@@ -1,5 +1,7 @@
 """Phases: the parts of a stage that reads dialogues."""
 
+import random
+
 from rxlm.config import Config, config, require_int
 
 
@@ -10,6 +12,9 @@ class DialoguePhase(Config):
     Fields:
         steps: optimizer steps.
         num_turns: turns of a batch; longer dialogues are cut, but in streams.
+        fewest_turns: in recipes of upcycled models, turns of the shortest generated dialogues: each draws its number
+            from these to `num_turns`, n as likely as 1 / n, so that a step learns of dialogues of all lengths. None:
+            all have `num_turns`.
         streams: whether rows go on, batch after batch, with the memory that they have.
         reset_probability: of each row of streams, at each batch.
         window_turns: in retention, turns that are learnt from at once, a batch each; those before them are kept as in a
@@ -19,6 +24,7 @@ class DialoguePhase(Config):
 
     steps: int
     num_turns: int
+    fewest_turns: int | None = None
     streams: bool = False
     reset_probability: float = 0.1
     window_turns: int | None = None
@@ -27,3 +33,11 @@ class DialoguePhase(Config):
     def __post_init__(self) -> None:
         require_int(self, "steps", "window_turns", "batch_size")
         require_int(self, "num_turns", minimum=2)
+        require_int(self, "fewest_turns", minimum=2, maximum=self.num_turns)
+
+    def turns_of(self, number: int) -> int:
+        """Return the turns of generated dialogue `number`."""
+        if self.fewest_turns is None:
+            return self.num_turns
+        draw = random.Random(f"turns/{number}").random()
+        return int(self.fewest_turns * ((self.num_turns + 1) / self.fewest_turns) ** draw)

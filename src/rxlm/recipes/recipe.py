@@ -6,7 +6,7 @@ a `TrainingRun` does what it says.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import nn
 
@@ -18,7 +18,7 @@ from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.earlier_versions import MOVED, stage_id, translate_recipe
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.retained_memory import with_retained_memory
-from rxlm.recipes.stages import ReinforcementStage, StageConfig, steps_of
+from rxlm.recipes.stages import PhasedStage, ReinforcementStage, StageConfig, steps_of
 from rxlm.rxt.config import DecoderConfig, EncoderConfig, RxTAlphaTokenizerConfig
 from rxlm.rxt.models import RxTAlpha
 from rxlm.rxt.presets import preset_config
@@ -42,12 +42,24 @@ class Recipe(Config):
     name: str
     stages: tuple[StageConfig, ...]
     seed: int = 0
+    draws_turns: ClassVar[bool] = False
+    """Whether phases may have `fewest_turns`."""
 
     def __post_init__(self) -> None:
         require_int(self, "seed", minimum=0)
         ids = [stage.id for stage in self.stages]
         require(bool(ids), f"{type(self).__name__}.stages must have at least one stage.")
         require(len(set(ids)) == len(ids), f"{type(self).__name__}.stages must have ids of their own, got {ids}.")
+        drawing = [
+            stage.id
+            for stage in self.stages
+            if isinstance(stage, PhasedStage) and any(phase.fewest_turns is not None for phase in stage.phases)
+        ]
+        require(
+            self.draws_turns or not drawing,
+            f"{type(self).__name__}.stages: phases of {', '.join(drawing)} must not have fewest_turns: only the "
+            "recipes of upcycled models draw the number of turns.",
+        )
 
     def model_of_shape(self) -> nn.Module:
         """Return a model of this size, whose weights mean nothing; on the device "meta" they take no memory."""

@@ -1,7 +1,7 @@
 """The recipe `upcycled`: a pretrained chat model learns which tokens of a conversation to keep, and to read them."""
 
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 from transformers import PreTrainedTokenizerFast
 
@@ -58,6 +58,7 @@ class UpcycledRecipe(Recipe):
     conversations: tuple[str, ...] = ()
     bad_records: BadRecords = "stop"
     mix: UpcycledMix = UpcycledMix()
+    draws_turns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,9 +149,8 @@ def upcycled() -> UpcycledRecipe:
     """For a chat model of some hundred million parameters; two cores with AMX take three quarters of an hour."""
     stage = RetentionStage(
         **steps_of(
-            DialoguePhase(steps=60, num_turns=5, batch_size=8),
-            DialoguePhase(steps=276, num_turns=9, batch_size=8),
-            DialoguePhase(steps=24, num_turns=24, batch_size=4),
+            DialoguePhase(steps=60, num_turns=5),
+            DialoguePhase(steps=400, num_turns=32, fewest_turns=4),
         ),
         batch_size=8,
         accumulation=1,
@@ -161,7 +161,7 @@ def upcycled() -> UpcycledRecipe:
             weight_decay=0.0,
             schedule="wsd",
             warmup_steps=20,
-            decay_share=0.17,
+            decay_share=0.35,
         ),
         precision="auto",
         log_every=1,
@@ -169,7 +169,12 @@ def upcycled() -> UpcycledRecipe:
         evaluate_every=100,
         keep_last=1,
         settings=RetentionConfig(
-            sizes=(64, 128, 128, 256), cooling_steps=300, learned_share=0.67, longest_dialogue=768, keep=3.0
+            sizes=(64, 128, 128, 256),
+            cooling_steps=300,
+            learned_share=0.67,
+            longest_dialogue=896,
+            keep=4.0,
+            keep_tokens=1024,
         ),
     )
     later = preference_stages(40, 4, 2e-5, chosen_weight=1.0, learned_share=0.67)
@@ -180,8 +185,7 @@ def upcycled_gpu() -> UpcycledRecipe:
     """For a GPU: longer dialogues and more of them, all layers learn; an H100 takes some minutes."""
     phases = (
         DialoguePhase(steps=60, num_turns=5, batch_size=16),
-        DialoguePhase(steps=400, num_turns=9, batch_size=16),
-        DialoguePhase(steps=250, num_turns=24, batch_size=12),
+        DialoguePhase(steps=600, num_turns=64, fewest_turns=4, batch_size=16),
     )
     recipe = upcycled()
     stage = recipe.stage("retention")

@@ -117,7 +117,7 @@ class UpcycledCorpus(Corpus):
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
 
         def generated(number: int) -> Iterator[Interaction]:
-            return iter(generator.dialogue(number).turns)
+            return iter(generator.dialogue(number, phase.turns_of(number)).turns)
 
         sources = self._sources(turns)
         rest = Source(1.0 - sum(source.share for source in sources), generated)
@@ -162,16 +162,17 @@ class UpcycledCorpus(Corpus):
         """Return the sources besides generated dialogues that the folder has."""
         mix = self.mix
         own = [] if self.conversations is None else self.conversations.pieces(num_turns)
+        told = min(mix.told_turns, num_turns)
         drawn = (
             (mix.conversations_share, own),
             (mix.services_share, self.services),
             (mix.people_share, self.people),
-            (mix.tales_share, [part for tale in self._tales for part in around_questions(tale, num_turns)]),
+            (mix.tales_share, [part for tale in self._tales for part in around_questions(tale, told)]),
             (mix.meetings_share, self._meetings),
         )
         sources = [Source(share, drawn_from(found)) for share, found in drawn if share and found]
         if mix.pages_share and self._books:
-            pages = BookPages(self._books, num_turns=num_turns, max_words=mix.page_words, seed=self.seed)
+            pages = BookPages(self._books, num_turns=told, max_words=mix.page_words, seed=self.seed)
 
             def read(number: int) -> Iterator[Interaction]:
                 return (replace(turn, is_reference=False) for turn in pages(number))

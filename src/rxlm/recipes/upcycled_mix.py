@@ -20,7 +20,8 @@ class UpcycledMix(Config):
             one speaker told must not be taken for what another did.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
         max_facts: kinds of fact that a conversation talks about.
-        tale_words, page_words, meeting_words: longest turns of what is told.
+        tale_words, page_words, meeting_words: longest turns of what is told. told_turns: the most of them before a
+            question, and pages of a conversation.
         test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
         evaluation_turns, evaluation_dialogues: of those that it is asked while it trains.
         answer_tokens: the longest answer in evaluations.
@@ -38,6 +39,7 @@ class UpcycledMix(Config):
     tale_words: int = 40
     page_words: int = 60
     meeting_words: int = 60
+    told_turns: int = 12
     test_turns: tuple[int, ...] = (9, 32)
     test_dialogues: tuple[int, ...] = (60, 12)
     evaluation_turns: int = 9
@@ -47,7 +49,7 @@ class UpcycledMix(Config):
     def __post_init__(self) -> None:
         require_int(self, "open_values", "max_facts", "evaluation_dialogues", "answer_tokens")
         require_int(self, "tale_words", "page_words", "meeting_words", minimum=10)
-        require_int(self, "evaluation_turns", minimum=2)
+        require_int(self, "evaluation_turns", "told_turns", minimum=2)
         require_share(self, "distractor_share")
         shares = [getattr(self, name) for name in SHARES]
         require(
