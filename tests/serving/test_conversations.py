@@ -4,6 +4,7 @@ import openai
 import pytest
 
 from running_server import Running
+from serving_requests import HELLO, held, refused
 
 LIMIT = 6
 
@@ -75,3 +76,31 @@ def test_a_message_goes_with_its_turn(server: Running):
         client.responses.retrieve(second.id)
     assert say(server, conversation.id, "Hello!").output_text == second.output_text
     assert client.responses.retrieve(first.id).id == first.id
+
+
+def test_an_answer_keeps_what_is_changed_while_it_is_written(server: Running):
+    client, http = server.client(), server.http()
+    name = client.conversations.create(metadata={"title": "old"}).id
+    first = client.responses.create(model="tiny", input="My dog is called Rex.", conversation=name, max_output_tokens=4)
+    given = {**HELLO, "conversation": name, "stream": True}
+    with held(server):
+        opened = http.stream("POST", "/v1/responses", json=given)
+        answer = opened.__enter__()
+        client.conversations.update(name, metadata={"title": "new"})
+        waits = {"items": [{"role": "user", "content": "And I have a cat."}]}
+        http.post(f"/v1/conversations/{name}/items", json=waits).raise_for_status()
+        told = {"items": [*waits["items"], {"role": "assistant", "content": "Good."}]}
+        refused(http.post(f"/v1/conversations/{name}/items", json=told), 409, "conversation_locked")
+        moved = http.post(f"/v1/rxlm/conversations/{name}/head", json={"response_id": None})
+        refused(moved, 409, "conversation_locked")
+        item = client.conversations.items.list(name).data[-1].id
+        refused(http.delete(f"/v1/conversations/{name}/items/{item}"), 409, "conversation_locked")
+    assert "response.incomplete" in "".join(answer.iter_lines())
+    opened.__exit__(None, None, None)
+    found = client.conversations.retrieve(name)
+    assert found.metadata == {"title": "new"}
+    said = [
+        each.content[0].text for each in client.conversations.items.list(name, order="asc").data if each.role == "user"
+    ]
+    assert said == ["My dog is called Rex.", "Hello!", "And I have a cat."]
+    assert first.id

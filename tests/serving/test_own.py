@@ -133,6 +133,11 @@ def test_feedback_stands_beside_the_turn_and_goes_with_it(server: Running, http)
     assert shown[first] == {"rating": "down", "edit": "Rex!", "better_than": [other]}
     assert give(better_than=first).status_code == 400
     assert give(rating="up", edit="x").status_code == 400
+    http.post("/v1/rxlm/feedback", json={"response_id": other, "better_than": first}).raise_for_status()
+    shown = {turn["id"]: turn["feedback"]["better_than"] for turn in tree(http, name)["turns"]}
+    assert shown == {first: [], other: [first]}, "one of two is better, and not both"
+    http.post("/v1/rxlm/feedback", json={"response_id": other, "better_than": None}).raise_for_status()
+    assert not any(turn["feedback"]["better_than"] for turn in tree(http, name)["turns"])
     give(rating=None).raise_for_status()
     assert tree(http, name)["turns"][0]["feedback"]["rating"] is None
     server.client().conversations.delete(name)

@@ -14,8 +14,11 @@ import pytest
 import uvicorn
 
 from running_server import Running, running
+from rxlm.serving.api.context import Budgets
+from rxlm.serving.api.errors import ApiError
 from rxlm.serving.app import Limits
 from rxlm.serving.stopping import DrainingServer
+from rxlm.serving.store.records import Tenant
 from serving_requests import CHAT, HELLO, SAID, held, idle, refused
 
 LIMITS = Limits(drain_seconds=5.0, body_seconds=0.5)
@@ -76,6 +79,8 @@ def test_quotas_of_tokens_and_bytes_are_told(models):
                 refused(answer, 429, code)
                 assert code == "insufficient_quota" or int(answer.headers["retry-after"]) > 0
         assert run.http().post("/v1/responses", json=HELLO).status_code == 200
+        for path, given in (("/v1/responses", HELLO), (CHAT, SAID)):
+            assert run.http(small).post(path, json={**given, "store": False}).status_code == 200
         used = run.store.stored_bytes("small")
         for response in [
             member.split("/")[1] for member in run.store.backend.members("turns", 9) if "small/resp" in member
@@ -83,6 +88,22 @@ def test_quotas_of_tokens_and_bytes_are_told(models):
             assert run.http(small).delete(f"/v1/responses/{response}").status_code == 200
         assert run.store.stored_bytes("small") == 0 < used
         assert run.http(small).post("/v1/responses", json=HELLO).status_code == 200
+
+
+def test_who_is_told_to_wait_may_ask_after_it():
+    now = [0.0]
+    budgets = Budgets(lambda: now[0])
+    tenant = Tenant("t", "t", 0.0, name="t", salt="salt", tokens_per_minute=100)
+    for now[0], tokens in ((0.0, 10), (50.0, 200)):
+        budgets.use(tenant, tokens)
+    now[0] = 55.5
+    with pytest.raises(ApiError, match="in 55 seconds") as refusal:
+        budgets.check(tenant)
+    now[0] += float((refusal.value.headers or {})["Retry-After"]) - 1.0
+    with pytest.raises(ApiError, match="in 1 seconds"):
+        budgets.check(tenant)
+    now[0] += 1.0
+    budgets.check(tenant)
 
 
 # --- stopping, and faults ---------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from rxlm.serving import ray_app
 
 def test_options_come_from_arguments_and_then_from_the_environment() -> None:
     variables = {"RXLM_MODEL": "a", "RXLM_ROWS": "4", "RXLM_STORE": "redis://here", "RXLM_OTHER": "x", "ROWS": "9"}
-    options = ray_app.launch_of({"model": "b", "max_age": "60"}, variables)
-    assert (options.model, options.rows, options.store, options.max_age) == ("b", 4, "redis://here", 60.0)
+    options = ray_app.launch_of({"model": "b", "max_age_days": "60"}, variables)
+    assert (options.model, options.rows, options.store, options.max_age_days) == ("b", 4, "redis://here", 60.0)
     assert ray_app.launch_of({"model": "b/c"}, {}).store == "b--c.conversations.sqlite"
 
 
@@ -21,7 +21,7 @@ def test_options_come_from_arguments_and_then_from_the_environment() -> None:
     [
         ({"model": "a", "port": "80"}, "port is no option"),
         ({"model": "a", "rows": "many"}, "many"),
-        ({"model": "a", "rows": "0"}, "rows must be at least 1"),
+        ({"model": "a", "rows": "0"}, "rows must be a whole number of at least 1"),
         ({}, "name a model"),
     ],
 )

@@ -8,7 +8,7 @@ from openai.types.responses import Response
 
 from running_server import Running
 from rxlm.rxt.conversation import Conversation
-from serving_requests import held
+from serving_requests import held, refused
 
 ORDER = [
     "response.created",
@@ -137,6 +137,38 @@ def test_a_response_in_the_background_ends_without_its_client(server: Running):
     assert [event.sequence_number for event in later] == list(range(4, len(events)))
 
 
+def test_a_stream_of_a_response_in_the_background_begins_with_its_creation(server: Running):
+    with server.client().responses.stream(model="tiny", input="Hello!", background=True, max_output_tokens=4) as stream:
+        events = list(stream)
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert (events[0].type, events[-1].type) == ("response.created", "response.incomplete")
+
+
+def test_what_a_retrieved_response_includes_is_named_as_in_the_request(server: Running):
+    client = server.client()
+    wanted = ["message.output_text.logprobs"]
+    made = ask(server, "Hello!", include=wanted)
+    assert client.responses.retrieve(made.id, include=wanted).output == made.output
+    with pytest.raises(openai.BadRequestError, match="web_search_call"):
+        client.responses.retrieve(made.id, include=["web_search_call.results"])
+
+
+def test_tokens_are_counted_with_those_of_the_conversation(server: Running):
+    client, http = server.client(), server.http()
+
+    def count(**given) -> int:
+        return (
+            http.post("/v1/responses/input_tokens", json={"input": "Hello!", **given})
+            .raise_for_status()
+            .json()["input_tokens"]
+        )
+
+    name = client.conversations.create().id
+    said = ask(server, "My dog is called Rex.", conversation=name)
+    assert count(conversation=name) == count(previous_response_id=said.id) > count()
+    refused(http.post("/v1/responses/input_tokens", json={"model": "gpt-5", "input": "Hello!"}), 404, "model_not_found")
+
+
 def test_a_cancelled_response_is_not_remembered(server: Running):
     client = server.client()
     with held(server):
@@ -155,7 +187,14 @@ def test_what_cannot_be_done_is_refused_by_name(server: Running):
     image = [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y.png"}]}]
     for options, param in [
         ({"tools": [tool]}, "tools"),
-        ({"input": image}, "input"),
+        ({"input": image}, "input[0].content[0].type"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+        ({"input": [{"role": "user"}]}, "input[0].content"),
+        ({"input": [5]}, "input[0]"),
+        ({"input": 5}, "input"),
+        ({"extra_body": {"stop": 5}}, "stop"),
+        ({"extra_body": {"stop": ["a", 5]}}, "stop[1]"),
+        ({"conversation": []}, "conversation"),
         ({"text": {"format": {"type": "json_object"}}}, "text.format.type"),
         ({"temperature": -1}, "temperature"),
         ({"extra_body": {"colour": "red"}}, "colour"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import uvicorn
 
+from rxlm.config import require, require_int, require_number
 from rxlm.export.engines import describe
 from rxlm.export.names import Engine
 from rxlm.nn.device import Dtype, device_of
@@ -24,13 +25,16 @@ from rxlm.serving.store.backend import Backend
 from rxlm.serving.store.opening import NO_STORE, open_backend, store_beside
 from rxlm.serving.store.store import Store
 from rxlm.serving.store.tenants import Tenants
-from rxlm.upcycling.loading import open_model
+from rxlm.upcycling.loading import kind_of, open_model
 
 LOG = logging.getLogger("rxlm.serving")
 DEFAULT_TENANT = "default"
 SECONDS_BETWEEN_REQUESTS = 75
 """Of a connection, longer than clients keep one (httpx: 5): what they send is lost when both let go at once."""
 WAITING_CONNECTIONS = 2048
+SECONDS_A_DAY = 86400
+SHORTEST_TURN = 16
+"""Tokens that a message and its answer need, at least, beside the form of a turn."""
 SECONDS_FOR_LAST_BYTES = 5
 """For sending what is answered, once no answer is under way any more."""
 
@@ -48,9 +52,9 @@ class Launch:
     max_seq_len: int | None = None
     rows: int = 16
     waiting: int = 256
-    cache_bytes: int = 10**9
-    store_bytes: int = 10**10
-    max_age: float | None = None
+    cache_gigabytes: float = 1.0
+    store_gigabytes: float = 10.0
+    max_age_days: float | None = None
     api_key: str | None = field(default=None, repr=False)
     origins: tuple[str, ...] = ()
     threads: int | None = None
@@ -61,20 +65,30 @@ class Launch:
     log_texts: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("rows", "waiting"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port must be from 0 to 65535, got {self.port}.")
-        if self.api_key is not None and len(self.api_key) < 16:
-            raise ValueError(
-                "The API key (--api-key or RXLM_API_KEY) must have 16 characters at least: who guesses it reads all "
-                "conversations."
-            )
+        require_int(self, "rows", "waiting", "memory_tokens", "max_seq_len", "threads")
+        require_int(self, "port", minimum=0, maximum=65535)
+        require_number(self, "cache_gigabytes", "store_gigabytes", "max_age_days")
+        for name in ("cache_gigabytes", "store_gigabytes", "max_age_days"):
+            value = getattr(self, name)
+            require(value is None or value >= 0, f"Launch.{name} must not be negative, got {value}.")
+        require(self.name != "", "Launch.name must not be empty: clients call the model by it.")
+        key = self.api_key
+        require(
+            key is None or (len(key) >= 16 and key.isascii() and key.isprintable() and key == key.strip()),
+            "The API key (--api-key or RXLM_API_KEY) must have 16 characters at least, since who guesses it reads all "
+            "conversations, and none but printable characters of ASCII, which a header can hold.",
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What the application keeps to."""
+        seconds = None if self.max_age_days is None else self.max_age_days * SECONDS_A_DAY
+        return Limits(memory_bytes=int(self.store_gigabytes * 1e9), max_age=seconds)
 
 
 def build(options: Launch) -> Context:
     """Load the model and open the store."""
+    kind_of(options.model)  # before a file is made for what is no model
     backend: Backend = open_backend(
         ":memory:" if options.store == NO_STORE else options.store or store_beside(options.model)
     )
@@ -92,8 +106,14 @@ def build(options: Launch) -> Context:
         tokenizer = model.needed_tokenizer()
         scheduler = Scheduler(
             model, tokenizer, num_rows=options.rows, max_waiting=options.waiting, max_seq_len=options.max_seq_len,
-            cache_bytes=options.cache_bytes,
+            cache_bytes=int(options.cache_gigabytes * 1e9),
         )  # fmt: skip
+        form, limit = len(model.tokenizer_config.before_query), scheduler.engine.limit
+        require(
+            limit >= form + SHORTEST_TURN,
+            f"Launch.max_seq_len must be at least {form + SHORTEST_TURN}, {form} of them for the form of a turn, "
+            f"got {limit}.",
+        )
     except BaseException:
         backend.close()
         raise
@@ -122,8 +142,7 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
         _bind(listening, options.host, options.port)  # before the model is loaded: a port that is taken is told at once
         context = build(options)
         key = key_of(context, options)
-        limits = Limits(memory_bytes=options.store_bytes, max_age=options.max_age)
-        app = make_app(context, limits, options.origins)
+        app = make_app(context, options.limits, options.origins)
         host, port = listening.getsockname()[:2]
         address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         listening.listen(WAITING_CONNECTIONS)  # who reads the address may come before the first request can be answered
@@ -135,7 +154,7 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
             timeout_keep_alive=SECONDS_BETWEEN_REQUESTS, server_header=False, lifespan="on",
         )  # fmt: skip
         LOG.info("serving %s at %s", context.service.name, address)
-        DrainingServer(config, context.service.scheduler, limits.drain_seconds).run(sockets=[listening])
+        DrainingServer(config, context.service.scheduler, options.limits.drain_seconds).run(sockets=[listening])
 
 
 def _bind(listening: socket.socket, host: str, port: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rxlm.serving.app import Limits, make_app
+from rxlm.serving.app import make_app
 from rxlm.serving.launch import Launch, build, key_of
 from rxlm.serving.store.opening import NO_STORE, store_beside, store_of
 from rxlm.serving.store.tenants import Tenants
@@ -92,8 +92,7 @@ def app(arguments: dict[str, Any]) -> Any:
             context = build(options)
             key_of(context, options)
             self.scheduler = context.service.scheduler
-            limits = Limits(memory_bytes=options.store_bytes, max_age=options.max_age)
-            _Delegate.app = make_app(context, limits)
+            _Delegate.app = make_app(context, options.limits)
 
         def check_health(self) -> None:
             """Let Ray replace a replica whose model's thread has ended."""

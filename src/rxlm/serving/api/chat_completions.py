@@ -12,14 +12,15 @@ from fastapi.responses import JSONResponse, Response
 from rxlm.serving.answers import Answer
 from rxlm.serving.api import documents
 from rxlm.serving.api.answering import Delta, Progress, Token, Usage, while_connected, write
-from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_model, options_of
+from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_model, is_stored, options_of
 from rxlm.serving.api.documents import answers
-from rxlm.serving.api.errors import error_of
+from rxlm.serving.api.errors import ApiError, error_of
 from rxlm.serving.api.items import Sent
 from rxlm.serving.api.requests import ChatRequest
 from rxlm.serving.api.streams import stream
 from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
+from rxlm.serving.lengths import TooLongError
 from rxlm.serving.store.records import Tenant
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
@@ -65,15 +66,18 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
 
 def _prepare(context: Context, tenant: Tenant, given: ChatRequest, sent: Sent) -> Any:
     check_model(context, given.model)
-    check_budget(context, tenant)
+    stored = is_stored(context, given.store)
+    check_budget(context, tenant, stored=stored)
     _ = sent.needed_query
     options = options_of(
         context, given, max_tokens=given.max_completion_tokens or given.max_tokens, stop=given.stop,
-        effort=given.reasoning_effort, log_probs=bool(given.logprobs),
+        effort=given.reasoning_effort, log_probs=bool(given.logprobs), effort_param="reasoning_effort",
     )  # fmt: skip
-    context.service.lengths.check(sent.needed_query)
-    stored = given.store is not False and context.service.store is not None
-    return context.service.after_turns(tenant, sent.instructions, sent.turns, stored=stored), options
+    try:
+        context.service.lengths.check(sent.needed_query)
+        return context.service.after_turns(tenant, sent.instructions, sent.turns, stored=stored), options
+    except TooLongError as error:
+        raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
 
 
 def _keep(context: Context, progress: Progress) -> Any:

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 from threading import Lock
 from typing import Annotated, Any, Literal
 
@@ -87,9 +88,15 @@ class Budgets:
             used, now = self._used.setdefault(tenant.id, deque()), self._clock()
             while used and used[0][0] <= now - MINUTE:
                 used.popleft()
-            if sum(tokens for _, tokens in used) < limit:
+            left = sum(tokens for _, tokens in used)
+            if left < limit:
                 return
-            wait = max(1, round(used[0][0] + MINUTE - now))
+            wait = 1
+            for then, tokens in used:  # the oldest are forgotten first, until there is room
+                left -= tokens
+                if left < limit:
+                    wait = max(1, ceil(then + MINUTE - now))
+                    break
         raise ApiError(
             429,
             f"{tenant.name} may use {limit:,} tokens a minute, and has; try again in {wait} seconds.",
@@ -137,18 +144,33 @@ Server = Annotated[Context, Depends(context_of)]
 Caller = Annotated[Tenant, Depends(caller_of)]
 
 
-def check_budget(context: Context, tenant: Tenant) -> None:
-    """Raise `ApiError` where a tenant has used up its tokens, or its room in the store."""
+def is_stored(context: Context, wanted: bool | None) -> bool:
+    """Tell whether an answer is stored, which it is unless `store` is false; `ApiError` where it cannot be."""
+    if wanted and context.service.store is None:
+        raise ApiError(400, "This server stores nothing: store must be false.", param="store", code="no_store")
+    return wanted is not False and context.service.store is not None
+
+
+def check_budget(context: Context, tenant: Tenant, *, stored: bool = True) -> None:
+    """Raise `ApiError` where a tenant has used up its tokens, or its room in the store for what is to be stored."""
     context.budgets.check(tenant)
     store = context.service.store
-    if store is not None and tenant.max_bytes is not None:
+    if stored and store is not None and tenant.max_bytes is not None:
         used = store.stored_bytes(tenant.id)
         if used >= tenant.max_bytes:
             raise ApiError(
                 429,
-                f"{tenant.name} may store {tenant.max_bytes:,} bytes, and stores {used:,}: delete conversations.",
+                f"{tenant.name} may store {tenant.max_bytes:,} bytes, and stores {used:,}: delete conversations or "
+                "responses (DELETE /v1/responses/ID, which takes the ids of chat completions, too), or ask with "
+                "store=false.",
                 code="insufficient_quota",
             )
+
+
+def check_idle(context: Context, tenant: Tenant, conversation: str) -> None:
+    """Raise `ApiError` while a conversation answers: what moves its head would take the answer its place."""
+    if (tenant.id, conversation) in context.busy_conversations:
+        raise ApiError(409, "The conversation is answering another message.", code="conversation_locked")
 
 
 def check_model(context: Context, name: str | None) -> None:
@@ -168,8 +190,9 @@ def options_of(
     stop: Stop | str | None,
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None,
     log_probs: bool,
+    effort_param: str = "reasoning",
 ) -> Options:
-    """Return how an answer is to be written."""
+    """Return how an answer is to be written; `effort_param` is what clients call the effort."""
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     values: dict[str, Any] = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     if values.get("top_p") == 0:  # OpenAI's programs mean: the likeliest token
@@ -178,7 +201,7 @@ def options_of(
     if effort is not None:
         if context.service.model.tokenizer_config.think_token_id is None and effort != "none":
             raise ApiError(
-                400, f"This model does not think: reasoning effort must be 'none', got '{effort}'.", param="reasoning",
+                400, f"This model does not think: reasoning effort must be 'none', got '{effort}'.", param=effort_param,
                 code="unsupported_value",
             )  # fmt: skip
         thinks = context.service.model.tokenizer_config.think_token_id is not None

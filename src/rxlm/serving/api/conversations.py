@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from rxlm.serving.api import documents
-from rxlm.serving.api.context import Caller, Context, Server, check_budget
+from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_idle
 from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.items import BETWEEN, Limit, Order, Sent, items_of, node_of_item, page, user_item
@@ -68,6 +68,8 @@ def add(context: Server, tenant: Caller, name: str, given: NewItems) -> dict[str
     """Add messages: finished exchanges are read into the memory, and what has no answer yet waits for the next one."""
     check_budget(context, tenant)
     conversation = conversation_of(context, tenant, name)
+    if any(isinstance(each, Message) and each.role == "assistant" for each in given.items):
+        check_idle(context, tenant, name)
     _, new = _add(context, tenant, conversation, given.items)
     return page(new, max(1, len(new)), None, "asc")
 
@@ -90,6 +92,7 @@ def delete_item(context: Server, tenant: Caller, name: str, item: str, descendan
         after = replace(conversation, waiting=left, updated=time.time())
         context.store.put_conversation(after, conversation)
         return shown(after)
+    check_idle(context, tenant, name)
     found = node_of_item(item)
     node = None if found is None else context.store.node(tenant.id, found)
     if node is None or node.conversation != name:

@@ -123,7 +123,8 @@ def _of_validation(errors: Sequence[Any]) -> ApiError:
     first = errors[0]
     if first["type"] == "json_invalid":
         return ApiError(400, f"The body is not JSON: {first['ctx']['error']}.", code="invalid_json")
-    place = [each for each in first["loc"] if each not in ("body", "query", "path")]
+    # Tags of unions stand in brackets: no field has such a name.
+    place = [each for each in first["loc"] if each not in ("body", "query", "path") and not str(each).startswith("(")]
     param = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in place).lstrip(".") or None
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
@@ -132,4 +133,6 @@ def _of_validation(errors: Sequence[Any]) -> ApiError:
         return ApiError(400, f"{first['msg']}.", param=param, code="unsupported_parameter")
     code = {"missing": "missing_required_parameter"}.get(first["type"])
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if isinstance(first.get("input"), str | int | float | None) and first["type"] != "missing":
+        message += f", got {first['input']!r:.80}"
     return ApiError(400, f"{param or 'The body'}: {message}.", param=param, code=code or "invalid_value")

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rxlm import __version__
 from rxlm.serving.answers import Said
-from rxlm.serving.api.context import Caller, Context, Server, check_budget
+from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_idle
 from rxlm.serving.api.conversations import conversation_of, shown
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.requests import Metadata, Strict, Text
@@ -37,12 +37,12 @@ class Forget(Strict):
 class Without(Strict):
     """Positions of kept tokens that are left out, and another message than the turn's."""
 
-    positions: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4096)]
+    positions: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=4096)]
     input: Text | None = None
 
 
 class Remark(Strict):
-    """What is said of an answer: one of rating, better_than and edit; null takes it back."""
+    """What is said of an answer: one of rating, better_than and edit; null takes all of its kind back."""
 
     response_id: str
     rating: Literal["up", "down"] | None = None
@@ -111,6 +111,7 @@ def tree(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
 def move(context: Server, tenant: Caller, name: str, given: Head) -> dict[str, Any]:
     """Let a conversation go on from another of its turns."""
     conversation = conversation_of(context, tenant, name)
+    check_idle(context, tenant, name)
     if given.response_id is not None:
         node = _turn_of(context, tenant, given.response_id)
         if node.conversation != name:
@@ -185,6 +186,8 @@ def forget(context: Server, tenant: Caller, name: str, given: Forget) -> dict[st
     node, turn = _turn_of(context, tenant, name), _turn_of(context, tenant, given.turn)
     first, end = Inspector(context.service).span(node, turn)
     made = context.service.forget(tenant, node, first, end, turn.id)
+    if node.conversation is not None:
+        check_idle(context, tenant, node.conversation)
     before = None if node.conversation is None else context.store.conversation(tenant.id, node.conversation)
     after = None if before is None else replace(before, head=made.id, updated=time.time())
     context.store.add(made, after, before)
@@ -203,6 +206,8 @@ def without(context: Server, tenant: Caller, name: str, given: Without) -> dict[
 def remark(context: Server, tenant: Caller, given: Remark) -> dict[str, Any]:
     """Store what is said of an answer, in place of what was said before."""
     node = _turn_of(context, tenant, given.response_id)
+    if node.kind != "turn":
+        raise ApiError(400, f"{node.id} is no answer: there a turn was forgotten.", param="response_id")
     kinds = [name for name in ("rating", "better_than", "edit") if name in given.model_fields_set]
     if len(kinds) != 1:
         raise ApiError(400, "Give one of rating, better_than and edit.", param="rating")
@@ -212,7 +217,10 @@ def remark(context: Server, tenant: Caller, given: Remark) -> dict[str, Any]:
         if (other.parent, other.query) != (node.parent, node.query) or other.id == node.id:
             raise ApiError(400, "better_than must name another answer to the same message.", param="better_than")
     for old in context.store.remarks(tenant.id, node.id):
-        if getattr(old, kind) is not None and (kind != "better_than" or old.better_than == given.better_than):
+        if getattr(old, kind) is not None and (kind != "better_than" or given.better_than in (None, old.better_than)):
+            context.store.delete_feedback(old)
+    for old in () if given.better_than is None else context.store.remarks(tenant.id, given.better_than):
+        if old.better_than == node.id:  # the other way round, which this takes back
             context.store.delete_feedback(old)
     new = Feedback(
         new_id("fb"), tenant.id, time.time(), node.id, given.rating, given.edit, given.better_than

@@ -7,7 +7,7 @@ from typing import Any
 
 from rxlm.serving.answers import Answer, Options, Place
 from rxlm.serving.api.answering import Progress
-from rxlm.serving.api.context import Context, check_budget, check_model, options_of
+from rxlm.serving.api.context import Context, check_budget, check_model, is_stored, options_of
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.items import Sent, output_of
 from rxlm.serving.api.requests import ResponseRequest
@@ -66,8 +66,12 @@ class Reply:
         self.shown["incomplete_details"] = None if ended else {"reason": "max_output_tokens"}
         before, after = self.conversation, None
         if before is not None:
+            now = self.context.store.conversation(self.tenant.id, before.id)
+            said = len(before.waiting)
+            if now is not None and now.head == before.head and now.waiting[:said] == before.waiting:
+                before = now  # what was changed meanwhile, metadata or messages that came, stays
             after = replace(
-                before, head=self.id, root=self.place.node.root, updated=time.time(), waiting=(),
+                before, head=self.id, root=self.place.node.root, updated=time.time(), waiting=before.waiting[said:],
                 instructions=self.shown["instructions"],
             )  # fmt: skip
         shown = {**self.shown, "usage": progress.usage.as_response}
@@ -99,17 +103,12 @@ class Reply:
 def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
     """Find where an answer goes on from."""
     check_model(context, given.model)
-    check_budget(context, tenant)
-    stored = given.store is not False
-    if given.store and context.service.store is None:
-        raise ApiError(400, "This server stores nothing: store must be false.", param="store", code="no_store")
-    stored = stored and context.service.store is not None
+    stored = is_stored(context, given.store)
+    check_budget(context, tenant, stored=stored)
     if given.background and not stored:
         raise ApiError(400, "background needs store=true.", param="background")
     if given.input is None:
         raise ApiError(400, "Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
-    if given.previous_response_id is not None and given.conversation is not None:
-        raise ApiError(400, "Give previous_response_id or conversation, not both.", param="conversation")
     sent = Sent(given.input, "input")
     instructions = given.instructions if given.instructions is not None else sent.instructions
     options = options_of(
@@ -117,20 +116,15 @@ def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
         effort=None if given.reasoning is None else given.reasoning.effort,
         log_probs="message.output_text.logprobs" in (given.include or ()),
     )  # fmt: skip
-    conversation, head, query = None, None, sent.query
-    if given.conversation_id is not None:
-        conversation = context.store.conversation(tenant.id, given.conversation_id)
-        if conversation is None:
-            raise not_found("Conversation", given.conversation_id)
+    conversation, head = head_of(context, tenant, given)
+    query = sent.query
+    if conversation is not None:
         if not stored:
             raise ApiError(400, "A response of a conversation is stored: store must not be false.", param="store")
-        head = None if conversation.head is None else node_of(context, tenant, conversation.head)
         waiting = [message["text"] for message in conversation.waiting]
         query = "\n\n".join([*waiting, *([] if query is None else [query])]) or None
         if instructions is None:
             instructions = conversation.instructions
-    elif given.previous_response_id is not None:
-        head = node_of(context, tenant, given.previous_response_id)
     if query is None or not query.strip():
         query = sent.needed_query
     name = None if conversation is None else conversation.id
@@ -160,6 +154,21 @@ def _place(
             tenant, instructions, [*service.said(head), *sent.turns], stored=stored, conversation=conversation
         )
     return service.read(tenant, service.after_node(tenant, head, stored=stored), sent.turns, conversation)
+
+
+def head_of(
+    context: Context, tenant: Tenant, given: ResponseRequest
+) -> tuple[StoredConversation | None, Node | None]:  # fmt: skip
+    """Return the conversation that a request names, and the turn that it goes on from; None where there is none."""
+    if given.previous_response_id is not None and given.conversation is not None:
+        raise ApiError(400, "Give previous_response_id or conversation, not both.", param="conversation")
+    if given.conversation_id is not None:
+        conversation = context.store.conversation(tenant.id, given.conversation_id)
+        if conversation is None:
+            raise not_found("Conversation", given.conversation_id)
+        return conversation, None if conversation.head is None else node_of(context, tenant, conversation.head)
+    previous = given.previous_response_id
+    return None, None if previous is None else node_of(context, tenant, previous)
 
 
 def node_of(context: Context, tenant: Tenant, name: str) -> Node:

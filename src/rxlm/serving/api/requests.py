@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 Metadata = Annotated[
@@ -10,8 +10,28 @@ Metadata = Annotated[
 ]
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 Stop = Annotated[list[StopText], Field(max_length=16)]
+"""Texts that end an answer."""
 Label = Annotated[str, Field(max_length=512)]
 Text = Annotated[str, Field(max_length=4_000_000)]
+
+
+def _form(value: Any) -> str | None:
+    """Return the form of a JSON value as tags of unions name it; None for one that no union here takes."""
+    if isinstance(value, BaseModel):
+        return "(object)"
+    return next(
+        (tag for kind, tag in ((str, "(text)"), (list, "(list)"), (dict, "(object)")) if isinstance(value, kind)), None
+    )
+
+
+def _one_of(allowed: str) -> Discriminator:
+    """Return what chooses a union's kind by the form of the value, so that an error is about the form that was sent."""
+    return Discriminator(_form, custom_error_type="union", custom_error_message=f"must be {allowed}")
+
+
+def _kind_of_item(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "(reasoning)" if kind == "reasoning" else "(message)"
 
 
 class Strict(BaseModel):
@@ -64,7 +84,13 @@ class Message(Strict):
     model_config = ConfigDict(extra="ignore")
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: Text | list[Part] | None
+    content: (
+        Annotated[
+            Annotated[Text, Tag("(text)")] | Annotated[list[Part], Tag("(list)")],
+            _one_of("a text, or a list of parts with texts"),
+        ]
+        | None
+    )
     reasoning_content: Text | None = None
 
     @property
@@ -80,6 +106,15 @@ class Reasoning(Strict):
 
     model_config = ConfigDict(extra="ignore")
     type: Literal["reasoning"]
+
+
+Item = Annotated[
+    Annotated[Message, Tag("(message)")] | Annotated[Reasoning, Tag("(reasoning)")], Discriminator(_kind_of_item)
+]
+Stops = Annotated[
+    Annotated[StopText, Tag("(text)")] | Annotated[Stop, Tag("(list)")], _one_of("a text, or a list of texts")
+]
+Included = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
 
 
 class Sampling(Strict):
@@ -133,10 +168,22 @@ class ResponseRequest(Sampling):
         "background_options", "top_logprobs", "tools",
     )  # fmt: skip
     model: str | None = None
-    input: Text | list[Message | Reasoning] | None = None
+    input: (
+        Annotated[
+            Annotated[Text, Tag("(text)")] | Annotated[list[Item], Tag("(list)")],
+            _one_of("a text, or a list of messages"),
+        ]
+        | None
+    ) = None
     instructions: Text | None = None
     previous_response_id: str | None = None
-    conversation: str | ConversationName | None = None
+    conversation: (
+        Annotated[
+            Annotated[str, Tag("(text)")] | Annotated[ConversationName, Tag("(object)")],
+            _one_of("an id, or an object with an id"),
+        ]
+        | None
+    ) = None
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     store: bool | None = None
@@ -146,10 +193,10 @@ class ResponseRequest(Sampling):
     metadata: Metadata | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    include: list[Included] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    stop: Stop | StopText | None = None
+    stop: Stops | None = None
     user: Label | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
@@ -166,7 +213,7 @@ class NewConversation(Strict):
     """`POST /v1/conversations`."""
 
     metadata: Metadata | None = None
-    items: Annotated[list[Message | Reasoning], Field(max_length=20)] | None = None
+    items: Annotated[list[Item], Field(max_length=20)] | None = None
 
 
 class ChangedConversation(Strict):
@@ -178,7 +225,7 @@ class ChangedConversation(Strict):
 class NewItems(Strict):
     """`POST /v1/conversations/{id}/items`."""
 
-    items: Annotated[list[Message | Reasoning], Field(min_length=1, max_length=20)]
+    items: Annotated[list[Item], Field(min_length=1, max_length=20)]
 
 
 class StreamOptions(Strict):
@@ -207,7 +254,7 @@ class ChatRequest(Sampling):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
-    stop: Stop | StopText | None = None
+    stop: Stops | None = None
     logprobs: bool | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -3,19 +3,19 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
 from rxlm.serving.api import documents
 from rxlm.serving.api.answering import while_connected
 from rxlm.serving.api.background import events_from, run_in_background, stored_response
-from rxlm.serving.api.context import Caller, Server
+from rxlm.serving.api.context import Caller, Server, check_idle, check_model
 from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.items import Limit, Order, Sent, item_id, page, user_item
-from rxlm.serving.api.reply import Reply, node_of, prepare
-from rxlm.serving.api.requests import ResponseRequest
+from rxlm.serving.api.reply import Reply, head_of, prepare
+from rxlm.serving.api.requests import Included, ResponseRequest
 from rxlm.serving.api.response_events import events_of
 from rxlm.serving.api.streams import stream as streamed
 from rxlm.serving.store.store import HasDescendantsError
@@ -34,8 +34,7 @@ async def create(
     reply = await run_in_threadpool(prepare, context, tenant, given)
     lock = None if reply.conversation is None else (tenant.id, reply.conversation.id)
     if lock is not None:
-        if lock in context.busy_conversations:
-            raise ApiError(409, "The conversation is answering another message.", code="conversation_locked")
+        check_idle(context, tenant, lock[1])
         context.busy_conversations.add(lock)
     try:
         reply.ask()
@@ -47,7 +46,7 @@ async def create(
         context.background[tenant.id, reply.id] = reply
         reply.task = asyncio.create_task(run_in_background(reply, with_memory))
         if given.stream:
-            return streamed(events_from(reply, 0), context.ping_seconds)
+            return streamed(events_from(reply, -1), context.ping_seconds)
         return JSONResponse(reply.body())
     if given.stream:
         return streamed(events_of(reply, with_memory), context.ping_seconds, reply.leave)
@@ -60,30 +59,33 @@ async def create(
 @router.post("/input_tokens", response_model=None, responses=answers(documents.InputTokens))
 def count(context: Server, tenant: Caller, given: ResponseRequest) -> dict[str, Any]:
     """Return how many tokens a request would read."""
+    check_model(context, given.model)
     sent = Sent(given.input or "", "input")
     service = context.service
     form = service.model.tokenizer_config
     texts = [each for turn in sent.turns for each in (turn.query, turn.answer)] + [sent.query or ""]
     around = (len(sent.turns) + 1) * (len(form.before_query) + len(form.before_answer)) + len(sent.turns)
-    before = 0
-    if given.previous_response_id is not None:
-        before = node_of(context, tenant, given.previous_response_id).tokens
+    conversation, head = head_of(context, tenant, given)
+    before = 0 if head is None else head.tokens
+    texts += [] if conversation is None else [message["text"] for message in conversation.waiting]
     total = sum(map(service.lengths.count, [*texts, given.instructions or sent.instructions or ""])) + around + before
     return {"object": "response.input_tokens", "input_tokens": total}
 
 
 @router.get("/{name}", response_model=None, responses=answers(documents.Response, streams=True))
 async def retrieve(
-    context: Server, tenant: Caller, name: str, stream: bool = False, starting_after: int | None = None
+    context: Server, tenant: Caller, name: str, stream: bool = False, starting_after: int | None = None,
+    include: Annotated[list[Included] | None, Query(alias="include[]")] = None,
 ) -> Response:  # fmt: skip
-    """Return a response; with `stream=true` its events, from the one after `starting_after` on."""
+    """Return a response; with `stream=true` its events, from the one after `starting_after` on.
+
+    What `include` may name is in a response that was asked for it, and in no other.
+    """
     after = -1 if starting_after is None else starting_after
     running = context.background.get((tenant.id, name))
     if running is not None and not running.is_over:
         if stream:
-            return streamed(
-                events_from(running, -1 if starting_after is None else starting_after), context.ping_seconds
-            )
+            return streamed(events_from(running, after), context.ping_seconds)
         return JSONResponse(running.body())
     shown = await run_in_threadpool(stored_response, context, tenant, name)
     if stream:
