@@ -79,6 +79,7 @@ def fill(context, count: int, turns: int) -> None:
     service, store = context.service, context.store
     tenant = context.tenants.named("default")
     root = service.root(tenant, None)
+    store.add(root)
     first = service.model.init_memory(1, 0)
     for number in range(count):
         node, keys, now = root, Keys(root.key, root.alias), time.time()

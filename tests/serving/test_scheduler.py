@@ -171,7 +171,7 @@ def test_a_failed_update_is_told_to_the_next_turn_and_tried_again(models, monkey
             return real(*given, **options)
 
         monkeypatch.setattr(memories, "write_turns", write)
-        after = service.read(ann, place, [Said(TEXTS[0], "Rex.")])
+        after = service.write(service.read(ann, place, [Said(TEXTS[0], "Rex.")]))
         told = Listening(service, after.before, TEXTS[1]).end()
         assert isinstance(told, Failed)
         assert "no room" in str(told.error)
@@ -220,7 +220,7 @@ def test_lost_memories_are_computed_again_and_the_answer_is_equal(models, kind: 
 def _after_exchanges(service: Service, tenant: Tenant, count: int) -> Place:
     place = service.after_node(tenant, service.root(tenant, "You are kind."))
     said = [Said(TEXTS[number % 4], f"Rex {number}.") for number in range(count)]
-    return service.read(tenant, place, said)
+    return service.write(service.read(tenant, place, said))
 
 
 def test_stored_turns_answer_as_a_conversation_does(models):
@@ -320,6 +320,7 @@ def test_turns_that_a_client_sends_and_leaves_are_not_read(models, monkeypatch):
         service.scheduler.drain(30)
         assert [making.name for making in made if making.read] == [place.node.id]
         service.scheduler._draining = False
+        service.write(longer)
         again = service.after_node(ann, longer.node)
         assert again.read == longer.read - len(place.node.ids)
         Listening(service, again.before, TEXTS[1]).finished()

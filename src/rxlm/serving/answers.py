@@ -48,7 +48,8 @@ class Place:
     Fields:
         node: the turn before. before: the memory after it. keys: of it.
         tokens: tokens of the conversation so far. read: how many of them had to be read again.
-        stored: whether what follows is stored.
+        stored: whether what follows is stored. unwritten: the beginning, and turns that were read for what follows:
+            they are stored together with that, so that nothing is left of a request that comes to nothing.
     """
 
     node: Node
@@ -57,6 +58,7 @@ class Place:
     tokens: int
     read: int
     stored: bool
+    unwritten: tuple[Node, ...] = ()
 
 
 @dataclass

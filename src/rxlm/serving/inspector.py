@@ -93,8 +93,11 @@ class Inspector:
         names = [each.id for each in turns]
         if turn.id not in names:
             raise ValueError(f"{turn.id} is no turn of the conversation up to {node.id}.")
-        part = self._said(node, turns)[1 + names.index(turn.id)]
-        return part.first, part.end
+        parts, place = self._said(node, turns)[1:], names.index(turn.id)
+        first = place
+        while first > 0 and turns[first - 1].is_piece:
+            first -= 1
+        return parts[first].first, parts[place].end
 
     def without(self, tenant: Tenant, node: Node, positions: Sequence[int], text: str | None) -> dict[str, str]:
         """Answer a message from the memory before a turn twice: as it is, and without the tokens at some positions."""

@@ -7,7 +7,8 @@ of messages, the whole conversation up to the question: memories are computed ag
 from collections.abc import Iterator
 from typing import Any
 
-from rxlm.serving.store.records import Feedback, Node
+from rxlm.serving.keys import without_reasoning
+from rxlm.serving.store.records import READ_PREFIX, Feedback, Node
 from rxlm.serving.store.store import GoneError, Store
 
 
@@ -41,8 +42,9 @@ def _prompt(store: Store, node: Node) -> list[dict[str, str]]:
     for each in reversed(list(store.path(node))):
         if each.kind == "root" and each.instructions is not None:
             messages.append({"role": "system", "content": each.instructions})
-        if each.kind == "turn":
-            messages += [{"role": "user", "content": each.query}, *_answer(each.answer)]
+        if each.kind == "turn" and not each.is_piece:
+            answer = without_reasoning(each.answer) if each.id.startswith(READ_PREFIX) else each.answer
+            messages += [{"role": "user", "content": each.query}, *_answer(answer)]
     return messages[:-1]
 
 

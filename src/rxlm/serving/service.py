@@ -7,8 +7,9 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -62,7 +63,7 @@ class Service:
     # --- where an answer goes on from ----------------------------------------------------------------------------
 
     def root(self, tenant: Tenant, instructions: str | None, *, stored: bool = True) -> Node:
-        """Return the beginning of conversations with these instructions."""
+        """Return the beginning of conversations with these instructions, which is stored with what comes after it."""
         keys = root_keys(self.fingerprint, tenant.salt, instructions, MODEL_SEED, self.memory_tokens)
         node = Node(
             id=f"root_{keys.key}", tenant=tenant.id, created=time.time(), kind="root", parent=None,
@@ -70,13 +71,8 @@ class Service:
             has_instructions=instructions is not None, seed=MODEL_SEED, memory_tokens=self.memory_tokens,
             tokens=0 if instructions is None else self.lengths.count(instructions),
         )  # fmt: skip
-        if self.store is None or not stored:
-            return node
-        there = self.store.node(tenant.id, node.id)
-        if there is not None:
-            return there
-        self.store.add(node)
-        return node
+        there = None if self.store is None or not stored else self.store.node(tenant.id, node.id)
+        return node if there is None else there
 
     def after_node(self, tenant: Tenant, node: Node, *, stored: bool = True) -> Place:
         """Return the place after a stored turn; `OtherModelError` where another model made it."""
@@ -88,7 +84,8 @@ class Service:
                 f"with those of {self.name} alone. Send the whole conversation, and its turns are read again."
             )
         before, read = self.memories.after(node)
-        return Place(node, before, Keys(node.key, node.alias), node.tokens, read, stored)
+        unwritten = (node,) if node.kind == "root" else ()
+        return Place(node, before, Keys(node.key, node.alias), node.tokens, read, stored, unwritten)
 
     def after_turns(
         self,
@@ -99,20 +96,44 @@ class Service:
         stored: bool = True,
         conversation: str | None = None,
     ) -> Place:
-        """Return the place after turns that a client sends: after as many as are stored, the others are read again."""
+        """Return the place after turns that a client sends: after as many as are known, the others are read again.
+
+        Turns that another owner has (`Node.owner`) are not shared: they are copied, and their memory with them.
+        """
         root = self.root(tenant, instructions, stored=stored)
         keys = [Keys(root.key, root.alias)]
         for turn in turns:
             keys.append(keys[-1].after(turn.query, without_reasoning(turn.answer), turn.thought))
-        found, count = root, 0
-        if self.store is not None:
-            for number in range(len(turns), 0, -1):
-                node = self.store.newest(tenant.id, keys[number])
-                if node is not None:
-                    found, count = node, number
-                    break
-        place = self.after_node(tenant, found, stored=stored)
+        own, other, count = root, None, 0
+        for number in range(len(turns), 0, -1) if self.store is not None else ():
+            node = self.store.newest(tenant.id, keys[number], conversation)
+            if node is not None and (node.owner == conversation or not stored):
+                own, count = node, max(count, number)
+                break
+            if node is not None and other is None:
+                other, count = node, number
+        if other is None:
+            place = self.after_node(tenant, own, stored=stored)
+        else:
+            said = {each.alias: (turn, each) for turn, each in zip(turns, keys[1:], strict=True)}
+            place = self._copied(own, other, said, conversation)
         return self.read(tenant, place, turns[count:], conversation)
+
+    def _copied(
+        self, own: Node, other: Node, said: Mapping[str, tuple[Said, Keys]], conversation: str | None
+    ) -> Place:  # fmt: skip
+        """Return the place after copies of what another owner's turn has since `own`, in the words that were `said`."""
+        copied = list(takewhile(lambda each: each.alias != own.alias, self.needed_store.path(other)))
+        before, read = self.memories.after(other)
+        place = Place(own, before, Keys(own.key, own.alias), own.tokens, read, True)
+        nodes = [own] if own.kind == "root" else []
+        for each in reversed(copied):
+            turn, keys = said.get(each.alias, (Said(each.query, each.answer), None))
+            node = self._read_node(place, turn, each.ids, keys, conversation)
+            nodes.append(node)
+            place.node, place.keys, place.tokens = node, keys or place.keys, node.tokens
+        place.unwritten = tuple(nodes)
+        return place
 
     def said(self, node: Node) -> list[Said]:
         """Return the turns up to a node, oldest first."""
@@ -120,42 +141,57 @@ class Service:
         return [Said(each.query, each.answer, each.thought) for each in reversed(path)]
 
     def read(self, tenant: Tenant, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
-        """Return the place after further turns, which become memories without being answered."""
+        """Return the place after further turns, which become memories without being answered; see `write`.
+
+        Of an exchange that is too long for a turn, the pieces are read; the last one has the whole.
+        """
         for turn in turns:
-            parts = self.lengths.fitting(turn.query, without_reasoning(turn.answer))
-            for number, part in enumerate(parts):
-                last = number == len(parts) - 1
-                keys = place.keys.after(turn.query, without_reasoning(turn.answer), turn.thought) if last else None
-                place = self._read_part(tenant, place, *part, keys, conversation)
+            *pieces, last = self.lengths.fitting(turn.query, without_reasoning(turn.answer))
+            for piece in pieces:
+                place = self._read_part(place, Said(*piece), piece, None, conversation)
+            keys = place.keys.after(turn.query, without_reasoning(turn.answer), turn.thought)
+            place = self._read_part(place, turn, last, keys, conversation)
         return place
 
     def in_pieces(self, tenant: Tenant, place: Place, text: str, answer: int) -> tuple[Place, str]:
         """Return the place after all of a long text but its last piece, and that, which leaves room for an answer."""
         pieces = self.lengths.pieces(text, self.lengths.room(answer))
         for piece in pieces[:-1]:
-            place = self._read_part(tenant, place, piece, "", None, None, is_piece=True)
+            place = self._read_part(place, Said(piece, ""), (piece, ""), None, None)
         return place, pieces[-1]
 
-    def _read_part(
-        self, tenant: Tenant, place: Place, query: str, answer: str, keys: Keys | None, conversation: str | None,
-        *, is_piece: bool = False,
-    ) -> Place:  # fmt: skip
-        """Return the place after an exchange; without `keys` it is a part of a longer one, which nobody finds."""
-        ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, query, answer)
-        own = keys or root_keys(new_id("part"), tenant.salt, None, None, None)
-        name = new_id(READ_PREFIX.removesuffix("_"))
-        node = self._node(place, name, tenant, query, answer, None, ids, conversation)
-        node = replace(node, key=own.key, alias=own.alias, is_piece=is_piece)
-        return self._after(place, node, keys or place.keys, ids)
+    def write(
+        self, place: Place, conversation: StoredConversation | None = None, before: StoredConversation | None = None
+    ) -> Place:
+        """Store the turns that were read up to a place, and the conversation that goes on from there.
 
-    def _after(self, place: Place, node: Node, keys: Keys, ids: Sequence[int]) -> Place:
-        if self.store is not None and place.stored:
-            self._add(place, node)
+        Returns the place, after which nothing is left to store. `GoneError` where the conversation was changed.
+        """
+        self._store(place, place.unwritten, place.before, conversation, before)
+        return replace(place, unwritten=())
+
+    def _read_part(
+        self, place: Place, said: Said, part: tuple[str, str], keys: Keys | None, conversation: str | None
+    ) -> Place:
+        """Return the place after what is read of an exchange."""
+        ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, *part)
+        node = self._read_node(place, said, ids, keys, conversation)
         making = self.scheduler.make(
             Making(node.id if place.stored else None, place.before, ids, wanted=True, read=True)
         )
-        self.memories.save(node, making, place.stored)
-        return Place(node, making, keys, place.tokens + len(ids), place.read + len(ids), place.stored)
+        return Place(
+            node, making, keys or place.keys, node.tokens, place.read + len(ids), place.stored, (*place.unwritten, node)
+        )
+
+    def _read_node(
+        self, place: Place, said: Said, ids: Sequence[int], keys: Keys | None, conversation: str | None
+    ) -> Node:
+        """Return a turn that was read; without `keys` it is a piece, which nobody finds and no conversation lists."""
+        own = keys or root_keys(new_id("piece"), "", None, None, None)
+        name = new_id(READ_PREFIX.removesuffix("_"))
+        node = self._node(place, name, said.query, said.answer, said.thought, ids, conversation)
+        node = replace(node, key=own.key, alias=own.alias)
+        return node if keys is not None else replace(node, conversation=None, within=node.owner, is_piece=True)
 
     # --- an answer -----------------------------------------------------------------------------------------------
 
@@ -203,6 +239,8 @@ class Service:
                     return
         finally:
             self.scheduler.cancel(answer.asked)
+            if answer.node is None:
+                self.scheduler.cache.drop([node.id for node in answer.place.unwritten if node.kind != "root"])
 
     def keep(
         self,
@@ -218,27 +256,28 @@ class Service:
         written = turn.writer
         keys = place.keys.after(answer.query, written.answer, written.thought)
         node = self._node(
-            place, answer.id, answer.tenant, answer.query, written.answer, written.thought, turn.ids,
+            place, answer.id, answer.query, written.answer, written.thought, turn.ids,
             None if conversation is None else conversation.id,
         )  # fmt: skip
         answer.node = replace(node, key=keys.key, alias=keys.alias, shown=shown, created=answer.created)
         answer.after = finished.after
         if self.store is not None and place.stored:
             try:
-                self._add(place, answer.node, conversation, before)
+                self._store(place, [*place.unwritten, answer.node], finished.after, conversation, before)
             except LookupError:
                 self.scheduler.cache.drop([answer.id])
                 raise
-            self.memories.save(answer.node, finished.after, True)
 
-    def _add(
-        self, place: Place, node: Node, conversation: StoredConversation | None = None,
-        before: StoredConversation | None = None,
+    def _store(
+        self, place: Place, nodes: Sequence[Node], after: Making, conversation: StoredConversation | None,
+        before: StoredConversation | None,
     ) -> None:  # fmt: skip
-        store = self.needed_store
-        if place.node.kind == "root":  # it may have gone meanwhile with all other conversations that began there
-            store.add(place.node)
-        store.add(node, conversation, before)
+        """Store nodes, each after the one before it, and the memories after them; that after the last is `after`."""
+        *read, last = nodes
+        for node in self.needed_store.add(last, conversation, before, read=read):
+            made = {last.id: after, place.node.id: place.before}.get(node.id) or self.scheduler.cache.get(node.id)
+            if made is not None:
+                self.memories.save(node, made, True)
 
     def forget(self, tenant: Tenant, node: Node, first: int, end: int, forgotten: str) -> Node:
         """Return the node after a turn at which the tokens at some positions are forgotten; it is not stored yet."""
@@ -246,18 +285,20 @@ class Service:
         return Node(
             id=new_id("resp"), tenant=tenant.id, created=time.time(), kind="forget", parent=node.id, root=node.root,
             depth=node.depth + 1, key=keys.key, alias=keys.alias, tokens=node.tokens, span=(first, end),
-            recent=(node.id, *node.recent)[:RECENT], conversation=node.conversation, forgotten=forgotten,
+            recent=(node.id, *node.recent)[:RECENT], conversation=node.conversation, within=node.within,
+            forgotten=forgotten,
         )  # fmt: skip
 
     def _node(
-        self, place: Place, name: str, tenant: Tenant, query: str, answer: str, thought: str | None,
-        ids: Sequence[int], conversation: str | None,
+        self, place: Place, name: str, query: str, answer: str, thought: str | None, ids: Sequence[int],
+        conversation: str | None,
     ) -> Node:  # fmt: skip
         parent = place.node
         return Node(
-            id=name, tenant=tenant.id, created=time.time(), kind="turn", parent=parent.id, root=parent.root,
+            id=name, tenant=parent.tenant, created=time.time(), kind="turn", parent=parent.id, root=parent.root,
             depth=parent.depth + 1, key="", alias="", query=query, answer=answer, thought=thought, ids=tuple(ids),
             tokens=place.tokens + len(ids), recent=(parent.id, *parent.recent)[:RECENT], conversation=conversation,
+            within=None if conversation is not None else parent.owner,
         )  # fmt: skip
 
     def _root_key(self, tenant: Tenant, root: Node) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from rxlm.serving.answers import Place
 from rxlm.serving.api import documents
 from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_idle
 from rxlm.serving.api.documents import answers
@@ -143,6 +144,7 @@ def _add(
     turns, waiting = list(sent.turns), list(conversation.waiting)
     new: list[dict[str, Any]] = []
     head, root = conversation.head, conversation.root
+    place: Place | None = None
     if turns:
         asked = BETWEEN.join([*(each["text"] for each in waiting), turns[0].query])
         turns[0], waiting = turns[0]._replace(query=asked.strip()), []
@@ -150,10 +152,11 @@ def _add(
         if node is None:
             raise ApiError(409, "The conversation was changed by another request.", code="conversation_changed")
         place = service.after_node(tenant, node)
+        known = place.read
         for turn in turns:
             place = service.read(tenant, place, [turn], conversation.id)
-            context.budgets.use(tenant, len(place.node.ids))
             new += items_of(place.node)
+        context.budgets.use(tenant, place.read - known)
         head, root = place.node.id, place.node.root
     if sent.query is not None:
         item = user_item(sent.query, new_id("msg"))
@@ -162,5 +165,8 @@ def _add(
     after = replace(
         conversation, head=head, root=root, instructions=instructions, waiting=tuple(waiting), updated=time.time()
     )
-    store.put_conversation(after, conversation)
+    if place is None:
+        store.put_conversation(after, conversation)
+    else:
+        service.write(place, after, conversation)
     return after, new

@@ -103,7 +103,10 @@ def tree(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
     remarks: dict[str, list[Feedback]] = {}
     for remark in context.store.remarks(tenant.id):
         remarks.setdefault(remark.node, []).append(remark)
-    turns = [_turn(node, remarks.get(node.id, [])) for node in context.store.tree(conversation)]
+    nodes = context.store.tree(conversation)
+    known = {node.id: node for node in nodes}
+    turns = [_turn(node, known.get(node.parent or "") or context.store.before(node), remarks.get(node.id, []))
+             for node in nodes]  # fmt: skip
     return {**_listed(context, conversation), "instructions": conversation.instructions, "turns": turns}
 
 
@@ -154,7 +157,8 @@ def import_(context: Server, tenant: Caller, given: Exported) -> dict[str, Any]:
     places = []
     for turn in given.turns:
         before = start if turn.parent is None else places[turn.parent]
-        places.append(service.read(tenant, before, [Said(turn.query, turn.answer, turn.thought)], new.id))
+        place = service.read(tenant, before, [Said(turn.query, turn.answer, turn.thought)], new.id)
+        places.append(service.write(place, new, new))  # not after it was deleted
     head = None if given.head is None else places[given.head].node
     after = replace(new, head=None if head is None else head.id, root=None if head is None else head.root)
     context.store.put_conversation(after, new)
@@ -191,7 +195,7 @@ def forget(context: Server, tenant: Caller, name: str, given: Forget) -> dict[st
     before = None if node.conversation is None else context.store.conversation(tenant.id, node.conversation)
     after = None if before is None else replace(before, head=made.id, updated=time.time())
     context.store.add(made, after, before)
-    return _turn(made, [])
+    return _turn(made, node, [])
 
 
 @router.post("/responses/{name}/without")
@@ -259,9 +263,9 @@ def _moved(context: Context, conversation: StoredConversation, head: str | None)
 
 def _parent_turn(context: Context, node: Node) -> str | None:
     """Return the turn before a turn, None where it is the first one."""
-    before = None if node.parent is None else context.store.node(node.tenant, node.parent)
-    while before is not None and before.kind == "forget" and before.parent is not None:
-        before = context.store.node(node.tenant, before.parent)
+    before = context.store.before(node)
+    while before is not None and before.kind == "forget":
+        before = context.store.before(before)
     return None if before is None or before.kind == "root" else before.id
 
 
@@ -272,11 +276,11 @@ def _listed(context: Context, conversation: StoredConversation) -> dict[str, Any
     }  # fmt: skip
 
 
-def _turn(node: Node, remarks: list[Feedback]) -> dict[str, Any]:
+def _turn(node: Node, before: Node | None, remarks: list[Feedback]) -> dict[str, Any]:
     ratings = [each.rating for each in remarks if each.rating is not None]
     edits = [each.edit for each in remarks if each.edit is not None]
     return {
-        "id": node.id, "parent": None if node.parent == node.root else node.parent, "depth": node.depth,
+        "id": node.id, "parent": None if before is None or before.kind == "root" else before.id, "depth": node.depth,
         "kind": node.kind, "query": node.query, "answer": node.answer, "thought": node.thought,
         "created_at": int(node.created), "forgotten": node.forgotten,
         "status": node.shown.get("status", "completed"), "usage": node.shown.get("usage"),

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from rxlm.serving.store.records import Node
+
 TURNS = "turns"
 """Set of all nodes, by when they were used last; members are `TENANT/NODE`."""
 MEMORIES = "memories"
@@ -28,8 +30,20 @@ node, memory, conversation, feedback, response = (
     partial(_name, each) for each in ("node", "memory", "conversation", "feedback", "response")
 )
 memory_size = partial(_name, "memory size")
-# Sets of a tenant's: of nodes by their keys, after a node, and in a conversation; of conversations, of remarks.
+# Sets of a tenant's: of nodes by their keys (of all, and of those of an owner), after a node, and in a conversation; of
+# conversations, of remarks.
 by_key, by_alias, children, tree = (partial(_name, each) for each in ("by key", "by alias", "children", "tree"))
 conversations, feedbacks, remarks = (partial(_name, each) for each in ("conversations", "all feedback", "remarks"))
+
+
+def found_by(node: Node) -> list[str]:
+    """Return the sets in which a node is found by what was said."""
+    owner = node.owner or ""
+    return [
+        *(by_key(node.tenant, node.key, *each) for each in ((), (owner,))),
+        *(by_alias(node.tenant, node.alias, *each) for each in ((), (owner,))),
+    ]
+
+
 # Counter of the bytes that are stored for a tenant.
 stored = partial(_name, "bytes")

@@ -46,8 +46,9 @@ class Node(Record):
         ids: the turn's tokens, as the memory takes them. tokens: tokens of the conversation up to here.
         recent: the nodes before, the nearest first, at most `RECENT`.
         seed, memory_tokens: of a root.
-        conversation: the conversation that it belongs to.
-        is_piece: whether it is a piece of the message of the turn after it, which has the whole.
+        conversation: the conversation that it belongs to, and is listed in.
+        within: a conversation that it goes with but is not listed in, see `owner`.
+        is_piece: whether it is a piece of the exchange of the turn after it, which has the whole.
         span: positions of the tokens that were forgotten. forgotten: the turn that they are of.
         shown: what a client is shown of the response besides.
     """
@@ -68,6 +69,7 @@ class Node(Record):
     seed: int | None = None
     memory_tokens: int | None = None
     conversation: str | None = None
+    within: str | None = None
     is_piece: bool = False
     span: tuple[int, int] | None = None
     forgotten: str | None = None
@@ -77,6 +79,15 @@ class Node(Record):
     def instructions(self) -> str | None:
         """A root's instructions."""
         return self.query if self.has_instructions else None
+
+    @property
+    def owner(self) -> str | None:
+        """The conversation that it goes with when that is deleted: its own, or the one that it was forked out of.
+
+        A turn and the turn before it have the same owner: no conversation stands on turns of another one or of none,
+        and what belongs to none on no conversation's, however equal their texts are. Equal memories are copied.
+        """
+        return self.conversation or self.within
 
     @property
     def is_read(self) -> bool:

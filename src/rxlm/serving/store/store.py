@@ -48,40 +48,64 @@ class Store:
                 raise GoneError(f"The turn before {node.id} was deleted.")
             node = before
 
-    def newest(self, tenant: str, keys: Keys) -> Node | None:
-        """Return the newest turn with a key, or else with an alias."""
-        for name in (names.by_key(tenant, keys.key), names.by_alias(tenant, keys.alias)):
-            for found in self.backend.members(name, 1):
-                return self.node(tenant, found)
+    def before(self, node: Node) -> Node | None:
+        """Return the node before a node, not counting pieces; None where there is none."""
+        before = None if node.parent is None else self.node(node.tenant, node.parent)
+        while before is not None and before.is_piece and before.parent is not None:
+            before = self.node(node.tenant, before.parent)
+        return before
+
+    def newest(self, tenant: str, keys: Keys, owner: str | None) -> Node | None:
+        """Return the newest turn with a key, or else with an alias: one of the owner's where there is one."""
+        for by, key in ((names.by_key, keys.key), (names.by_alias, keys.alias)):
+            for newest in self.backend.members(by(tenant, key), 1):
+                found = self.node(tenant, newest)
+                if found is None or found.owner == owner:
+                    return found
+                own = self.backend.members(by(tenant, key, owner or ""), 1)
+                return (self.node(tenant, own[0]) if own else None) or found
         return None
 
     def add(
-        self, node: Node, conversation: StoredConversation | None = None, before: StoredConversation | None = None
-    ) -> None:
+        self, node: Node, conversation: StoredConversation | None = None, before: StoredConversation | None = None,
+        *, read: Sequence[Node] = (),
+    ) -> list[Node]:  # fmt: skip
         """Write a node, and a conversation that it is the head of now; `GoneError` unless that was `before`.
 
-        Where its parent is gone, `GoneError`, too. A root that is there already stays as it is.
+        Where its parent is gone, `GoneError`, too. `read` are those before it that may not be there yet, oldest first.
+        What is there already stays as it is. Returns the nodes that were written.
         """
-        changes, now = Changes(), time.time()
+        nodes = [*read, node]
+        places = [names.node(each.tenant, each.id) for each in nodes]
+        there = self.backend.get(places)
+        while True:
+            changes, now = Changes(expected=dict(zip(places, there, strict=True))), time.time()
+            new = [each for each, value in zip(nodes, there, strict=True) if value is None]
+            for each in new:
+                self._write(changes, each, now)
+            if conversation is not None:
+                self._put(changes, conversation, before)
+            if self.backend.apply(changes):
+                return new
+            former, there = there, self.backend.get(places)
+            if there == former:
+                raise GoneError("The conversation was changed, or what it goes on from deleted, by another request.")
+
+    def _write(self, changes: Changes, node: Node, now: float) -> None:
+        """Note a node as written, and expect that the one before it is there."""
         place, value = names.node(node.tenant, node.id), node.to_bytes()
-        if node.kind == "root":
-            changes.expected[place] = None
-        elif node.parent is not None:
+        if node.parent is not None:
             parent = names.node(node.tenant, node.parent)
-            changes.expected[parent] = self._needed(parent, f"The turn {node.parent}")
+            if parent not in changes.expected:
+                changes.expected[parent] = self._needed(parent, f"The turn {node.parent}")
             changes.members[names.children(node.tenant, node.parent), node.id] = node.created
             changes.members[names.TURNS, names.member(node.tenant, node.parent)] = now
         changes.values[place] = value
-        changes.members[names.by_key(node.tenant, node.key), node.id] = node.created
-        changes.members[names.by_alias(node.tenant, node.alias), node.id] = node.created
+        changes.members.update({(name, node.id): node.created for name in names.found_by(node)})
         changes.members[names.TURNS, names.member(node.tenant, node.id)] = now
         changes.count(names.stored(node.tenant), len(value))
         if node.conversation is not None:
             changes.members[names.tree(node.tenant, node.conversation), node.id] = node.created
-        if conversation is not None:
-            self._put(changes, conversation, before)
-        if not self.backend.apply(changes) and node.kind != "root":
-            raise GoneError("The conversation was changed, or what it goes on from deleted, by another request.")
 
     def children(self, node: Node) -> list[str]:
         """Return the nodes after a node, oldest first."""
@@ -147,8 +171,7 @@ class Store:
         changes.count(names.stored(tenant), -sum(len(value) for value in values if value is not None))
         self.drop_memory(changes, tenant, node.id)
         changes.removed |= {
-            (names.by_key(tenant, node.key), node.id),
-            (names.by_alias(tenant, node.alias), node.id),
+            *((name, node.id) for name in names.found_by(node)),
             (names.TURNS, names.member(tenant, node.id)),
             *((names.remarks(tenant, node.id), remark) for remark in remarks),
             *((names.feedbacks(tenant), remark) for remark in remarks),
