@@ -20,11 +20,7 @@ MARKS = ("values", "words", "kept")
 MOST = 0.7
 """Share of the tokens of the longest dialogue that one needs to be read beside it."""
 MULTIPLE = 64
-"""Batches are padded to multiples of so many tokens.
-
-Memory that one step frees then fits what the next one asks for. Where every length was its own, free pieces of all sizes
-piled up, and a quarter of the time of a step went into the search of malloc among them.
-"""
+"""Batches are padded to multiples of so many tokens, so that memory that one step frees fits what the next asks for."""
 
 
 @dataclass(frozen=True)
