@@ -106,7 +106,7 @@ class Service:
             keys.append(keys[-1].after(turn.query, without_reasoning(turn.answer), turn.thought))
         own, other, count = root, None, 0
         for number in range(len(turns), 0, -1) if self.store is not None else ():
-            node = self.store.newest(tenant.id, keys[number], conversation)
+            node = self.needed_store.newest(tenant.id, keys[number], conversation)
             if node is not None and (node.owner == conversation or not stored):
                 own, count = node, max(count, number)
                 break
