@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from rxlm.training import distributed, precision
 from training_runs import trainer
@@ -45,10 +46,21 @@ def test_processes_take_bfloat16_only_if_all_found_it_faster(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: int
 ) -> None:
     a_cpu(monkeypatch, 4.0)
+    monkeypatch.setattr(precision, "NARROW", 0)
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "sum_over_processes", lambda own: {name: own[name] + others for name in own})
     with trainer("dialogues", tmp_path, precision="auto").autocast():
         assert torch.is_autocast_enabled("cpu") is bool(others)
+
+
+def test_narrow_models_compute_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    a_cpu(monkeypatch, 4.0)
+    with trainer("dialogues", tmp_path, precision="auto").autocast():
+        assert not torch.is_autocast_enabled("cpu")
+    narrow, wide = nn.Linear(128, 1024), nn.Sequential(nn.Linear(576, 1536), nn.Linear(576, 8))
+    assert (precision.width_of(narrow), precision.width_of(wide), precision.width_of(nn.Identity())) == (128, 576, 0)
+    assert not precision.gains_by_bfloat16(narrow, CPU)
+    assert precision.gains_by_bfloat16(wide, CPU)
 
 
 def test_measuring_draws_no_random_numbers() -> None:

@@ -75,8 +75,8 @@ class TrainingConfig(Config):
         optimizer: see `OptimizerConfig`.
         seed: of batches, masks, noise and everything else that is random.
         precision: of matrix products: "float32", "bfloat16" (autocast; weights stay float32), or "auto" (bfloat16
-            where it is faster, else float32; on a CPU that is measured at the start, so name one where a run must be
-            the same on another machine).
+            where it is faster, else float32, as for narrow models on a CPU; there it is measured at the start, so name
+            one where a run must be the same on another machine).
         activation_checkpointing: keep only the inputs of layers for the backward pass and compute the rest again there:
             a third more work, and less memory.
         log_every, evaluate_every, checkpoint_every: in steps; None for never (evaluation), or only at the end.

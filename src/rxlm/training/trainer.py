@@ -27,7 +27,7 @@ from rxlm.training.optimizer import (
     scale_gradients,
     set_rate,
 )
-from rxlm.training.precision import computes_bfloat16
+from rxlm.training.precision import gains_by_bfloat16
 from rxlm.training.sharding import is_sharded, reach_alike, send_gradients, shard
 from rxlm.training.tracking import Pace, ProgressView, Tracker
 
@@ -322,7 +322,7 @@ class Trainer:
         """Return what products of matrices are computed in."""
         wanted = self.config.precision
         if wanted == "auto":  # measured: all processes must agree
-            votes = distributed.sum_over_processes({"bfloat16": float(computes_bfloat16(self.device))})
+            votes = distributed.sum_over_processes({"bfloat16": float(gains_by_bfloat16(self.module, self.device))})
             wanted = "bfloat16" if votes["bfloat16"] == distributed.world_size() else "float32"
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
