@@ -17,7 +17,7 @@ from rxlm.recipes.mixture import MixedDialogues, WithDistractors
 from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled import UpcycledRun, upcycled, upcycled_gpu
-from rxlm.recipes.upcycled_mix import UpcycledMix
+from rxlm.recipes.upcycled_mix import SHARES, UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.config import TrainingConfig
 from rxlm.training.retention.config import RetentionConfig
@@ -56,6 +56,25 @@ def test_generated_dialogues_of_a_phase_have_many_lengths_the_short_ones_more_of
     assert abs(sum(length < 11 for length in lengths) / len(lengths) - 0.48) < 0.09  # ln(11 / 4) / ln(33 / 4)
     even = run.corpus.dialogues(run.maker(TrainingConfig(batch_size=9)), phase.replace(fewest_turns=None))
     assert {len(dialogue) for dialogue in next(even).dialogues} == {32}
+
+
+def test_pages_keep_their_number_in_phases_of_longer_dialogues(tmp_path: Path) -> None:
+    save_language_model("llama", tmp_path / "llama")
+    (tmp_path / "data" / "gutenberg-children").mkdir(parents=True)
+    for name in ("one", "two", "three"):
+        book = "\n\n".join(f"Page {number} tells of a dog." for number in range(200))
+        (tmp_path / "data" / "gutenberg-children" / f"{name}.txt").write_text(
+            f"*** START OF THIS PROJECT GUTENBERG EBOOK ***\n\n{book}\n\n*** END OF THIS PROJECT GUTENBERG EBOOK ***\n"
+        )
+    shares = dict.fromkeys(SHARES, 0.0) | {"pages_share": 1.0}
+    mix = UpcycledMix(open_values=20, page_words=10, told_turns=3, **shares)
+    recipe = upcycled().replace(
+        model=str(tmp_path / "llama"), max_seq_len=64, memory_tokens=80, data=str(tmp_path / "data"), mix=mix
+    )
+    run = UpcycledRun(recipe, tmp_path / "run")
+    for turns, pages in ((8, 3), (2, 2)):
+        batches = run.corpus.dialogues(run.maker(TrainingConfig(batch_size=9)), DialoguePhase(steps=1, num_turns=turns))
+        assert {len(dialogue) for dialogue in next(batches).dialogues} == {pages}
 
 
 def test_only_recipes_of_upcycled_models_draw_the_number_of_turns() -> None:

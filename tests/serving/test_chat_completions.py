@@ -5,7 +5,7 @@ from itertools import pairwise
 import openai
 import pytest
 
-from running_server import Running
+from running_server import Running, running
 
 LIMIT = 6
 TEXTS = ["My dog is called Rex.", "What is my dog called?", "You are kind.", "Tell me a story.", "Who are you?"]
@@ -122,7 +122,18 @@ def test_what_cannot_be_done_is_refused_by_name(server: Running):
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"stop": [""]}, "stop"),
+        ({"messages": [{"role": "user", "content": "Hello! " * 99}]}, "messages"),
     ]:
         with pytest.raises(openai.BadRequestError) as raised:
             server.client().chat.completions.create(**{"model": "tiny", "messages": user, **options})
         assert param in (raised.value.param or ""), options
+
+
+def test_an_effort_is_refused_under_the_name_that_clients_gave_it(models):
+    with running(models["retained"]) as run:
+        user = [{"role": "user", "content": "Hello!"}]
+        with pytest.raises(openai.BadRequestError) as chat:
+            run.client().chat.completions.create(model="tiny", messages=user, reasoning_effort="high")
+        with pytest.raises(openai.BadRequestError) as response:
+            run.client().responses.create(model="tiny", input="Hello!", reasoning={"effort": "high"})
+    assert (chat.value.param, response.value.param) == ("reasoning_effort", "reasoning")

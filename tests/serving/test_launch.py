@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rxlm.rxt.checkpoint_files import CheckpointError
+from rxlm.rxt.models import RxTAlpha
 from rxlm.serving.launch import Launch, build
 
 
@@ -36,6 +37,12 @@ def test_days_and_gigabytes_become_seconds_and_bytes():
     limits = Launch("model", store_gigabytes=0.5, max_age_days=2.0).limits
     assert (limits.memory_bytes, limits.max_age) == (500_000_000, 2 * 86400)
     assert Launch("model").limits.max_age is None
+
+
+def test_turns_have_room_for_a_message_and_an_answer(models: dict[str, RxTAlpha], tmp_path: Path):
+    models["retained"].save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"max_seq_len must be at least .* for the form of a turn, got 5"):
+        build(Launch(str(tmp_path / "model"), max_seq_len=5))
 
 
 def test_what_is_no_model_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

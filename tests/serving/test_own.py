@@ -88,6 +88,7 @@ def test_a_forgotten_turn_is_forgotten_from_there_on(server: Running, http):
         return
     node = given.raise_for_status().json()
     assert (node["kind"], node["forgotten"], tree(http, name)["head"]) == ("forget", first, node["id"])
+    assert http.post("/v1/rxlm/feedback", json={"response_id": node["id"], "rating": "up"}).status_code == 400
     shares = {
         piece["position"]: (turn["response_id"], piece["share"])
         for turn in http.get(f"/v1/rxlm/responses/{node['id']}/memory").json()["turns"]
@@ -110,6 +111,8 @@ def test_an_answer_without_some_tokens_is_shown_and_not_stored(server: Running, 
         assert given.status_code == 400
     else:
         assert set(given.raise_for_status().json()) == {"answer", "answer_without"}
+    far = http.post(f"/v1/rxlm/responses/{second}/without", json={"positions": [10**20]})
+    assert (far.status_code, far.json()["error"]["param"]) == (400, "positions[0]")
 
 
 def test_two_memories_can_be_compared(server: Running, http):

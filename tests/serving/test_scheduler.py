@@ -171,7 +171,7 @@ def test_a_failed_update_is_told_to_the_next_turn_and_tried_again(models, monkey
             return real(*given, **options)
 
         monkeypatch.setattr(memories, "write_turns", write)
-        after = service.write(service.read(ann, place, [Said(TEXTS[0], "Rex.")]))
+        after = service.write(service.read(place, [Said(TEXTS[0], "Rex.")]))
         told = Listening(service, after.before, TEXTS[1]).end()
         assert isinstance(told, Failed)
         assert "no room" in str(told.error)
@@ -220,7 +220,7 @@ def test_lost_memories_are_computed_again_and_the_answer_is_equal(models, kind: 
 def _after_exchanges(service: Service, tenant: Tenant, count: int) -> Place:
     place = service.after_node(tenant, service.root(tenant, "You are kind."))
     said = [Said(TEXTS[number % 4], f"Rex {number}.") for number in range(count)]
-    return service.write(service.read(tenant, place, said))
+    return service.write(service.read(place, said))
 
 
 def test_stored_turns_answer_as_a_conversation_does(models):
@@ -312,9 +312,9 @@ def test_turns_that_a_client_sends_and_leaves_are_not_read(models, monkeypatch):
         service.scheduler.need(start.before, 30)
         monkeypatch.setattr("rxlm.serving.scheduler.make", lambda model, some: (made.extend(some), real(model, some)))
         with held(service.scheduler):
-            place = service.read(ann, start, [Said(TEXTS[0], "Rex.")])
+            place = service.read(start, [Said(TEXTS[0], "Rex.")])
             needed = Listening(service, place.before, TEXTS[1])
-            longer = service.read(ann, place, [Said(text, "Rex.") for text in TEXTS * 5])
+            longer = service.read(place, [Said(text, "Rex.") for text in TEXTS * 5])
             service.scheduler.cancel(Listening(service, longer.before, TEXTS[1]).asked)
         needed.finished()
         service.scheduler.drain(30)

@@ -104,16 +104,16 @@ def build(options: Launch) -> Context:
             adapters=options.adapters,
         ).eval()
         tokenizer = model.needed_tokenizer()
-        scheduler = Scheduler(
-            model, tokenizer, num_rows=options.rows, max_waiting=options.waiting, max_seq_len=options.max_seq_len,
-            cache_bytes=int(options.cache_gigabytes * 1e9),
-        )  # fmt: skip
-        form, limit = len(model.tokenizer_config.before_query), scheduler.engine.limit
+        form, limit = len(model.tokenizer_config.before_query), model.length_limit(options.max_seq_len)
         require(
             limit >= form + SHORTEST_TURN,
             f"Launch.max_seq_len must be at least {form + SHORTEST_TURN}, {form} of them for the form of a turn, "
             f"got {limit}.",
         )
+        scheduler = Scheduler(
+            model, tokenizer, num_rows=options.rows, max_waiting=options.waiting, max_seq_len=options.max_seq_len,
+            cache_bytes=int(options.cache_gigabytes * 1e9),
+        )  # fmt: skip
     except BaseException:
         backend.close()
         raise

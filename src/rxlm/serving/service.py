@@ -117,7 +117,7 @@ class Service:
         else:
             said = {each.alias: (turn, each) for turn, each in zip(turns, keys[1:], strict=True)}
             place = self._copied(own, other, said, conversation)
-        return self.read(tenant, place, turns[count:], conversation)
+        return self.read(place, turns[count:], conversation)
 
     def _copied(
         self, own: Node, other: Node, said: Mapping[str, tuple[Said, Keys]], conversation: str | None
@@ -140,7 +140,7 @@ class Service:
         path = [each for each in self.needed_store.path(node) if each.kind == "turn" and not each.is_piece]
         return [Said(each.query, each.answer, each.thought) for each in reversed(path)]
 
-    def read(self, tenant: Tenant, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
+    def read(self, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
         """Return the place after further turns, which become memories without being answered; see `write`.
 
         Of an exchange that is too long for a turn, the pieces are read; the last one has the whole.
@@ -153,7 +153,7 @@ class Service:
             place = self._read_part(place, turn, last, keys, conversation)
         return place
 
-    def in_pieces(self, tenant: Tenant, place: Place, text: str, answer: int) -> tuple[Place, str]:
+    def in_pieces(self, place: Place, text: str, answer: int) -> tuple[Place, str]:
         """Return the place after all of a long text but its last piece, and that, which leaves room for an answer."""
         pieces = self.lengths.pieces(text, self.lengths.room(answer))
         for piece in pieces[:-1]:

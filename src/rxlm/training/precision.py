@@ -33,7 +33,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 def gains_by_bfloat16(module: nn.Module, device: torch.device) -> bool:
     """Whether a module is trained faster in bfloat16 than in float32."""
-    return computes_bfloat16(device) and (device.type != "cpu" or width_of(module) >= NARROW)
+    return (device.type != "cpu" or width_of(module) >= NARROW) and computes_bfloat16(device)
 
 
 def width_of(module: nn.Module) -> int:

@@ -154,7 +154,7 @@ def _add(
         place = service.after_node(tenant, node)
         known = place.read
         for turn in turns:
-            place = service.read(tenant, place, [turn], conversation.id)
+            place = service.read(place, [turn], conversation.id)
             new += items_of(place.node)
         context.budgets.use(tenant, place.read - known)
         head, root = place.node.id, place.node.root

@@ -157,7 +157,7 @@ def import_(context: Server, tenant: Caller, given: Exported) -> dict[str, Any]:
     places = []
     for turn in given.turns:
         before = start if turn.parent is None else places[turn.parent]
-        place = service.read(tenant, before, [Said(turn.query, turn.answer, turn.thought)], new.id)
+        place = service.read(before, [Said(turn.query, turn.answer, turn.thought)], new.id)
         places.append(service.write(place, new, new))  # not after it was deleted
     head = None if given.head is None else places[given.head].node
     after = replace(new, head=None if head is None else head.id, root=None if head is None else head.root)
@@ -189,9 +189,9 @@ def forget(context: Server, tenant: Caller, name: str, given: Forget) -> dict[st
     """Go on with a memory that has forgotten a turn; memories before it stay as they are."""
     node, turn = _turn_of(context, tenant, name), _turn_of(context, tenant, given.turn)
     first, end = Inspector(context.service).span(node, turn)
-    made = context.service.forget(tenant, node, first, end, turn.id)
     if node.conversation is not None:
         check_idle(context, tenant, node.conversation)
+    made = context.service.forget(tenant, node, first, end, turn.id)
     before = None if node.conversation is None else context.store.conversation(tenant.id, node.conversation)
     after = None if before is None else replace(before, head=made.id, updated=time.time())
     context.store.add(made, after, before)

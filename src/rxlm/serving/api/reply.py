@@ -132,7 +132,7 @@ def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
     whole = query
     if given.truncation == "auto":
         room = min(ROOM_FOR_ANSWER, context.service.lengths.limit // 4)
-        place, query = context.service.in_pieces(tenant, place, query, room)
+        place, query = context.service.in_pieces(place, query, room)
     root = context.store.node(tenant.id, place.node.root) if instructions is None and stored else None
     kept = instructions if root is None else root.instructions
     shown = _shown(context, given, options, kept, conversation)
@@ -153,7 +153,7 @@ def _place(
         return service.after_turns(
             tenant, instructions, [*service.said(head), *sent.turns], stored=stored, conversation=conversation
         )
-    return service.read(tenant, service.after_node(tenant, head, stored=stored), sent.turns, conversation)
+    return service.read(service.after_node(tenant, head, stored=stored), sent.turns, conversation)
 
 
 def head_of(
