@@ -12,7 +12,6 @@ forward and the backward pass. For a GPU this needs a few minutes.
 
 import json
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,6 +27,7 @@ from retention_runs import Shape, retention_run
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
 from rxlm.training.distributed import Parallel
+from rxlm.training.precision import product_rate, time_of
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.trainer import Trainer
 
@@ -57,24 +57,6 @@ class Options:
 ARMS: dict[str, tuple[Parallel, int]] = {"whole": ("ddp", 0), "divided": ("fsdp", 0), "with adapters": ("fsdp", 16)}
 
 
-def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations a second of the product of two square matrices, the best of some."""
-    size = 8192 if device.type == "cuda" else 1024
-    one = torch.randn(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(8):
-        started = _now(device)
-        one @ one
-        best = min(best, _now(device) - started)
-    return 2 * size**3 / best
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def measure(options: Options, folder: Path, parallel: Parallel, lora_rank: int) -> dict[str, list[float]]:
     """Train an arm; return its losses, and the seconds and tokens of each step, all processes together."""
     device = distributed.compute_device(options.device)
@@ -92,9 +74,9 @@ def measure(options: Options, folder: Path, parallel: Parallel, lora_rank: int) 
     step = trainer._train_step
 
     def timed():
-        started = _now(device)
+        started = time_of(device)
         trained = step()
-        seconds.append(_now(device) - started)
+        seconds.append(time_of(device) - started)
         tokens.append(distributed.sum_over_processes({"tokens": float(trained.tokens)})["tokens"])
         return trained
 
@@ -118,7 +100,8 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     found = {name: measure(options, Path(shared[0]), *arm) for name, arm in ARMS.items()}
     if distributed.rank() != 0:
         return
-    rate = product_rate(device, torch.bfloat16 if options.precision == "bfloat16" else torch.float32)
+    dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
+    rate = product_rate(dtype, 8192 if device.type == "cuda" else 1024, device=device)
     rate *= distributed.world_size() if device.type == "cuda" else 1
     record, table = Record(options.output / "sharded_training.json", options), Table()
     for name in ("", "parameters", "tokens a second", "share of the product rate", "first and last loss"):

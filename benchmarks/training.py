@@ -1,6 +1,7 @@
 """How fast training runs: tokens a second, and the share of the machine's measured matrix-multiply rate.
 
     python benchmarks/training.py --preset micro
+    python benchmarks/training.py --preset alpha --device cuda --rows 32 --dialogues 64
 
 trains a preset with random weights on random tokens through the real loop, in stage 1 (packed text) and stage 4
 (dialogues), in float32 and, where the hardware multiplies it faster, bfloat16. The arithmetic of a step is counted with
@@ -28,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from records import RESULTS, Record
 from rxlm.data.batches import DialogueBatch, TurnBatch
 from rxlm.data.packing import PackedBatch
+from rxlm.nn.device import device_of
 from rxlm.rxt.presets import build_preset
 from rxlm.training.config import Precision, TrainingConfig
 from rxlm.training.joint import JointConfig, JointLanguageModelling
@@ -46,6 +48,7 @@ class Settings:
         rows: sequences of stage 1 in a step, as long as the preset's interactions, of four documents each.
         dialogues, turns, turn_tokens: of stage 4 in a step; half of a turn is its answer.
         steps: steps to measure; one more comes first, to warm up.
+        device: cpu, cuda, cuda:1, ...
         threads: of PyTorch; its own choice if not given.
         output: folder for the figures.
     """
@@ -56,6 +59,7 @@ class Settings:
     turns: int = 4
     turn_tokens: int = 128
     steps: int = 5
+    device: str = "cpu"
     threads: int | None = None
     output: Path = RESULTS
 
@@ -121,16 +125,18 @@ def stages(settings: Settings) -> dict[str, tuple[TrainModule, Any]]:
 
 def measure(settings: Settings, console: Console) -> list[Result]:
     """Measure every stage in every precision."""
-    device = torch.device("cpu")
+    device = device_of(settings.device)
+    size = 8192 if device.type == "cuda" else 2048
     precisions: list[Precision] = ["float32", *(["bfloat16"] if computes_bfloat16(device) else [])]
     results = []
     for precision in precisions:
         for name, (module, batch) in stages(settings).items():
+            module.to(device)
             with console.status(f"stage {name} in {precision}"):
                 operations = count_operations(module, batch)
-                rate = product_rate(getattr(torch, precision))
+                rate = product_rate(getattr(torch, precision), size, device=device)
                 seconds = seconds_of_steps(module, batch, precision, settings.steps)
-                rate = max(rate, product_rate(getattr(torch, precision)))
+                rate = max(rate, product_rate(getattr(torch, precision), size, device=device))
             results.append(Result(name, precision, batch.num_tokens, seconds, operations, rate))
     best = {result.precision: 0.0 for result in results}
     for result in results:
@@ -161,7 +167,8 @@ def seconds_of_steps(module: TrainModule, batch: Any, precision: Precision, step
 
 def report(results: list[Result], settings: Settings, console: Console) -> None:
     """Print a line for each stage."""
-    table = Table(title=f"{settings.preset}, {torch.get_num_threads()} threads")
+    where = settings.device if settings.device != "cpu" else f"{torch.get_num_threads()} threads"
+    table = Table(title=f"{settings.preset}, {where}")
     columns = ("stage", "precision", "tokens/s", "ms a step", "Mflop/token", "Gflop/s", "machine's Gflop/s", "share")
     for column in columns:
         table.add_column(column, justify="right")

@@ -5,12 +5,13 @@ from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import assert_close, randomise
-from rxlm.nn.attention import Attention, AttentionConfig, KeyValues, padding_mask, segment_mask
+from rxlm.nn.attention import Attention, AttentionConfig, KeyValues, _sdpa, padding_mask, segment_mask
 from rxlm.nn.feed_forward import ACTIVATIONS
 from rxlm.nn.heads import ATTENTION_VARIANTS, HeadCounts, check_head_counts, head_counts
 from rxlm.nn.rope import RotaryEmbedding, rotate, segment_positions
@@ -185,6 +186,16 @@ def test_each_query_may_have_keys_of_its_own():
     found = attention(x, attention.keys_values(y, mask=mask))
     for row in range(2):
         assert_close(found[row : row + 1], naive_attention(attention, x[row : row + 1], y[row : row + 1], mask[row]))
+
+
+def test_a_mask_learns_where_nothing_else_does(monkeypatch):
+    """PyTorch's kernel for GPUs has the mask's gradient only where the queries have one."""
+    given = []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda queries, *_, **__: given.append(queries) or queries)
+    queries, keys = torch.zeros(2, 4, 3, 8, device="meta"), torch.zeros(2, 2, 5, 8, device="meta")
+    for learns in (True, False):
+        _sdpa(queries, keys, keys, torch.zeros(2, 2, 3, 5, device="meta", requires_grad=learns))
+    assert [each.requires_grad for each in given] == [True, False]
 
 
 @given(

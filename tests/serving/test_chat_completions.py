@@ -130,10 +130,13 @@ def test_what_cannot_be_done_is_refused_by_name(server: Running):
 
 
 def test_an_effort_is_refused_under_the_name_that_clients_gave_it(models):
-    with running(models["retained"]) as run:
+    """The model's tokenizer has a token for thoughts; the model has none."""
+    with running(models["slots"]) as run:
         user = [{"role": "user", "content": "Hello!"}]
         with pytest.raises(openai.BadRequestError) as chat:
             run.client().chat.completions.create(model="tiny", messages=user, reasoning_effort="high")
         with pytest.raises(openai.BadRequestError) as response:
             run.client().responses.create(model="tiny", input="Hello!", reasoning={"effort": "high"})
+        answer = run.client().chat.completions.create(model="tiny", messages=user, reasoning_effort="none")
     assert (chat.value.param, response.value.param) == ("reasoning_effort", "reasoning")
+    assert answer.choices[0].message.content

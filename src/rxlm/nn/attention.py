@@ -199,8 +199,19 @@ def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, ca
         # Its fused kernels take a mask for equal numbers of heads alone.
         shared = queries.shape[1] // keys.shape[1]
         keys, values, grouped = keys.repeat_interleave(shared, 1), values.repeat_interleave(shared, 1), False
+    if mask is not None and mask.requires_grad and torch.is_grad_enabled():
+        queries = _with_gradient(queries)
     causal = causal and mask is None
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+
+
+def _with_gradient(queries: Tensor) -> Tensor:
+    """Return queries that have a gradient, so that a mask has its own.
+
+    PyTorch's kernel keeps what the mask's gradient needs only where queries, keys or values have one, and fails
+    backward without (pytorch issue 148476): below the first layer that learns, gates alone do.
+    """
+    return queries if queries.requires_grad else queries.detach().requires_grad_()
 
 
 def _mask_of_query_heads(mask: Tensor | None, queries: Tensor, keys: Tensor) -> Tensor | None:

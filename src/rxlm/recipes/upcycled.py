@@ -182,19 +182,23 @@ def upcycled() -> UpcycledRecipe:
 
 
 def upcycled_gpu() -> UpcycledRecipe:
-    """For a GPU: longer dialogues and more of them, all layers learn; an H100 takes some minutes."""
+    """For a GPU: longer dialogues and ten times as many of them; an H200 takes some minutes."""
     phases = (
-        DialoguePhase(steps=60, num_turns=5, batch_size=16),
-        DialoguePhase(steps=600, num_turns=64, fewest_turns=4, batch_size=16),
+        DialoguePhase(steps=60, num_turns=5, batch_size=64),
+        DialoguePhase(steps=600, num_turns=64, fewest_turns=4),
     )
     recipe = upcycled()
     stage = recipe.stage("retention")
     assert isinstance(stage, RetentionStage)
-    settings = stage.settings.replace(
-        sizes=(32, 64, 128, 128, 256), cooling_steps=400, learned_share=1.0, keep_tokens=2048, longest_dialogue=2048
-    )
-    optimizer = stage.optimizer.replace(warmup_steps=20)
+    settings = stage.settings.replace(keep=8.0, keep_tokens=4096, longest_dialogue=2048)
+    optimizer = stage.optimizer.replace(learning_rate=2e-4, warmup_steps=30)
     longer = stage.replace(
-        **steps_of(*phases), settings=settings, optimizer=optimizer, precision="auto", log_every=5, checkpoint_every=200
+        **steps_of(*phases),
+        batch_size=48,
+        settings=settings,
+        optimizer=optimizer,
+        log_every=5,
+        checkpoint_every=200,
+        evaluate_every=200,
     )
     return recipe.replace(name="upcycled-gpu", stages=(longer, *recipe.stages[1:]))

@@ -199,12 +199,12 @@ def options_of(
         values = {**values, "top_p": None, "temperature": 0.0}
     thinking: ThinkingMode | None = None
     if effort is not None:
-        if context.service.model.tokenizer_config.think_token_id is None and effort != "none":
+        thinks = context.service.model.thinks
+        if not thinks and effort != "none":
             raise ApiError(
                 400, f"This model does not think: reasoning effort must be 'none', got '{effort}'.", param=effort_param,
                 code="unsupported_value",
             )  # fmt: skip
-        thinks = context.service.model.tokenizer_config.think_token_id is not None
         thinking = None if not thinks else "fast" if effort == "none" else "extended"
     seed = None if given.seed is None else given.seed % 2**63
     return Options(
