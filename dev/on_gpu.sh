@@ -4,12 +4,13 @@
 #     dev/on_gpu.sh LANGUAGE_MODEL DATA OUTPUT
 #
 # LANGUAGE_MODEL is SmolLM2-135M-Instruct (a folder or a GGUF file), DATA the folder of natural dialogues. First what is
-# timed, with the card alone; then `upcycled-gpu` is trained, and measured on held-out data. Figures, plots and the
-# trained run lie in OUTPUT; a part that is stopped goes on when the command is given again. Try it at small size
-# without a GPU: DEVICE=cpu PARTS="speed train" dev/on_gpu.sh SMALL_MODEL DATA OUTPUT
+# timed, with the card alone; then `upcycled-gpu` is trained, and measured on held-out data. Before all that two steps
+# are trained, so that what fails there is known after a minute. Figures, plots and the trained run lie in OUTPUT; a
+# part that is stopped goes on when the command is given again. Try it at small size without a GPU:
+# DEVICE=cpu PARTS="speed train" dev/on_gpu.sh SMALL_MODEL DATA OUTPUT
 set -u
 model=$1 data=$2 output=$3
-device=${DEVICE:-cuda} parts=${PARTS:-"speed train recall language repetition kernels"} python=${PYTHON:-python3}
+device=${DEVICE:-cuda} parts=${PARTS:-"begin speed train recall language repetition kernels"} python=${PYTHON:-python3}
 cd "$(dirname "$0")/.." || exit 1
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 mkdir -p "$output"
@@ -26,8 +27,15 @@ part() {
 
 for each in $parts; do
     case $each in
+    begin)
+        part 90 begin "$python" -m rxlm train upcycled-gpu retention --model "$model" --data "$data" \
+            --output "$output/begun" --device "$device" --retention.steps 2 --retention.log-every 1 \
+            --retention.phases '[{"steps": 2, "num_turns": 64, "fewest_turns": 4}]'
+        tail -n 3 "$output/begin.log" ;;
     speed)
-        part 150 gpu "$python" benchmarks/gpu.py "$model" --device "$device" --output "$output" ;;
+        part 150 gpu "$python" benchmarks/gpu.py "$model" --device "$device" --tokens 64 --repeats 3 --output "$output"
+        part 60 training "$python" benchmarks/training.py --preset alpha --device "$device" --rows 128 \
+            --dialogues 128 --output "$output" ;;
     train)
         part 400 train "$python" -m rxlm train upcycled-gpu retention --model "$model" --data "$data" \
             --output "$run" --device "$device" ;;
@@ -47,6 +55,6 @@ for each in $parts; do
             --window 1024 --output "$output"
         part 60 tensorbleu "$python" benchmarks/tensorbleu.py --device "$device" --output "$output" ;;
     *)
-        echo "There is no part $each; there are speed, train, recall, language, repetition, kernels." ;;
+        echo "There is no part $each; there are begin, speed, train, recall, language, repetition, kernels." ;;
     esac
 done
