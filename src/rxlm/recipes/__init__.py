@@ -26,10 +26,16 @@ RUNS: dict[type[Recipe], Callable[..., TrainingRun[Any, Any]]] = {
 
 
 def open_run(
-    recipe: Recipe, folder: Path, device: torch.device | str = "cpu", parallel: Parallel = "ddp"
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device | str = "cpu",
+    parallel: Parallel = "ddp",
+    *,
+    shares_rows: bool = False,
 ) -> TrainingRun[Any, Any]:
-    """Open a run of a recipe in a folder, new or begun; device and parallel are those of `TrainingRun`."""
-    return next(run for kind, run in RUNS.items() if isinstance(recipe, kind))(recipe, folder, device, parallel)
+    """Open a run of a recipe in a folder, new or begun; other arguments are those of `TrainingRun`."""
+    kind = next(run for kind, run in RUNS.items() if isinstance(recipe, kind))
+    return kind(recipe, folder, device, parallel, shares_rows=shares_rows)
 
 
 __all__ = [

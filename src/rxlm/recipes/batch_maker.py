@@ -28,6 +28,7 @@ class BatchMaker:
         batch_size: rows of a microbatch, in each process.
         accumulation: microbatches of a step.
         seed: of the order of records.
+        sharing: processes that share the rows of a phase that has a batch size of its own; see `TrainingRun`.
     """
 
     turn_tokenizer: TurnTokenizer
@@ -35,6 +36,7 @@ class BatchMaker:
     batch_size: int
     accumulation: int
     seed: int
+    sharing: int = 1
 
     def shuffled(
         self,
@@ -99,7 +101,8 @@ class BatchMaker:
         """
         sources = []
         for number, phase in enumerate(phases, 1):
-            size = max(1, (phase.batch_size or self.batch_size) // group_size)
+            rows = phase.batch_size // self.sharing if phase.batch_size else self.batch_size
+            size = max(1, rows // group_size)
             batches = open_phase(replace(self, seed=self.seed + number, batch_size=size), phase)
             sources.append(Phase(batches, -(-phase.steps * self.accumulation // uses)))
         return PhasedBatches(sources)

@@ -54,14 +54,24 @@ class TrainingRun(ABC, Generic[R, M]):
         recipe: what the run does; it is kept in the folder.
         folder: of the run.
         device: where to compute. parallel: how the processes of torchrun share the work: each has all weights ("ddp"),
-            or a part of them ("fsdp"). Neither is part of the recipe: a run may go on elsewhere, and by other numbers.
+            or a part of them ("fsdp"). shares_rows: whether a batch of the recipe's size is that of all processes, and
+            not of each. None of it is part of the recipe: a run may go on elsewhere, and by other numbers.
 
     Raises `ConfigError` where the folder holds a run of another recipe, or another process trains in it, and the
     corpus's errors where its data is not there or does not fit.
     """
 
-    def __init__(self, recipe: R, folder: Path, device: torch.device | str = "cpu", parallel: Parallel = "ddp") -> None:
+    def __init__(
+        self,
+        recipe: R,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        parallel: Parallel = "ddp",
+        *,
+        shares_rows: bool = False,
+    ) -> None:
         self.recipe, self.folder, self.device, self.parallel = recipe, folder, torch.device(device), parallel
+        self.sharing = distributed.world_size() if shares_rows else 1
         distributed.require_group(parallel)
         check_recipe(recipe, folder)
         self.corpus: Any = recipe.open_corpus()
@@ -241,7 +251,8 @@ class TrainingRun(ABC, Generic[R, M]):
     def maker(self, training: TrainingConfig) -> BatchMaker:
         """Return what makes batches for a stage."""
         seed = self.recipe.seed + training.seed
-        return BatchMaker(self.turn_tokenizer, self.tokens, training.batch_size, training.accumulation, seed)
+        rows = max(1, training.batch_size // self.sharing)
+        return BatchMaker(self.turn_tokenizer, self.tokens, rows, training.accumulation, seed, self.sharing)
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         folder = self.folder / TOKENIZER

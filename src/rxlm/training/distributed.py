@@ -69,6 +69,8 @@ def start(device: torch.device | None = None) -> None:
 
 def leave() -> None:
     """Leave the group, once this process has nothing more to send: its threads end before the interpreter does."""
+    while _heartbeats:
+        _heartbeats.pop().end()
     if dist.is_initialized():
         dist.destroy_process_group()
 

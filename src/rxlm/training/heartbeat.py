@@ -78,7 +78,7 @@ class Heartbeat:
         self._ended, self._look = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
         self._thread.start()
-        atexit.register(self._end)
+        atexit.register(self.end)
 
     def explain(self, error: RuntimeError) -> LostProcessError:
         """Return what to raise where a message failed.
@@ -94,7 +94,8 @@ class Heartbeat:
 
     def _watch(self) -> None:
         if _ask(self._next.address, self._next.port, self.seconds) is not State.ANSWERS:
-            _say(f"{self._next} cannot be reached at {self._next.address}, and is not watched.")
+            if not self._has_ended():
+                _say(f"{self._next} cannot be reached at {self._next.address}, and is not watched.")
             return
         misses = 0
         while not self._ended.is_set():
@@ -111,13 +112,18 @@ class Heartbeat:
             self._look.clear()
 
     def _name_killed(self) -> None:
-        """Say that the process was killed, unless it ended by itself: then it has said why, or was done."""
-        with suppress(RuntimeError):
-            if not self._can_meet() or self._shared.check([self._next.mark]) or self._ended.is_set():
-                return
+        """Say that the process was killed, unless it ended by itself."""
+        if self._has_ended() or self._ended.is_set():
+            return
         _say(f"{self._next} was killed, for example for want of memory; this run ends.")
         self._ended.wait(2 * self.seconds)  # torchrun ends it first, and so reports no other process as the cause
         self._exit()
+
+    def _has_ended(self) -> bool:
+        """Tell whether the next process has ended by itself: then it has said why, or was done."""
+        with suppress(RuntimeError):
+            return not self._can_meet() or self._shared.check([self._next.mark])
+        return False
 
     def _end_with_stopped(self) -> None:
         seconds = MISSES * self.seconds
@@ -133,13 +139,15 @@ class Heartbeat:
         self._leave_mark()
         os._exit(LOST)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Watch no more, and let the others know that this process has ended by itself."""
         if os.getpid() != self._own.pid:  # a fork of it
             return
         self._ended.set()
         self._look.set()
         self._leave_mark()
         self._thread.join()
+        atexit.unregister(self.end)
 
     def _leave_mark(self) -> None:
         with suppress(RuntimeError):

@@ -1,0 +1,87 @@
+"""Processes of one machine that share the rows of each batch: what torchrun starts, started by the first of them.
+
+A small model does not keep the cores of a CPU busy with threads: its products are too small to be divided. Two
+processes that read half of the rows each do.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from rxlm.training import distributed
+
+SECONDS_TO_END = 30.0
+"""That the others have to end by themselves, once the first is done."""
+
+
+@contextmanager
+def sharing(count: int, work: Callable[..., object], *args: object) -> Iterator[None]:
+    """Be the first of `count` processes within the block; the others call `work(*args)`, which can be pickled.
+
+    All are in one group (`rxlm.training.distributed`), with an equal part of the cores. One that fails says why on
+    standard error, and the first then raises LostProcessError where it waits for it. The others end with the block.
+    """
+    if count < 2:
+        yield
+        return
+    threads, group = torch.get_num_threads(), _group(count)
+    part = max(1, threads // count)
+    start = multiprocessing.get_context("spawn").Process
+    others = [start(target=_join, args=(group | _own(rank), part, work, *args), daemon=True) for rank in range(1, count)]
+    with _environment(group | _own(0)):
+        for other in others:
+            other.start()
+        torch.set_num_threads(part)
+        try:
+            distributed.start()
+            yield
+            distributed.leave()  # before the others end, whom this one watches
+            for other in others:
+                other.join(SECONDS_TO_END)
+        finally:
+            distributed.leave()
+            for other in others:
+                other.terminate()
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _group(count: int) -> dict[str, str]:
+    """Return the variables of a group on this machine, as torchrun sets them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(count))
+    return {**sizes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def _own(rank: int) -> dict[str, str]:
+    return dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
+
+
+def _join(environment: dict[str, str], threads: int, work: Callable[..., object], *args: object) -> None:
+    """Be one of the others. Ctrl-C is for the first, which ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    distributed.start()
+    work(*args)
+    distributed.leave()

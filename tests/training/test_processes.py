@@ -1,0 +1,46 @@
+"""Processes that share the rows of a batch learn what one with all rows does."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+
+from helpers import assert_close
+from rxlm.cli.quickstart import _share
+from rxlm.config import ConfigError
+from rxlm.recipes import FactsRecipe, open_run, tiny
+from rxlm.training import distributed
+from rxlm.training.processes import sharing
+from small_recipes import quick
+
+
+def of_text() -> FactsRecipe:
+    """Return a recipe whose steps draw nothing but rows."""
+    recipe = quick(tiny().without_stages("language", "interactions", "memory_attention"))
+    return cast(FactsRecipe, recipe)
+
+
+def test_two_processes_share_the_rows_of_one(tmp_path: Path) -> None:
+    recipe, threads = of_text(), torch.get_num_threads()
+    alone = open_run(recipe, tmp_path / "alone").train()
+    with sharing(2, _share, recipe, tmp_path / "shared"):
+        assert distributed.world_size() == 2
+        shared = open_run(recipe, tmp_path / "shared", shares_rows=True).train()
+    assert (distributed.world_size(), torch.get_num_threads()) == (1, threads)
+    weights = dict(alone.named_parameters())
+    for name, weight in shared.named_parameters():
+        assert_close(weight, weights[name], 1e-6)
+
+
+def test_what_is_wrong_for_all_processes_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    open_run(of_text(), tmp_path).train()
+    other = of_text().replace(seed=1)
+    with pytest.raises(ConfigError, match="another recipe"), sharing(2, _share, other, tmp_path):
+        open_run(other, tmp_path, shares_rows=True)
+    assert capfd.readouterr().err == ""
+
+
+def test_one_process_needs_no_group() -> None:
+    with sharing(1, print):
+        assert not torch.distributed.is_initialized()
