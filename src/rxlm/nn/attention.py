@@ -20,6 +20,7 @@ from rxlm.nn.flash import flash_attention, flash_unavailable
 from rxlm.nn.half_attention import HALF, half_attention, half_attention_pays
 from rxlm.nn.heads import HeadCounts, check_head_counts
 from rxlm.nn.key_values import KeyValues
+from rxlm.nn.norm import RMSNorm
 from rxlm.nn.rope import Rotation, rotate
 from rxlm.shapes import Bool, Float, Int, Shaped
 
@@ -106,8 +107,8 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(out_dim, dim, bias=config.out_bias)
         self.gate_proj = nn.Linear(dim, out_dim, bias=False) if config.gate else None
         self.gate_activation = ACTIVATIONS[config.gate or "identity"]
-        self.q_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if config.qk_norm else None
+        self.q_norm = RMSNorm(self.head_dim, eps=norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, eps=norm_eps) if config.qk_norm else None
 
     def forward(
         self,

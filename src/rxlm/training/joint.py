@@ -25,6 +25,7 @@ from rxlm.nn.cross_entropy import TokenLoss
 from rxlm.nn.head import TokenHead
 from rxlm.nn.key_values import KeyValueSource
 from rxlm.nn.moe import Routing
+from rxlm.nn.norm import RMSNorm
 from rxlm.rxt.core import RxTModel
 from rxlm.training.module import (
     Counts,
@@ -97,7 +98,7 @@ class MaskedTokenHead(TokenHead):
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__(embedding.embedding_dim, embedding.num_embeddings, device="meta")
-        self.norm = nn.RMSNorm(embedding.embedding_dim)
+        self.norm = RMSNorm(embedding.embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
         self.weight = embedding.weight
 

@@ -31,8 +31,9 @@ def sharing(count: int, work: Callable[..., object], *args: object) -> Iterator[
         return
     threads, group = torch.get_num_threads(), _group(count)
     part = max(1, threads // count)
-    start = multiprocessing.get_context("spawn").Process
-    others = [start(target=_join, args=(group | _own(rank), part, work, *args), daemon=True) for rank in range(1, count)]
+    process = multiprocessing.get_context("spawn").Process
+    given = [(group | _own(rank), part, work, *args) for rank in range(1, count)]
+    others = [process(target=_join, args=each, daemon=True) for each in given]
     with _environment(group | _own(0)):
         for other in others:
             other.start()

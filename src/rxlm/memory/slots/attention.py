@@ -18,6 +18,7 @@ from rxlm.memory.slots.operations import write_flops
 from rxlm.memory.slots.state import SlotState
 from rxlm.memory.slots.watch import SlotWatch
 from rxlm.nn.attention import padding_mask
+from rxlm.nn.norm import RMSNorm
 from rxlm.nn.rope import RotaryEmbedding, Rotation, token_positions
 from rxlm.seeds import Seed, row_generators
 from rxlm.shapes import Bool, Float
@@ -45,7 +46,7 @@ class MemoryAttentionLayer(nn.Module):
             self.identity = nn.Parameter(torch.empty(config.num_slots, config.dim))
             if not self.identity.is_meta:
                 nn.init.normal_(self.identity)
-        self.encoded_norm = nn.RMSNorm(config.dim)  # in this place: old checkpoints go by the order of parameters
+        self.encoded_norm = RMSNorm(config.dim)  # in this place: old checkpoints go by the order of parameters
         self.write_attention = config.attention.build(config.dim)
         self.write_gate = _gate(config)
 

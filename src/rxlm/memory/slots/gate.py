@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from rxlm.nn.norm import RMSNorm
 from rxlm.shapes import Float
 
 GateKind = Literal["none", "static", "elementwise", "linear", "slot-elementwise", "slot-linear", "content"]
@@ -144,8 +145,8 @@ class ContentGate(ResidualGate):
 
     def __init__(self, dim: int, init: float = CONTENT_GATE_INIT) -> None:
         super().__init__("sigmoid")
-        self.old_norm = nn.RMSNorm(dim)
-        self.update_norm = nn.RMSNorm(dim)
+        self.old_norm = RMSNorm(dim)
+        self.update_norm = RMSNorm(dim)
         self.linear = nn.Linear(2 * dim, dim)
         nn.init.constant_(self.linear.bias, init)
 

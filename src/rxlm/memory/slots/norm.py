@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rxlm.nn.norm import RMSNorm
 from rxlm.shapes import Float
 
 MemoryNormKind = Literal["rms", "mixed-layer", "mixed-rms", "mixed-positional"]
@@ -49,4 +50,4 @@ class MixedNorm(nn.Module):
 
 def make_memory_norm(kind: MemoryNormKind, dim: int, num_slots: int, per_dim_scale: bool = True) -> nn.Module:
     """Return the norm of slots of that name."""
-    return nn.RMSNorm(dim) if kind == "rms" else MixedNorm(kind, dim, num_slots, per_dim_scale)
+    return RMSNorm(dim) if kind == "rms" else MixedNorm(kind, dim, num_slots, per_dim_scale)

@@ -8,6 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from rxlm.nn.norm import RMSNorm
 from rxlm.rxt.encoder import RxTEncoder
 
 
@@ -26,7 +27,7 @@ class Critic(nn.Module):
         self.body = deepcopy(encoder)
         dim = encoder.config.dim
         like = next(encoder.parameters())
-        self.norm = nn.RMSNorm(2 * dim, device=like.device, dtype=like.dtype)
+        self.norm = RMSNorm(2 * dim, device=like.device, dtype=like.dtype)
         self.head = nn.Linear(2 * dim, 1, device=like.device, dtype=like.dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
