@@ -87,6 +87,8 @@ def test_limits_are_set_one_by_one_and_taken_away(store: str, capsys: pytest.Cap
     capsys.readouterr()
     assert main(["keys", "list", "--store", store]) == 0
     assert "500,000,000" in capsys.readouterr().out
+    assert main(["keys", "limit", "alice", "--gigabytes", "1e-12", "--store", store]) == 0
+    assert "bytes at most 1." in capsys.readouterr().out  # not: no limit
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,8 @@ def test_limits_are_set_one_by_one_and_taken_away(store: str, capsys: pytest.Cap
         (["list", "--store", "http://example.org"], "No store is opened by http:"),
         (["limit", "bob", "--gigabytes", "1", "--store", "STORE"], "tenants: alice"),
         (["limit", "alice", "--store", "STORE"], "give --tokens-per-minute or --gigabytes"),
-        (["limit", "alice", "--gigabytes", "-1", "--store", "STORE"], "gigabytes must be at least 0"),
+        (["limit", "alice", "--gigabytes", "-1", "--store", "STORE"], "gigabytes must be from 0 to"),
+        (["limit", "alice", "--gigabytes", "1e300", "--store", "STORE"], "gigabytes must be from 0 to"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

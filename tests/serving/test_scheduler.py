@@ -324,3 +324,18 @@ def test_turns_that_a_client_sends_and_leaves_are_not_read(models, monkeypatch):
         again = service.after_node(ann, longer.node)
         assert again.read == longer.read - len(place.node.ids)
         Listening(service, again.before, TEXTS[1]).finished()
+
+
+def test_memories_that_are_made_together_are_bounded_as_soon_as_they_are_there(models):
+    with service_over(models["retained"]) as (service, ann):
+        start = service.after_node(ann, service.root(ann, None)).before
+        size = service.scheduler.need(start, 30).num_bytes
+        ids = Listening(service, start, TEXTS[0]).finished().turn.ids
+        cache, made = service.scheduler.cache, [start]
+        cache.max_bytes = 3 * size
+        with held(service.scheduler):
+            for number in range(12):
+                made.append(service.scheduler.make(Making(f"resp_{number}", made[-1], ids, wanted=True)))
+        service.scheduler.need(made[-1], 30)
+        assert 0 < cache.num_bytes <= 4 * size
+        assert cache.get("resp_11") is made[-1]

@@ -4,6 +4,7 @@ import re
 import sys
 from contextlib import closing
 from dataclasses import replace
+from math import ceil
 from typing import Annotated
 
 import tyro
@@ -15,6 +16,8 @@ from rxlm.serving.store.opening import store_of
 from rxlm.serving.store.store import Store
 from rxlm.serving.store.tenants import Tenants
 
+MOST = 10**9
+"""Of tokens a minute, and of gigabytes."""
 SHOWN = 12
 """Characters of a digest that are shown."""
 SHORTEST = 4
@@ -111,8 +114,8 @@ def limit(
     if tokens_per_minute is None and gigabytes is None:
         raise ValueError("give --tokens-per-minute or --gigabytes.")
     for name, value in (("tokens_per_minute", tokens_per_minute), ("gigabytes", gigabytes)):
-        if value is not None and not 0 <= value < float("inf"):
-            raise ValueError(f"{name} must be at least 0, got {value}.")
+        if value is not None and not 0 <= value <= MOST:
+            raise ValueError(f"{name} must be from 0 to {MOST:,}, got {value:,}.")
     with closing(store_of(store)) as backend:
         tenants = Tenants(backend)
         found = tenants.get(tenant)
@@ -122,7 +125,7 @@ def limit(
         if tokens_per_minute is not None:
             found = replace(found, tokens_per_minute=tokens_per_minute or None)
         if gigabytes is not None:
-            found = replace(found, max_bytes=int(gigabytes * 1e9) or None)
+            found = replace(found, max_bytes=ceil(gigabytes * 1e9) or None)
         tenants.change(found)
     shown = ("no limit" if each is None else f"{each:,}" for each in (found.tokens_per_minute, found.max_bytes))
     print("{}: tokens a minute {}, bytes at most {}.".format(tenant, *shown))

@@ -50,6 +50,7 @@ class Place:
         tokens: tokens of the conversation so far. read: how many of them had to be read again.
         stored: whether what follows is stored. unwritten: the beginning, and turns that were read for what follows:
             they are stored together with that, so that nothing is left of a request that comes to nothing.
+        makes: whether memories are made on the way; False: tokens are counted and turns noted, and `before` is empty.
     """
 
     node: Node
@@ -59,6 +60,7 @@ class Place:
     read: int
     stored: bool
     unwritten: tuple[Node, ...] = ()
+    makes: bool = True
 
 
 @dataclass

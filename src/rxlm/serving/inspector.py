@@ -50,7 +50,8 @@ class Inspector:
             count = len(changes[0]) if changes else 0
             return {"kind": memory.kind, "num_bytes": memory.num_bytes, "slots": count, "turns": shown}
         shares = memory.heads_that_keep() or {}
-        parts, length = self._said(node, turns), int(memory.length[0])  # type: ignore[attr-defined]
+        root = self.service.needed_store.node(tenant.id, node.root)
+        parts, length = self._said(None if root is None else root.instructions, turns), int(memory.length[0])  # type: ignore[attr-defined]
         names = [None, *(each.id for each in turns)]
         pieces = [
             [
@@ -88,12 +89,16 @@ class Inspector:
 
     def span(self, node: Node, turn: Node) -> tuple[int, int]:
         """Return where a turn's tokens stand in the conversation up to `node`: the first, and after the last."""
+        return self.span_in(list(self.service.needed_store.path(node)), turn)
+
+    def span_in(self, path: Sequence[Node], turn: Node) -> tuple[int, int]:
+        """Return the same for a path from a node to its root, which need not be stored."""
         self._need_tokens()
-        turns = self._turns(node)
+        turns = [each for each in path if each.kind == "turn"][::-1]
         names = [each.id for each in turns]
         if turn.id not in names:
-            raise ValueError(f"{turn.id} is no turn of the conversation up to {node.id}.")
-        parts, place = self._said(node, turns)[1:], names.index(turn.id)
+            raise ValueError(f"{turn.id} is no turn of the conversation up to {path[0].id}.")
+        parts, place = self._said(path[-1].instructions, turns)[1:], names.index(turn.id)
         first = place
         while first > 0 and turns[first - 1].is_piece:
             first -= 1
@@ -106,6 +111,9 @@ class Inspector:
         if parent is None or node.kind != "turn":
             raise ValueError(f"{node.id} is no turn.")
         before = self.memory(tenant, parent)
+        if max(positions) >= parent.tokens:
+            there = f"{parent.tokens} tokens stand before the turn"
+            raise ValueError(f"positions must be below {parent.tokens}: {there}; got {max(positions)}.")
         masked = before
         for position in positions:
             masked = masked.forget(position, position + 1)  # type: ignore[attr-defined]
@@ -150,9 +158,7 @@ class Inspector:
         path = [each for each in self.service.needed_store.path(node) if each.kind == "turn"]
         return path[::-1]
 
-    def _said(self, node: Node, turns: Sequence[Node]) -> list[Said]:
-        root = self.service.needed_store.node(node.tenant, node.root)
-        system = None if root is None else root.instructions
+    def _said(self, system: str | None, turns: Sequence[Node]) -> list[Said]:
         return said(self.service.model, self.service.tokenizer, system, [each.ids for each in turns])
 
     def _length_of_prompt(self, ids: Sequence[int], before_answer: Sequence[int]) -> int:

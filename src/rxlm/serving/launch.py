@@ -33,6 +33,8 @@ SECONDS_BETWEEN_REQUESTS = 75
 """Of a connection, longer than clients keep one (httpx: 5): what they send is lost when both let go at once."""
 WAITING_CONNECTIONS = 2048
 SECONDS_A_DAY = 86400
+MOST, MOST_THREADS = 10**9, 1024
+"""Of gigabytes and days, and of threads: beyond it a number was not meant."""
 SHORTEST_TURN = 16
 """Tokens that a message and its answer need, at least, beside the form of a turn."""
 SECONDS_FOR_LAST_BYTES = 5
@@ -65,12 +67,13 @@ class Launch:
     log_texts: bool = False
 
     def __post_init__(self) -> None:
-        require_int(self, "rows", "waiting", "memory_tokens", "max_seq_len", "threads")
+        require_int(self, "rows", "waiting", "memory_tokens", "max_seq_len")
+        require_int(self, "threads", maximum=MOST_THREADS)
         require_int(self, "port", minimum=0, maximum=65535)
         require_number(self, "cache_gigabytes", "store_gigabytes", "max_age_days")
         for name in ("cache_gigabytes", "store_gigabytes", "max_age_days"):
             value = getattr(self, name)
-            require(value is None or value >= 0, f"Launch.{name} must not be negative, got {value}.")
+            require(value is None or 0 <= value <= MOST, f"Launch.{name} must be from 0 to {MOST:,}, got {value}.")
         require(self.name != "", "Launch.name must not be empty: clients call the model by it.")
         key = self.api_key
         require(
@@ -144,7 +147,8 @@ def launch(options: Launch, ready: Callable[[str], None] | None = None) -> None:
         key = key_of(context, options)
         app = make_app(context, options.limits, options.origins)
         host, port = listening.getsockname()[:2]
-        address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{port}"
         listening.listen(WAITING_CONNECTIONS)  # who reads the address may come before the first request can be answered
         _say(context, address, key, is_given=options.api_key is not None)
         if ready is not None:

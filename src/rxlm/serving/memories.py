@@ -163,11 +163,16 @@ class MemoryCache:
             return found
 
     def put(self, making: Making) -> None:
-        """Keep a memory, and let go of those that were used longest ago, where it is too much."""
+        """Keep a memory; once it is made, those that were used longest ago are let go, where it is too much."""
         assert making.name is not None
         with self._lock:
             self._kept[making.name] = making
             self._kept.move_to_end(making.name)
+        making.then(lambda _: self._shrink())
+
+    def _shrink(self) -> None:
+        """Let go of those that were used longest ago, where it is too much, but of the newest."""
+        with self._lock:
             over = self.num_bytes - self.max_bytes
             for name, old in list(self._kept.items())[:-1]:
                 if over <= 0:

@@ -37,14 +37,13 @@ def _record(store: Store, node: Node, remark: Feedback) -> dict[str, Any] | None
 
 
 def _prompt(store: Store, node: Node) -> list[dict[str, str]]:
-    """Return the conversation up to a turn's question."""
-    messages: list[dict[str, str]] = []
-    for each in reversed(list(store.path(node))):
-        if each.kind == "root" and each.instructions is not None:
-            messages.append({"role": "system", "content": each.instructions})
-        if each.kind == "turn" and not each.is_piece:
-            answer = without_reasoning(each.answer) if each.id.startswith(READ_PREFIX) else each.answer
-            messages += [{"role": "user", "content": each.query}, *_answer(answer)]
+    """Return the conversation up to a turn's question, without what was forgotten before it."""
+    root = store.node(node.tenant, node.root)
+    system = None if root is None else root.instructions
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    for each in store.told(node):
+        answer = without_reasoning(each.answer) if each.id.startswith(READ_PREFIX) else each.answer
+        messages += [{"role": "user", "content": each.query}, *_answer(answer)]
     return messages[:-1]
 
 

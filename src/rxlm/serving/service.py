@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -74,7 +74,7 @@ class Service:
         there = None if self.store is None or not stored else self.store.node(tenant.id, node.id)
         return node if there is None else there
 
-    def after_node(self, tenant: Tenant, node: Node, *, stored: bool = True) -> Place:
+    def after_node(self, tenant: Tenant, node: Node, *, stored: bool = True, makes: bool = True) -> Place:
         """Return the place after a stored turn; `OtherModelError` where another model made it."""
         root = node if node.kind == "root" else self.needed_store.node(tenant.id, node.root)
         own = None if root is None else self._root_key(tenant, root)
@@ -83,9 +83,9 @@ class Service:
                 f"{node.id} was answered by another model, or with another size of the memory, and this server goes on "
                 f"with those of {self.name} alone. Send the whole conversation, and its turns are read again."
             )
-        before, read = self.memories.after(node)
+        before, read = self.memories.after(node) if makes else (Making(), 0)
         unwritten = (node,) if node.kind == "root" else ()
-        return Place(node, before, Keys(node.key, node.alias), node.tokens, read, stored, unwritten)
+        return Place(node, before, Keys(node.key, node.alias), node.tokens, read, stored, unwritten, makes)
 
     def after_turns(
         self,
@@ -95,37 +95,42 @@ class Service:
         *,
         stored: bool = True,
         conversation: str | None = None,
+        repeated: Sequence[Node] = (),
+        makes: bool = True,
     ) -> Place:
         """Return the place after turns that a client sends: after as many as are known, the others are read again.
 
-        Turns that another owner has (`Node.owner`) are not shared: they are copied, and their memory with them.
+        Turns that another owner has (`Node.owner`) are not shared: they are copied, and their memory with them. The
+        first ones may be `repeated` from stored turns, with which they are deleted: no others stand for these.
         """
         root = self.root(tenant, instructions, stored=stored)
         keys = [Keys(root.key, root.alias)]
         for turn in turns:
             keys.append(keys[-1].after(turn.query, without_reasoning(turn.answer), turn.thought))
         own, other, count = root, None, 0
-        for number in range(len(turns), 0, -1) if self.store is not None else ():
+        for number in range(len(repeated) or len(turns), 0, -1) if self.store is not None else ():
             node = self.needed_store.newest(tenant.id, keys[number], conversation)
+            if repeated and (node is None or node.owner != conversation or node.first != repeated[number - 1].first):
+                continue
             if node is not None and (node.owner == conversation or not stored):
                 own, count = node, max(count, number)
                 break
             if node is not None and other is None:
                 other, count = node, number
         if other is None:
-            place = self.after_node(tenant, own, stored=stored)
+            place = self.after_node(tenant, own, stored=stored, makes=makes)
         else:
             said = {each.alias: (turn, each) for turn, each in zip(turns, keys[1:], strict=True)}
-            place = self._copied(own, other, said, conversation)
-        return self.read(place, turns[count:], conversation)
+            place = self._copied(own, other, said, conversation, makes=makes)
+        return self.read(place, turns[count:], conversation, repeated[count:])
 
     def _copied(
-        self, own: Node, other: Node, said: Mapping[str, tuple[Said, Keys]], conversation: str | None
+        self, own: Node, other: Node, said: Mapping[str, tuple[Said, Keys]], conversation: str | None, *, makes: bool
     ) -> Place:  # fmt: skip
         """Return the place after copies of what another owner's turn has since `own`, in the words that were `said`."""
         copied = list(takewhile(lambda each: each.alias != own.alias, self.needed_store.path(other)))
-        before, read = self.memories.after(other)
-        place = Place(own, before, Keys(own.key, own.alias), own.tokens, read, True)
+        before, read = self.memories.after(other) if makes else (Making(), 0)
+        place = Place(own, before, Keys(own.key, own.alias), own.tokens, read, True, makes=makes)
         nodes = [own] if own.kind == "root" else []
         for each in reversed(copied):
             turn, keys = said.get(each.alias, (Said(each.query, each.answer), None))
@@ -135,22 +140,32 @@ class Service:
         place.unwritten = tuple(nodes)
         return place
 
-    def said(self, node: Node) -> list[Said]:
-        """Return the turns up to a node, oldest first."""
-        path = [each for each in self.needed_store.path(node) if each.kind == "turn" and not each.is_piece]
-        return [Said(each.query, each.answer, each.thought) for each in reversed(path)]
+    def again(
+        self, tenant: Tenant, instructions: str | None, head: Node, turns: Sequence[Said], *, stored: bool,
+        conversation: str | None, makes: bool,
+    ) -> Place:  # fmt: skip
+        """Return the place after other instructions, what was told up to a node, and further turns."""
+        told = self.needed_store.told(head)
+        said = [Said(each.query, each.answer, each.thought) for each in told]
+        return self.after_turns(
+            tenant, instructions, [*said, *turns], stored=stored, conversation=conversation, repeated=told, makes=makes
+        )
 
-    def read(self, place: Place, turns: Sequence[Said], conversation: str | None = None) -> Place:
+    def read(
+        self, place: Place, turns: Sequence[Said], conversation: str | None = None, repeated: Sequence[Node] = (),
+        messages: Sequence[Mapping[str, Any]] = (),
+    ) -> Place:  # fmt: skip
         """Return the place after further turns, which become memories without being answered; see `write`.
 
-        Of an exchange that is too long for a turn, the pieces are read; the last one has the whole.
+        Of an exchange that is too long for a turn, the pieces are read; the last one has the whole. The first turns may
+        be `repeated` from stored ones; `messages` are those of a single turn, see `Node`.
         """
-        for turn in turns:
+        for turn, origin in zip_longest(turns, repeated):
             *pieces, last = self.lengths.fitting(turn.query, without_reasoning(turn.answer))
             for piece in pieces:
                 place = self._read_part(place, Said(*piece), piece, None, conversation)
             keys = place.keys.after(turn.query, without_reasoning(turn.answer), turn.thought)
-            place = self._read_part(place, turn, last, keys, conversation)
+            place = self._read_part(place, turn, last, keys, conversation, origin, messages)
         return place
 
     def in_pieces(self, place: Place, text: str, answer: int) -> tuple[Place, str]:
@@ -171,17 +186,22 @@ class Service:
         return replace(place, unwritten=())
 
     def _read_part(
-        self, place: Place, said: Said, part: tuple[str, str], keys: Keys | None, conversation: str | None
-    ) -> Place:
+        self, place: Place, said: Said, part: tuple[str, str], keys: Keys | None, conversation: str | None,
+        origin: Node | None = None, messages: Sequence[Mapping[str, Any]] = (),
+    ) -> Place:  # fmt: skip
         """Return the place after what is read of an exchange."""
         ids = interaction_ids(self.tokenizer, self.model.tokenizer_config, *part)
         node = self._read_node(place, said, ids, keys, conversation)
-        making = self.scheduler.make(
-            Making(node.id if place.stored else None, place.before, ids, wanted=True, read=True)
-        )
-        return Place(
-            node, making, keys or place.keys, node.tokens, place.read + len(ids), place.stored, (*place.unwritten, node)
-        )
+        node = replace(node, messages=tuple(messages))
+        if origin is not None and place.stored:
+            node = replace(node, origin=origin.first, messages=origin.messages)
+        making = place.before
+        if place.makes:
+            making = self.scheduler.make(Making(node.id if place.stored else None, making, ids, wanted=True, read=True))
+        return replace(
+            place, node=node, before=making, keys=keys or place.keys, tokens=node.tokens, read=place.read + len(ids),
+            unwritten=(*place.unwritten, node),
+        )  # fmt: skip
 
     def _read_node(
         self, place: Place, said: Said, ids: Sequence[int], keys: Keys | None, conversation: str | None
@@ -249,8 +269,12 @@ class Service:
         shown: dict[str, Any],
         conversation: StoredConversation | None = None,
         before: StoredConversation | None = None,
+        messages: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Store a finished turn, and the conversation that it belongs to; `GoneError` where that was changed."""
+        """Store a finished turn, and the conversation that it belongs to; `GoneError` where that was changed.
+
+        `messages` are those that its query is made of, see `Node`.
+        """
         turn, place = finished.turn, answer.place
         assert turn.writer is not None
         written = turn.writer
@@ -259,7 +283,9 @@ class Service:
             place, answer.id, answer.query, written.answer, written.thought, turn.ids,
             None if conversation is None else conversation.id,
         )  # fmt: skip
-        answer.node = replace(node, key=keys.key, alias=keys.alias, shown=shown, created=answer.created)
+        answer.node = replace(
+            node, key=keys.key, alias=keys.alias, shown=shown, created=answer.created, messages=tuple(messages)
+        )
         answer.after = finished.after
         if self.store is not None and place.stored:
             try:
@@ -278,6 +304,11 @@ class Service:
             made = {last.id: after, place.node.id: place.before}.get(node.id) or self.scheduler.cache.get(node.id)
             if made is not None:
                 self.memories.save(node, made, True)
+
+    def num_tokens(self, place: Place, query: str) -> int:
+        """Return the tokens that an answer to a query at a place reads, with those of the memory before it."""
+        prompt = self.scheduler.engine.prepare(self.query_of(query, self.options())).prompt
+        return place.tokens + len(prompt)
 
     def forget(self, tenant: Tenant, node: Node, first: int, end: int, forgotten: str) -> Node:
         """Return the node after a turn at which the tokens at some positions are forgotten; it is not stored yet."""

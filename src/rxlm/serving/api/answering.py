@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +129,7 @@ async def write(context: Context, progress: Progress, keep: Keep) -> AsyncGenera
                 delta = _delta(context, progress, event)
                 if isinstance(event, Finished):
                     progress.reason, progress.finished = event.reason, event
-                    await run_in_threadpool(keep, event)
+                    await _whole(run_in_threadpool(keep, event))
                     event.after.then(lambda made: metrics.update.observe(made.seconds))
                     _log(context, progress)
                 if delta.text or delta.thought or delta.tokens:
@@ -139,6 +139,16 @@ async def write(context: Context, progress: Progress, keep: Keep) -> AsyncGenera
         metrics.finished.labels(progress.reason or "abort").inc()
         metrics.whole.observe(time.monotonic() - answer.asked.since)
         context.budgets.use(answer.tenant, usage.written)
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for work that is done or not done: who is cancelled meanwhile is so after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _log(context: Context, progress: Progress) -> None:

@@ -26,16 +26,18 @@ async def run_in_background(reply: Reply, with_memory: bool) -> None:
             reply.events.append(event)
             reply.changed.set()
     except asyncio.CancelledError:
-        reply.shown["status"] = "cancelled"
+        if not reply.is_over:  # else it was stored before
+            reply.ending = {"status": "cancelled"}
     finally:
         reply.leave()
-        if reply.shown["status"] in ("failed", "cancelled"):
+        if reply.ending:
             # Instructions belong to what is remembered, and nothing of this is.
-            shown = json.dumps({**reply.body(), "instructions": None}).encode()
+            shown = json.dumps({**reply.body(), **reply.ending, "instructions": None}).encode()
             try:
                 await run_in_threadpool(reply.context.store.put_ended, reply.tenant.id, reply.id, shown)
             except StoreError as error:
                 error_of(error)  # notes it
+            reply.shown |= reply.ending  # is over for others once it is stored
         reply.changed.set()
         forget_old(reply.context)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -33,6 +34,7 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
     place, options = await run_in_threadpool(_prepare, context, tenant, given, sent)
     name = new_id("chatcmpl-")
     names = [name] + [new_id("chatcmpl-") for _ in range((given.n or 1) - 1)]
+    metadata = given.metadata or {}
     answers: list[Answer] = []
 
     def leave() -> None:
@@ -42,7 +44,9 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
     try:
         for number, each in enumerate(names):
             own = options if options.seed is None or not number else options.with_seed(options.seed + number)
-            answers.append(context.service.ask(tenant, place, sent.needed_query, own, each))
+            # Further choices have no id of their own by which a client could delete them.
+            at = place if not number else replace(place, stored=False)
+            answers.append(context.service.ask(tenant, at, sent.needed_query, own, each))
     except BaseException:
         leave()
         raise
@@ -55,8 +59,8 @@ async def create(request: Request, context: Server, tenant: Caller, given: ChatR
     progresses = [Progress(answer, Usage.of(answer)) for answer in answers]
     if given.stream:
         include_usage = given.stream_options is not None and bool(given.stream_options.include_usage)
-        return stream(_Chunks(context, base, progresses, include_usage).all(), context.ping_seconds, leave)
-    await while_connected(request, asyncio.create_task(_all(context, progresses)))
+        return stream(_Chunks(context, base, progresses, metadata, include_usage).all(), context.ping_seconds, leave)
+    await while_connected(request, asyncio.create_task(_all(context, progresses, metadata)))
     body = {
         **base, "object": "chat.completion", "service_tier": "default", "usage": _total(progresses).as_completion,
         "choices": [_choice(index, progress, bool(given.logprobs)) for index, progress in enumerate(progresses)],
@@ -80,18 +84,18 @@ def _prepare(context: Context, tenant: Tenant, given: ChatRequest, sent: Sent) -
         raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
 
 
-def _keep(context: Context, progress: Progress) -> Any:
+def _keep(context: Context, progress: Progress, metadata: Mapping[str, str]) -> Any:
     def keep(finished: Finished) -> None:
-        ended = finished.reason == "stop"
-        shown = {"status": "completed" if ended else "incomplete", "usage": progress.usage.as_response}
+        status = "completed" if finished.reason == "stop" else "incomplete"
+        shown = {"status": status, "usage": progress.usage.as_response, "metadata": dict(metadata)}
         context.service.keep(progress.answer, finished, shown)
 
     return keep
 
 
-async def _all(context: Context, progresses: list[Progress]) -> None:
+async def _all(context: Context, progresses: list[Progress], metadata: Mapping[str, str]) -> None:
     async def one(progress: Progress) -> None:
-        async for _ in write(context, progress, _keep(context, progress)):
+        async for _ in write(context, progress, _keep(context, progress, metadata)):
             pass
 
     try:
@@ -105,8 +109,12 @@ async def _all(context: Context, progresses: list[Progress]) -> None:
 class _Chunks:
     """The stream of a completion: chunks of all choices as they come, and the usage at the end where it is wanted."""
 
-    def __init__(self, context: Context, base: dict[str, Any], progresses: list[Progress], include_usage: bool) -> None:
+    def __init__(
+        self, context: Context, base: dict[str, Any], progresses: list[Progress], metadata: Mapping[str, str],
+        include_usage: bool,
+    ) -> None:  # fmt: skip
         self.context, self.progresses, self.include_usage = context, progresses, include_usage
+        self.metadata = metadata
         self.base: dict[str, Any] = {**base, "object": "chat.completion.chunk"}
         self.coming: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue()
 
@@ -135,7 +143,7 @@ class _Chunks:
     async def _write(self, index: int) -> None:
         progress = self.progresses[index]
         try:
-            async for delta in write(self.context, progress, _keep(self.context, progress)):
+            async for delta in write(self.context, progress, _keep(self.context, progress, self.metadata)):
                 self.coming.put_nowait((index, delta))
             self.coming.put_nowait((index, None))
         except Exception as error:

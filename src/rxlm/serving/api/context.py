@@ -151,16 +151,20 @@ def is_stored(context: Context, wanted: bool | None) -> bool:
     return wanted is not False and context.service.store is not None
 
 
-def check_budget(context: Context, tenant: Tenant, *, stored: bool = True) -> None:
-    """Raise `ApiError` where a tenant has used up its tokens, or its room in the store for what is to be stored."""
+def check_budget(context: Context, tenant: Tenant, *, stored: bool = True, more: int = 0) -> None:
+    """Raise `ApiError` where a tenant has used up its tokens, or its room in the store for what is to be stored.
+
+    `more`: bytes that will certainly be stored.
+    """
     context.budgets.check(tenant)
     store = context.service.store
     if stored and store is not None and tenant.max_bytes is not None:
         used = store.stored_bytes(tenant.id)
-        if used >= tenant.max_bytes:
+        if used + more >= tenant.max_bytes:
             raise ApiError(
                 429,
-                f"{tenant.name} may store {tenant.max_bytes:,} bytes, and stores {used:,}: delete conversations or "
+                f"{tenant.name} may store {tenant.max_bytes:,} bytes, and stores {used:,}"
+                f"{f' before these {more:,}' if more else ''}: delete conversations or "
                 "responses (DELETE /v1/responses/ID, which takes the ids of chat completions, too), or ask with "
                 "store=false.",
                 code="insufficient_quota",

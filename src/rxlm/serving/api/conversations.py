@@ -11,10 +11,21 @@ from rxlm.serving.api import documents
 from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_idle
 from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import ApiError, not_found
-from rxlm.serving.api.items import BETWEEN, Limit, Order, Sent, items_of, node_of_item, page, user_item
+from rxlm.serving.api.items import (
+    Inclusions,
+    Limit,
+    Order,
+    Sent,
+    items_of,
+    joined,
+    node_of_item,
+    page,
+    parts_of,
+    user_item,
+)
 from rxlm.serving.api.requests import ChangedConversation, Message, NewConversation, NewItems, Reasoning
 from rxlm.serving.keys import new_id
-from rxlm.serving.store.records import StoredConversation, Tenant
+from rxlm.serving.store.records import Node, StoredConversation, Tenant
 from rxlm.serving.store.store import HasDescendantsError
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
@@ -58,14 +69,17 @@ def delete(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
 
 @router.get("/{name}/items", response_model=None, responses=answers(documents.Items))
 def items(
-    context: Server, tenant: Caller, name: str, limit: Limit = 20, after: str | None = None, order: Order = "desc"
-) -> dict[str, Any]:
+    context: Server, tenant: Caller, name: str, limit: Limit = 20, after: str | None = None, order: Order = "desc",
+    include: Inclusions = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return a page of what was said."""
     return page(_items(context, tenant, name), limit, after, order)
 
 
 @router.post("/{name}/items", response_model=None, responses=answers(documents.Items))
-def add(context: Server, tenant: Caller, name: str, given: NewItems) -> dict[str, Any]:
+def add(
+    context: Server, tenant: Caller, name: str, given: NewItems, include: Inclusions = None
+) -> dict[str, Any]:  # fmt: skip
     """Add messages: finished exchanges are read into the memory, and what has no answer yet waits for the next one."""
     check_budget(context, tenant)
     conversation = conversation_of(context, tenant, name)
@@ -76,7 +90,9 @@ def add(context: Server, tenant: Caller, name: str, given: NewItems) -> dict[str
 
 
 @router.get("/{name}/items/{item}", response_model=None, responses=answers(documents.Item))
-def retrieve_item(context: Server, tenant: Caller, name: str, item: str) -> dict[str, Any]:
+def retrieve_item(
+    context: Server, tenant: Caller, name: str, item: str, include: Inclusions = None
+) -> dict[str, Any]:  # fmt: skip
     """Return a message."""
     for found in _items(context, tenant, name):
         if found["id"] == item:
@@ -94,9 +110,8 @@ def delete_item(context: Server, tenant: Caller, name: str, item: str, descendan
         context.store.put_conversation(after, conversation)
         return shown(after)
     check_idle(context, tenant, name)
-    found = node_of_item(item)
-    node = None if found is None else context.store.node(tenant.id, found)
-    if node is None or node.conversation != name:
+    node = _node_of_item(context, tenant, conversation, item)
+    if node is None:
         raise not_found("Item", item)
     try:
         context.service.scheduler.cache.drop(context.store.delete(node, descendants=descendants))
@@ -132,6 +147,16 @@ def _items(context: Context, tenant: Tenant, name: str) -> list[dict[str, Any]]:
     return [*said, *(user_item(each["text"], each["id"]) for each in conversation.waiting)]
 
 
+def _node_of_item(context: Context, tenant: Tenant, conversation: StoredConversation, item: str) -> Node | None:
+    """Return the turn of a conversation that a message is of."""
+    name = node_of_item(item)
+    node = None if name is None else context.store.node(tenant.id, name)
+    if node is not None and node.conversation == conversation.id:
+        return node
+    turns = context.store.tree(conversation)
+    return next((turn for turn in turns if any(each["id"] == item for each in turn.messages)), None)
+
+
 def _add(
     context: Context, tenant: Tenant, conversation: StoredConversation, messages: list[Message | Reasoning]
 ) -> tuple[StoredConversation, list[dict[str, Any]]]:
@@ -146,16 +171,18 @@ def _add(
     head, root = conversation.head, conversation.root
     place: Place | None = None
     if turns:
-        asked = BETWEEN.join([*(each["text"] for each in waiting), turns[0].query])
-        turns[0], waiting = turns[0]._replace(query=asked.strip()), []
+        parts = parts_of(waiting, turns[0].query) if waiting else ()
+        if parts:
+            turns[0], waiting = turns[0]._replace(query=joined(parts)), []
         node = service.root(tenant, instructions) if head is None else store.node(tenant.id, head)
         if node is None:
             raise ApiError(409, "The conversation was changed by another request.", code="conversation_changed")
         place = service.after_node(tenant, node)
         known = place.read
         for turn in turns:
-            place = service.read(place, [turn], conversation.id)
-            new += items_of(place.node)
+            place = service.read(place, [turn], conversation.id, messages=parts)
+            new += items_of(place.node)[len(conversation.waiting) if parts else 0 :]
+            parts = ()
         context.budgets.use(tenant, place.read - known)
         head, root = place.node.id, place.node.root
     if sent.query is not None:

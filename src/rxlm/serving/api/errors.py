@@ -24,6 +24,8 @@ _TYPES = {
 }  # fmt: skip
 
 
+_MESSAGES = dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "dataclass_type"), "must be an object")
+"""What pydantic says in the words of Python."""
 _CODES = {408: "timeout", 413: "request_too_large"}
 
 
@@ -64,9 +66,9 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def not_found(kind: str, name: str) -> ApiError:
+def not_found(kind: str, name: str, param: str | None = None) -> ApiError:
     """Return the error for something that is not there, or belongs to somebody else: nobody can tell which."""
-    return ApiError(404, f"{kind} with id '{name[:80]}' not found.", code="not_found")
+    return ApiError(404, f"{kind} with id '{name[:80]}' not found.", param=param, code="not_found")
 
 
 def error_of(error: Exception) -> ApiError:
@@ -132,7 +134,7 @@ def _of_validation(errors: Sequence[Any]) -> ApiError:
         param = ".".join(filter(None, (param, first["ctx"]["name"])))
         return ApiError(400, f"{first['msg']}.", param=param, code="unsupported_parameter")
     code = {"missing": "missing_required_parameter"}.get(first["type"])
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, ").rstrip("."))
     if isinstance(first.get("input"), str | int | float | None) and first["type"] != "missing":
         message += f", got {first['input']!r:.80}"
     return ApiError(400, f"{param or 'The body'}: {message}.", param=param, code=code or "invalid_value")

@@ -8,13 +8,15 @@ from fastapi import Query
 
 from rxlm.serving.answers import Said
 from rxlm.serving.api.errors import ApiError, not_found
-from rxlm.serving.api.requests import Message, Reasoning
+from rxlm.serving.api.requests import Included, Message, Reasoning
 from rxlm.serving.store.records import Node
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 """Items of a page."""
 Order = Literal["asc", "desc"]
 """Oldest first, or newest first."""
+Inclusions = Annotated[list[Included] | None, Query(alias="include[]")]
+"""What a client wants besides of what is stored: it is there where it was asked for when that was made."""
 BETWEEN = "\n\n"
 """Joins messages in a row of one side."""
 _KINDS = {"resp_": "r", "turn_": "t", "chatcmpl-": "c"}
@@ -37,9 +39,24 @@ def items_of(node: Node) -> list[dict[str, Any]]:
     """Return the items of a turn, oldest first."""
     if node.kind != "turn" or node.is_piece:
         return []
-    status = node.shown.get("status", "completed")
-    found = [user_item(node.query, item_id(node.id, "u"))] if node.query else []
-    return [*found, *output_of(node.id, node.answer, node.thought, status)]
+    return [*user_items_of(node), *output_of(node.id, node.answer, node.thought, node.shown.get("status", "completed"))]
+
+
+def user_items_of(node: Node) -> list[dict[str, Any]]:
+    """Return the messages that a turn answered."""
+    messages = node.messages or parts_of((), node.query)
+    return [user_item(each["text"], each["id"] or item_id(node.id, "u")) for each in messages]
+
+
+def parts_of(waiting: Iterable[Mapping[str, Any]], text: str | None) -> tuple[Mapping[str, Any], ...]:
+    """Return messages that waited, and after them a text, where there is one, that has the turn's id."""
+    own: list[Mapping[str, Any]] = [{"id": None, "text": text}] if text else []
+    return (*waiting, *own)
+
+
+def joined(messages: Iterable[Mapping[str, Any]]) -> str:
+    """Return the query that messages are."""
+    return BETWEEN.join(str(each["text"]) for each in messages)
 
 
 def user_item(text: str, name: str) -> dict[str, Any]:

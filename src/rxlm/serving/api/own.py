@@ -1,6 +1,7 @@
 """`/v1/rxlm`: what the page shows beyond OpenAI's interfaces: trees of turns, memories, and feedback."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
@@ -9,13 +10,13 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from rxlm import __version__
-from rxlm.serving.answers import Said
+from rxlm.serving.answers import Place, Said
 from rxlm.serving.api.context import Caller, Context, Server, check_budget, check_idle
 from rxlm.serving.api.conversations import conversation_of, shown
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.requests import Metadata, Strict, Text
 from rxlm.serving.inspector import Inspector
-from rxlm.serving.keys import new_id
+from rxlm.serving.keys import Keys, new_id
 from rxlm.serving.store.records import Feedback, Node, StoredConversation, Tenant
 
 router = APIRouter(prefix="/v1/rxlm", tags=["rxlm"])
@@ -51,9 +52,10 @@ class Remark(Strict):
 
 
 class ExportedTurn(Strict):
-    """A turn of an exported conversation; `parent` is the place of another one in the list."""
+    """A turn of an exported conversation, or that one was forgotten; `parent` and `forgotten` are others' places."""
 
     parent: int | None = None
+    forgotten: int | None = None
     query: Text = ""
     answer: Text = ""
     thought: Text | None = None
@@ -89,6 +91,8 @@ def conversations(
     context: Server, tenant: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
 ) -> dict[str, Any]:
     """Return conversations, the last changed first."""
+    if after is not None:
+        conversation_of(context, tenant, after)
     found = context.store.conversations(tenant.id, limit + 1, after)
     data = [_listed(context, each) for each in found[:limit]]
     return {
@@ -126,15 +130,17 @@ def move(context: Server, tenant: Caller, name: str, given: Head) -> dict[str, A
 def export(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
     """Return a conversation with all of its branches as a document."""
     conversation = conversation_of(context, tenant, name)
-    nodes = [node for node in context.store.tree(conversation) if node.kind == "turn"]
+    nodes = context.store.tree(conversation)
     places = {node.id: place for place, node in enumerate(nodes)}
-    turns = [
-        {
-            "parent": places.get(_parent_turn(context, node) or ""), "query": node.query, "answer": node.answer,
-            "thought": node.thought,
-        }
-        for node in nodes
-    ]  # fmt: skip
+    turns = []
+    for node in nodes:
+        before = context.store.before(node)
+        parent = None if before is None else places.get(before.id)
+        if node.kind == "turn":
+            said = {"query": node.query, "answer": node.answer, "thought": node.thought}
+        else:
+            said = {"forgotten": places.get(node.forgotten or "")}
+        turns.append({"parent": parent, **said})
     return {
         "version": EXPORT_VERSION, "metadata": dict(conversation.metadata), "instructions": conversation.instructions,
         "head": places.get(conversation.head or ""), "turns": turns,
@@ -143,26 +149,48 @@ def export(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
 
 @router.post("/conversations/import")
 def import_(context: Server, tenant: Caller, given: Exported) -> dict[str, Any]:
-    """Make a conversation of a document; its turns are read into memories when it goes on."""
-    check_budget(context, tenant)
+    """Make a conversation of a document, all of it or nothing; the turns up to its head are read into a memory."""
+    size = sum(len(text.encode()) for turn in given.turns for text in (turn.query, turn.answer, turn.thought or ""))
+    check_budget(context, tenant, more=size)
     service, now = context.service, time.time()
     for place, turn in enumerate(given.turns):
-        if turn.parent is not None and not 0 <= turn.parent < place:
-            raise ApiError(400, f"turns[{place}].parent must name an earlier turn, got {turn.parent}.", param="turns")
+        for name in ("parent", "forgotten"):
+            other = getattr(turn, name)
+            if other is not None and not 0 <= other < place:
+                raise ApiError(400, f"turns[{place}].{name} must name an earlier turn, got {other}.", param="turns")
     if given.head is not None and not 0 <= given.head < len(given.turns):
         raise ApiError(400, f"head must name one of {len(given.turns)} turns, got {given.head}.", param="head")
     new = StoredConversation(new_id("conv"), tenant.id, now, now, given.metadata or {}, instructions=given.instructions)
-    context.store.put_conversation(new, None)
-    start = service.after_node(tenant, service.root(tenant, given.instructions))
-    places = []
+    start = service.after_node(tenant, service.root(tenant, given.instructions), makes=False)
+    places: list[Place] = []
     for turn in given.turns:
-        before = start if turn.parent is None else places[turn.parent]
-        place = service.read(before, [Said(turn.query, turn.answer, turn.thought)], new.id)
-        places.append(service.write(place, new, new))  # not after it was deleted
+        before = start if turn.parent is None else replace(places[turn.parent], unwritten=())
+        if turn.forgotten is None:
+            places.append(service.read(before, [Said(turn.query, turn.answer, turn.thought)], new.id))
+        else:
+            places.append(_forgotten(context, tenant, before, places[turn.forgotten].node, [start, *places]))
     head = None if given.head is None else places[given.head].node
     after = replace(new, head=None if head is None else head.id, root=None if head is None else head.root)
-    context.store.put_conversation(after, new)
+    if not places:
+        context.store.put_conversation(after, None)
+    else:
+        nodes = {node.id: node for place in [start, *places] for node in place.unwritten}
+        *read, last = nodes.values()
+        context.store.add(last, after, None, read=read)
+    if head is not None:
+        _, tokens = service.memories.after(head)
+        context.budgets.use(tenant, tokens)
     return _listed(context, after)
+
+
+def _forgotten(context: Context, tenant: Tenant, before: Place, turn: Node, places: Sequence[Place]) -> Place:
+    """Return the place at which a turn of a conversation that is not stored yet is forgotten."""
+    nodes = {node.id: node for place in places for node in (*place.unwritten, place.node)}
+    path = [before.node]
+    while path[-1].parent is not None:
+        path.append(nodes[path[-1].parent])
+    node = context.service.forget(tenant, before.node, *Inspector(context.service).span_in(path, turn), turn.id)
+    return replace(before, node=node, keys=Keys(node.key, node.alias), unwritten=(node,))
 
 
 @router.get("/responses/{name}/memory")
@@ -188,6 +216,7 @@ def difference(context: Server, tenant: Caller, name: str, earlier: str) -> dict
 def forget(context: Server, tenant: Caller, name: str, given: Forget) -> dict[str, Any]:
     """Go on with a memory that has forgotten a turn; memories before it stay as they are."""
     node, turn = _turn_of(context, tenant, name), _turn_of(context, tenant, given.turn)
+    check_budget(context, tenant)
     first, end = Inspector(context.service).span(node, turn)
     if node.conversation is not None:
         check_idle(context, tenant, node.conversation)
@@ -202,8 +231,10 @@ def forget(context: Server, tenant: Caller, name: str, given: Forget) -> dict[st
 def without(context: Server, tenant: Caller, name: str, given: Without) -> dict[str, str]:
     """Answer again with and without some kept tokens; nothing is stored."""
     check_budget(context, tenant)
-    node = _turn_of(context, tenant, name)
-    return Inspector(context.service).without(tenant, node, given.positions, given.input)
+    node, lengths = _turn_of(context, tenant, name), context.service.lengths
+    answers = Inspector(context.service).without(tenant, node, given.positions, given.input)
+    context.budgets.use(tenant, sum(map(lengths.count, [given.input or node.query, *answers.values()])))
+    return answers
 
 
 @router.post("/feedback")
@@ -216,6 +247,8 @@ def remark(context: Server, tenant: Caller, given: Remark) -> dict[str, Any]:
     if len(kinds) != 1:
         raise ApiError(400, "Give one of rating, better_than and edit.", param="rating")
     kind = kinds[0]
+    if getattr(given, kind) is not None:
+        check_budget(context, tenant)
     if given.better_than is not None:
         other = _turn_of(context, tenant, given.better_than)
         if (other.parent, other.query) != (node.parent, node.query) or other.id == node.id:
@@ -259,14 +292,6 @@ def _moved(context: Context, conversation: StoredConversation, head: str | None)
     after = replace(conversation, head=head, updated=time.time())
     context.store.put_conversation(after, conversation)
     return after
-
-
-def _parent_turn(context: Context, node: Node) -> str | None:
-    """Return the turn before a turn, None where it is the first one."""
-    before = context.store.before(node)
-    while before is not None and before.kind == "forget":
-        before = context.store.before(before)
-    return None if before is None or before.kind == "root" else before.id
 
 
 def _listed(context: Context, conversation: StoredConversation) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from rxlm.serving.answers import Answer, Options, Place
 from rxlm.serving.api.answering import Progress
 from rxlm.serving.api.context import Context, check_budget, check_model, is_stored, options_of
 from rxlm.serving.api.errors import ApiError, not_found
-from rxlm.serving.api.items import Sent, output_of
+from rxlm.serving.api.items import Sent, joined, output_of, parts_of
 from rxlm.serving.api.requests import ResponseRequest
 from rxlm.serving.asking import Finished
 from rxlm.serving.keys import new_id
@@ -25,7 +26,7 @@ class Reply:
 
     Fields:
         shown: the response as clients see it, without its output. asked: how it is answered.
-        sent: the client's messages of this request. conversation: which it belongs to.
+        conversation: which it belongs to. messages: those that were added to it before and are answered now, too.
     """
 
     context: Context
@@ -35,11 +36,14 @@ class Reply:
     place: Place
     options: Options
     conversation: StoredConversation | None = None
+    messages: Sequence[Mapping[str, Any]] = ()
     events: list[dict[str, Any]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
     error: ApiError | None = None
     answer: Answer | None = None
+    ending: dict[str, Any] = field(default_factory=dict)
+    """What is shown of a response that came to nothing."""
 
     @property
     def id(self) -> str:
@@ -61,9 +65,12 @@ class Reply:
         answer = self.answer
         assert answer is not None
         ended = finished.reason == "stop"
-        self.shown["status"] = "completed" if ended else "incomplete"
-        self.shown["completed_at"] = int(time.time()) if ended else None
-        self.shown["incomplete_details"] = None if ended else {"reason": "max_output_tokens"}
+        shown = {
+            **self.shown,
+            "status": "completed" if ended else "incomplete",
+            "completed_at": int(time.time()) if ended else None,
+            "incomplete_details": None if ended else {"reason": "max_output_tokens"},
+        }
         before, after = self.conversation, None
         if before is not None:
             now = self.context.store.conversation(self.tenant.id, before.id)
@@ -74,10 +81,11 @@ class Reply:
                 before, head=self.id, root=self.place.node.root, updated=time.time(), waiting=before.waiting[said:],
                 instructions=self.shown["instructions"],
             )  # fmt: skip
-        shown = {**self.shown, "usage": progress.usage.as_response}
+        stored = {**shown, "usage": progress.usage.as_response}
         if progress.tokens:
-            shown["logprobs"] = [token.shown for token in progress.tokens]
-        self.context.service.keep(answer, finished, shown, after, before)
+            stored["logprobs"] = [token.shown for token in progress.tokens]
+        self.context.service.keep(answer, finished, stored, after, before, self.messages)
+        self.shown |= shown  # is over for others once it is stored
 
     def leave(self) -> None:
         """Let an answer that is not complete end, and the conversation take another message."""
@@ -109,51 +117,70 @@ def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
         raise ApiError(400, "background needs store=true.", param="background")
     if given.input is None:
         raise ApiError(400, "Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
-    sent = Sent(given.input, "input")
-    instructions = given.instructions if given.instructions is not None else sent.instructions
     options = options_of(
         context, given, max_tokens=given.max_output_tokens, stop=given.stop,
         effort=None if given.reasoning is None else given.reasoning.effort,
         log_probs="message.output_text.logprobs" in (given.include or ()),
     )  # fmt: skip
-    conversation, head = head_of(context, tenant, given)
-    query = sent.query
-    if conversation is not None:
-        if not stored:
-            raise ApiError(400, "A response of a conversation is stored: store must not be false.", param="store")
-        waiting = [message["text"] for message in conversation.waiting]
-        query = "\n\n".join([*waiting, *([] if query is None else [query])]) or None
-        if instructions is None:
-            instructions = conversation.instructions
-    if query is None or not query.strip():
-        query = sent.needed_query
-    name = None if conversation is None else conversation.id
-    place = _place(context, tenant, head, instructions, sent, stored=stored, conversation=name)
-    whole = query
-    if given.truncation == "auto":
-        room = min(ROOM_FOR_ANSWER, context.service.lengths.limit // 4)
-        place, query = context.service.in_pieces(place, query, room)
-    root = context.store.node(tenant.id, place.node.root) if instructions is None and stored else None
-    kept = instructions if root is None else root.instructions
-    shown = _shown(context, given, options, kept, conversation)
-    reply = Reply(context, tenant, shown, query, place, options, conversation)
-    reply.shown["input"] = whole
+    asked = question_of(context, tenant, given, stored=stored)
+    root = None
+    if asked.instructions is None and stored:
+        root = context.store.node(tenant.id, asked.place.node.root)
+    kept = asked.instructions if root is None else root.instructions
+    shown = _shown(context, given, options, kept, asked.conversation)
+    reply = Reply(context, tenant, shown, asked.query, asked.place, options, asked.conversation, asked.messages)
+    reply.shown["input"] = asked.whole
     return reply
 
 
-def _place(
-    context: Context, tenant: Tenant, head: Node | None, instructions: str | None, sent: Sent, *, stored: bool,
-    conversation: str | None,
-) -> Place:  # fmt: skip
-    service = context.service
+class Question(NamedTuple):
+    """What is to be answered, and where.
+
+    Fields:
+        query: the text, or its last piece; `whole`: all of it. messages: what it is made of where messages waited.
+        instructions: those that the request or its conversation has.
+    """
+
+    place: Place
+    query: str
+    whole: str
+    messages: tuple[Mapping[str, Any], ...]
+    instructions: str | None
+    conversation: StoredConversation | None
+
+
+def question_of(
+    context: Context, tenant: Tenant, given: ResponseRequest, *, stored: bool, makes: bool = True
+) -> Question:  # fmt: skip
+    """Find what a request asks; with `makes` false nothing is read, and it may ask nothing."""
+    sent = Sent(given.input or "", "input")
+    instructions = given.instructions if given.instructions is not None else sent.instructions
+    conversation, head = head_of(context, tenant, given)
+    query, messages = sent.query, parts_of((), None)
+    if conversation is not None:
+        if not stored:
+            raise ApiError(400, "A response of a conversation is stored: store must not be false.", param="store")
+        if conversation.waiting:
+            messages = parts_of(conversation.waiting, query)
+            query = joined(messages)
+        if instructions is None:
+            instructions = conversation.instructions
+    if makes and (query is None or not query.strip()):
+        query = sent.needed_query
+    service, name = context.service, None if conversation is None else conversation.id
+    root = None if head is None else context.store.node(tenant.id, head.root)
+    options: dict[str, Any] = {"stored": stored, "makes": makes}
     if head is None:
-        return service.after_turns(tenant, instructions, sent.turns, stored=stored, conversation=conversation)
-    root = context.store.node(tenant.id, head.root)
-    if instructions is not None and root is not None and instructions != root.instructions:
-        return service.after_turns(
-            tenant, instructions, [*service.said(head), *sent.turns], stored=stored, conversation=conversation
-        )
-    return service.read(service.after_node(tenant, head, stored=stored), sent.turns, conversation)
+        place = service.after_turns(tenant, instructions, sent.turns, conversation=name, **options)
+    elif instructions is not None and root is not None and instructions != root.instructions:
+        place = service.again(tenant, instructions, head, sent.turns, conversation=name, **options)
+    else:
+        place = service.read(service.after_node(tenant, head, **options), sent.turns, name)
+    whole = query = query or ""
+    if given.truncation == "auto":
+        room = min(ROOM_FOR_ANSWER, service.lengths.limit // 4)
+        place, query = service.in_pieces(place, query, room)
+    return Question(place, query, whole, messages, instructions, conversation)
 
 
 def head_of(
@@ -165,7 +192,7 @@ def head_of(
     if given.conversation_id is not None:
         conversation = context.store.conversation(tenant.id, given.conversation_id)
         if conversation is None:
-            raise not_found("Conversation", given.conversation_id)
+            raise not_found("Conversation", given.conversation_id, "conversation")
         return conversation, None if conversation.head is None else node_of(context, tenant, conversation.head)
     previous = given.previous_response_id
     return None, None if previous is None else node_of(context, tenant, previous)

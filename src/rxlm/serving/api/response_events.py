@@ -47,9 +47,8 @@ async def events_of(reply: Reply, with_memory: bool) -> AsyncGenerator[Event]:
                 yield event("rxlm:memory.updated", **values)
     except Exception as error:
         reply.error = error_of(error)
-        reply.shown["status"] = "failed"
-        reply.shown["error"] = {"code": "server_error", "message": reply.error.message}
-        yield event("response.failed", response=reply.body())
+        reply.ending = {"status": "failed", "error": {"code": "server_error", "message": reply.error.message}}
+        yield event("response.failed", response={**reply.body(), **reply.ending})
     finally:
         reply.release()
 

@@ -3,19 +3,19 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
 from rxlm.serving.api import documents
 from rxlm.serving.api.answering import while_connected
 from rxlm.serving.api.background import events_from, run_in_background, stored_response
-from rxlm.serving.api.context import Caller, Server, check_idle, check_model
+from rxlm.serving.api.context import Caller, Server, check_idle, check_model, is_stored
 from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import ApiError, not_found
-from rxlm.serving.api.items import Limit, Order, Sent, item_id, page, user_item
-from rxlm.serving.api.reply import Reply, head_of, prepare
-from rxlm.serving.api.requests import Included, ResponseRequest
+from rxlm.serving.api.items import Inclusions, Limit, Order, page, user_items_of
+from rxlm.serving.api.reply import Reply, prepare, question_of
+from rxlm.serving.api.requests import ResponseRequest
 from rxlm.serving.api.response_events import events_of
 from rxlm.serving.api.streams import stream as streamed
 from rxlm.serving.store.store import HasDescendantsError
@@ -41,7 +41,7 @@ async def create(
     except BaseException:
         context.busy_conversations.discard(lock)  # type: ignore[arg-type]
         raise
-    with_memory = bool(memory_events)
+    with_memory = memory_events is not None and memory_events.lower() not in ("", "0", "false", "no")
     if given.background:
         context.background[tenant.id, reply.id] = reply
         reply.task = asyncio.create_task(run_in_background(reply, with_memory))
@@ -60,26 +60,20 @@ async def create(
 def count(context: Server, tenant: Caller, given: ResponseRequest) -> dict[str, Any]:
     """Return how many tokens a request would read."""
     check_model(context, given.model)
-    sent = Sent(given.input or "", "input")
-    service = context.service
-    form = service.model.tokenizer_config
-    texts = [each for turn in sent.turns for each in (turn.query, turn.answer)] + [sent.query or ""]
-    around = (len(sent.turns) + 1) * (len(form.before_query) + len(form.before_answer)) + len(sent.turns)
-    conversation, head = head_of(context, tenant, given)
-    before = 0 if head is None else head.tokens
-    texts += [] if conversation is None else [message["text"] for message in conversation.waiting]
-    total = sum(map(service.lengths.count, [*texts, given.instructions or sent.instructions or ""])) + around + before
+    asked = question_of(context, tenant, given, stored=is_stored(context, given.store), makes=False)
+    query = asked.query.strip() and asked.query
+    total = context.service.num_tokens(asked.place, query) if query else asked.place.tokens
     return {"object": "response.input_tokens", "input_tokens": total}
 
 
 @router.get("/{name}", response_model=None, responses=answers(documents.Response, streams=True))
 async def retrieve(
     context: Server, tenant: Caller, name: str, stream: bool = False, starting_after: int | None = None,
-    include: Annotated[list[Included] | None, Query(alias="include[]")] = None,
+    include: Inclusions = None, include_obfuscation: bool | None = None,
 ) -> Response:  # fmt: skip
     """Return a response; with `stream=true` its events, from the one after `starting_after` on.
 
-    What `include` may name is in a response that was asked for it, and in no other.
+    What `include` may name is in a response that was asked for it, and in no other; nothing is obfuscated.
     """
     after = -1 if starting_after is None else starting_after
     running = context.background.get((tenant.id, name))
@@ -109,6 +103,8 @@ def delete(context: Server, tenant: Caller, name: str, descendants: bool = False
             raise not_found("Response", name)
         store.delete_ended(tenant.id, name)
     else:
+        if node.owner is not None:
+            check_idle(context, tenant, node.owner)
         try:
             context.service.scheduler.cache.drop(store.delete(node, descendants=descendants))
         except HasDescendantsError:
@@ -136,13 +132,14 @@ async def cancel(context: Server, tenant: Caller, name: str) -> Response:
 
 @router.get("/{name}/input_items", response_model=None, responses=answers(documents.Items))
 def input_items(
-    context: Server, tenant: Caller, name: str, limit: Limit = 20, after: str | None = None, order: Order = "desc"
-) -> dict[str, Any]:
+    context: Server, tenant: Caller, name: str, limit: Limit = 20, after: str | None = None, order: Order = "desc",
+    include: Inclusions = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return the messages that a response answered."""
     node = context.store.node(tenant.id, name)
     if node is None or node.kind != "turn":
         raise not_found("Response", name)
-    return page([user_item(node.query, item_id(node.id, "u"))], limit, after, order)
+    return page(user_items_of(node), limit, after, order)
 
 
 async def _all(reply: Reply) -> None:

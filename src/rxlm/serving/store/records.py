@@ -49,6 +49,8 @@ class Node(Record):
         conversation: the conversation that it belongs to, and is listed in.
         within: a conversation that it goes with but is not listed in, see `owner`.
         is_piece: whether it is a piece of the exchange of the turn after it, which has the whole.
+        origin: the turn that it repeats, read again after other instructions, and with which it is deleted.
+        messages: ids and texts of the messages that the query is made of, where they were added one by one.
         span: positions of the tokens that were forgotten. forgotten: the turn that they are of.
         shown: what a client is shown of the response besides.
     """
@@ -71,6 +73,8 @@ class Node(Record):
     conversation: str | None = None
     within: str | None = None
     is_piece: bool = False
+    origin: str | None = None
+    messages: tuple[Mapping[str, Any], ...] = ()
     span: tuple[int, int] | None = None
     forgotten: str | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
@@ -88,6 +92,11 @@ class Node(Record):
         and what belongs to none on no conversation's, however equal their texts are. Equal memories are copied.
         """
         return self.conversation or self.within
+
+    @property
+    def first(self) -> str:
+        """The turn that it repeats, or itself."""
+        return self.origin or self.id
 
     @property
     def is_read(self) -> bool:

@@ -48,6 +48,13 @@ class Store:
                 raise GoneError(f"The turn before {node.id} was deleted.")
             node = before
 
+    def told(self, node: Node) -> list[Node]:
+        """Return the exchanges up to a node that have not been forgotten since, oldest first."""
+        path = list(self.path(node))
+        forgotten = {each.forgotten for each in path if each.kind == "forget"}
+        is_told = (each.kind == "turn" and not each.is_piece and each.id not in forgotten for each in path)
+        return [each for each, told in zip(path, is_told, strict=True) if told][::-1]
+
     def before(self, node: Node) -> Node | None:
         """Return the node before a node, not counting pieces; None where there is none."""
         before = None if node.parent is None else self.node(node.tenant, node.parent)
@@ -94,12 +101,12 @@ class Store:
     def _write(self, changes: Changes, node: Node, now: float) -> None:
         """Note a node as written, and expect that the one before it is there."""
         place, value = names.node(node.tenant, node.id), node.to_bytes()
-        if node.parent is not None:
-            parent = names.node(node.tenant, node.parent)
-            if parent not in changes.expected:
-                changes.expected[parent] = self._needed(parent, f"The turn {node.parent}")
-            changes.members[names.children(node.tenant, node.parent), node.id] = node.created
-            changes.members[names.TURNS, names.member(node.tenant, node.parent)] = now
+        for before in _followed(node):
+            followed = names.node(node.tenant, before)
+            if followed not in changes.expected:
+                changes.expected[followed] = self._needed(followed, f"The turn {before}")
+            changes.members[names.children(node.tenant, before), node.id] = node.created
+            changes.members[names.TURNS, names.member(node.tenant, before)] = now
         changes.values[place] = value
         changes.members.update({(name, node.id): node.created for name in names.found_by(node)})
         changes.members[names.TURNS, names.member(node.tenant, node.id)] = now
@@ -108,18 +115,21 @@ class Store:
             changes.members[names.tree(node.tenant, node.conversation), node.id] = node.created
 
     def children(self, node: Node) -> list[str]:
-        """Return the nodes after a node, oldest first."""
+        """Return the nodes after a node and those that repeat it, oldest first."""
         return self.backend.members(names.children(node.tenant, node.id), _ALL, newest=False)
 
     def delete(self, node: Node, *, descendants: bool = False, scrub: bool = True) -> list[str]:
         """Delete a turn, with the turns after it where asked, their memories and feedback; returns their ids.
 
-        `HasDescendantsError` where others follow it, unless they go, too. Nothing of it is left in the database.
+        `HasDescendantsError` where others follow it, unless they go, too. One that is repeated after other instructions
+        goes with its repetitions, and the turns after them. Nothing of it is left in the database.
         """
         gone: list[str] = []
+        if node.origin is not None:
+            node = self.node(node.tenant, node.origin) or node
         while True:
             below = self._with_descendants(node)
-            if len(below) > 1 and not descendants:
+            if not descendants and any(each.kind != "forget" for each in below[1:]):
                 raise HasDescendantsError(node.id)
             changes, parent = Changes(), None if node.parent is None else self.node(node.tenant, node.parent)
             self._move_heads(changes, below, parent)
@@ -134,13 +144,20 @@ class Store:
             for late in self.children(one):
                 if (found := self.node(node.tenant, late)) is not None:
                     gone += self.delete(found, descendants=True, scrub=False)
-        while parent is not None and (parent.kind == "root" or parent.is_read) and not self.children(parent):
-            before = None if parent.parent is None else self.node(parent.tenant, parent.parent)
-            self._delete_alone(parent)
-            gone.append(parent.id)
-            parent = before
+        gone += self._delete_unused({name for one in below for name in _followed(one)} - set(gone), node.tenant)
         if scrub:
             self.backend.scrub()
+        return gone
+
+    def _delete_unused(self, left: set[str], tenant: str) -> list[str]:
+        """Delete those nodes that were only there for what followed them, and those before them; returns their ids."""
+        gone: list[str] = []
+        while left:
+            node = self.node(tenant, left.pop())
+            if node is not None and (node.kind == "root" or node.is_read) and not self.children(node):
+                self._delete_alone(node)
+                gone.append(node.id)
+                left.update(_followed(node))
         return gone
 
     def _delete_alone(self, node: Node) -> None:
@@ -154,12 +171,13 @@ class Store:
             self.add(node)
 
     def _with_descendants(self, node: Node) -> list[Node]:
-        found, waiting = [], [node]
+        found, waiting = {node.id: node}, [node]
         while waiting:
-            found.append(waiting.pop())
-            below = (self.node(node.tenant, each) for each in self.children(found[-1]))
-            waiting += [each for each in below if each is not None]
-        return found
+            below = (self.node(node.tenant, each) for each in self.children(waiting.pop()))
+            new = [each for each in below if each is not None and each.id not in found]
+            found |= {each.id: each for each in new}
+            waiting += new
+        return list(found.values())
 
     def _forget(self, changes: Changes, node: Node) -> None:
         """Note all that is stored of a node as deleted, and expect that it is as it was."""
@@ -176,8 +194,7 @@ class Store:
             *((names.remarks(tenant, node.id), remark) for remark in remarks),
             *((names.feedbacks(tenant), remark) for remark in remarks),
         }
-        if node.parent is not None:
-            changes.removed.add((names.children(tenant, node.parent), node.id))
+        changes.removed |= {(names.children(tenant, before), node.id) for before in _followed(node)}
         if node.conversation is not None:
             changes.removed.add((names.tree(tenant, node.conversation), node.id))
 
@@ -362,3 +379,8 @@ class Store:
         if found is None:
             raise GoneError(f"{what} was deleted.")
         return found
+
+
+def _followed(node: Node) -> list[str]:
+    """Return what a node follows: the one before it, and the one that it repeats."""
+    return [each for each in (node.parent, node.origin) if each is not None]
