@@ -34,7 +34,6 @@ from rxlm.recipes.training_run import TrainingRun
 from rxlm.rxt.config import RxTAlphaTokenizerConfig
 from rxlm.training.causal_lm import CausalLanguageModelling
 from rxlm.training.config import OptimizerConfig
-from rxlm.training.distributed import Parallel
 from rxlm.training.trainer import Batches
 
 CORPORA: dict[str, Callable[[], ReactiveRecipe]] = {
@@ -198,10 +197,8 @@ class LanguageModelRecipe(Recipe):
 class LanguageModelRun(TrainingRun[LanguageModelRecipe, DecoderLMForCausalLM]):
     """A run of the recipe in a folder; raises as `TrainingRun` does."""
 
-    def __init__(
-        self, recipe: LanguageModelRecipe, folder: Path, device: torch.device | str = "cpu", parallel: Parallel = "ddp"
-    ) -> None:
-        super().__init__(recipe, folder, device, parallel)
+    def __init__(self, recipe: LanguageModelRecipe, folder: Path, *arguments: Any, **options: Any) -> None:
+        super().__init__(recipe, folder, *arguments, **options)
         self.tokenizer.chat_template = CHAT_TEMPLATE
         # Plain text begins with [BOS], as the texts of the first stage do; `add_special_tokens=False` leaves it out.
         self.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
