@@ -188,6 +188,9 @@ def test_the_recipe_for_a_gpu_is_the_same_with_longer_dialogues_and_more_of_them
     assert type(large).from_dict(json.loads(json.dumps(large.to_dict()))) == large
     stages = small.stages[0], large.stages[0]
     assert large.replace(name=small.name, stages=small.stages) == small
-    turns = [sum(phase.steps * (phase.batch_size or each.batch_size) * phase.num_turns for phase in each.phases) for each in stages]
-    assert turns[1] > 5 * turns[0]
+    small_turns, large_turns = (
+        sum(phase.steps * (phase.batch_size or stage.batch_size) * phase.num_turns for phase in stage.phases)
+        for stage in stages
+    )
+    assert large_turns > 5 * small_turns
     assert stages[1].settings.longest_dialogue > stages[0].settings.longest_dialogue

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from helpers import assert_close
-from rxlm.cli.quickstart import _share
+from rxlm.cli import main
+from rxlm.cli.train import share
 from rxlm.config import ConfigError
 from rxlm.recipes import FactsRecipe, open_run, tiny
 from rxlm.training import distributed
@@ -21,10 +22,10 @@ def of_text() -> FactsRecipe:
     return cast(FactsRecipe, recipe)
 
 
-def test_two_processes_share_the_rows_of_one(tmp_path: Path) -> None:
+def test_two_processesshare_the_rows_of_one(tmp_path: Path) -> None:
     recipe, threads = of_text(), torch.get_num_threads()
     alone = open_run(recipe, tmp_path / "alone").train()
-    with sharing(2, _share, recipe, tmp_path / "shared"):
+    with sharing(2, share, recipe, tmp_path / "shared"):
         assert distributed.world_size() == 2
         shared = open_run(recipe, tmp_path / "shared", shares_rows=True).train()
     assert (distributed.world_size(), torch.get_num_threads()) == (1, threads)
@@ -36,7 +37,7 @@ def test_two_processes_share_the_rows_of_one(tmp_path: Path) -> None:
 def test_what_is_wrong_for_all_processes_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     open_run(of_text(), tmp_path).train()
     other = of_text().replace(seed=1)
-    with pytest.raises(ConfigError, match="another recipe"), sharing(2, _share, other, tmp_path):
+    with pytest.raises(ConfigError, match="another recipe"), sharing(2, share, other, tmp_path):
         open_run(other, tmp_path, shares_rows=True)
     assert capfd.readouterr().err == ""
 
@@ -44,3 +45,18 @@ def test_what_is_wrong_for_all_processes_is_said_once(tmp_path: Path, capfd: pyt
 def test_one_process_needs_no_group() -> None:
     with sharing(1, print):
         assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--processes", "0"], "--processes must be at least 1, got 0"),
+        (["--processes", "2", "--parallel", "fsdp"], "torchrun --nproc-per-node 2"),
+    ],
+)
+def test_processes_that_cannot_share_are_refused(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "tiny", "--device", "cpu", "--output", str(tmp_path / "run"), *words]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,28 +1,34 @@
 """`rxlm train`."""
 
 import json
+import os
+import time
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.console import Console
 
-from rxlm.cli.errors import printable
+from rxlm.cli.errors import printable, tell
 from rxlm.cli.results import show
 from rxlm.cli.targets import require_folder
 from rxlm.config import ConfigError
-from rxlm.recipes import RECIPES, open_run
+from rxlm.recipes import RECIPES, Recipe, open_run
 from rxlm.recipes.plan import plan_table
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.training import distributed
 from rxlm.training.allocation import keep_freed_memory
 from rxlm.training.distributed import Parallel
+from rxlm.training.processes import sharing
 
 LISTS = {"--conversations": "conversations", "--preferences": "{}.preferences"}
 """Options that take any number of values, and the fields of recipes, or of the stage that is named, that are lists."""
-OPTIONS = ("--output", "--set", "--dry-run", "--device", "--parallel", "--devices", "--help")
+OPTIONS = ("--output", "--set", "--dry-run", "--device", "--parallel", "--processes", "--devices", "--help")
+SECONDS_TO_FAIL = 3.0
+"""In which the first process ends the others where it fails, too: what is wrong for all is said once."""
 
 
 def train(
@@ -35,6 +41,7 @@ def train(
     dry_run: bool = False,
     device: str = "auto",
     parallel: Parallel = "ddp",
+    processes: int = 1,
     devices: int | None = None,
 ) -> None:
     """Train a model by a recipe, or go on with a run that was interrupted.
@@ -60,6 +67,8 @@ def train(
         parallel: what each process of torchrun has: all weights (ddp), or a part of them, of their gradients and of the
             optimizer's state, for models that do not fit: divided among all processes (fsdp), or among those of each
             machine (hsdp).
+        processes: processes of this machine that share the rows of each batch, on a CPU: small models are trained up to
+            twice as fast by two on two cores. A batch is as large as with one.
         devices: with --dry-run: how many devices share the work.
     """
     if recipe not in RECIPES:
@@ -77,13 +86,15 @@ def train(
     require_folder(folder)
     keep_freed_memory()
     place = distributed.compute_device(device)
+    _check(processes, place, parallel)
     distributed.start(place)
-    run = open_run(chosen, folder, place, parallel)
-    if distributed.rank() == 0:
-        for note in run.notes(stage):
-            print(printable(note), flush=True)
-    model = run.train(stage)
-    leads = distributed.rank() == 0
+    with sharing(processes, share, chosen, folder, stage):
+        run = open_run(chosen, folder, place, parallel, shares_rows=processes > 1)
+        if distributed.rank() == 0:
+            for note in run.notes(stage):
+                print(printable(note), flush=True)
+        model = run.train(stage)
+        leads = distributed.rank() == 0
     distributed.leave()
     if not leads:
         return
@@ -91,6 +102,27 @@ def train(
         print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")
         return
     finish(run, model, Console(highlight=False, emoji=False))
+
+
+def _check(processes: int, place: torch.device, parallel: Parallel) -> None:
+    """Raise ValueError where so many processes cannot share the work."""
+    if processes < 1:
+        raise ValueError(f"--processes must be at least 1, got {processes}.")
+    if processes > 1 and (place.type != "cpu" or parallel != "ddp" or "WORLD_SIZE" in os.environ):
+        raise ValueError(
+            f"--processes {processes} is for a CPU, and a command of its own: on GPUs, and with --parallel {parallel}, "
+            f"torchrun --nproc-per-node {processes} -m rxlm train starts them."
+        )
+
+
+def share(recipe: Recipe, folder: Path, stage: str | None = None) -> None:
+    """Train the same run in another process, which says nothing but what goes wrong."""
+    keep_freed_memory()
+    try:
+        open_run(recipe, folder, shares_rows=True).train(stage)
+    except Exception as error:
+        time.sleep(SECONDS_TO_FAIL)
+        raise SystemExit(tell(error, "rxlm train", debug=False)) from None
 
 
 def finish(run: TrainingRun[Any, Any], model: Any, console: Console) -> None:
