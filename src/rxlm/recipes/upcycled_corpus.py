@@ -111,7 +111,7 @@ class UpcycledCorpus(Corpus):
         shares = {
             "question_share": 0.42,
             "repeat_share": 0.2,
-            "unknown_share": 0.1,
+            "unknown_share": 0.08,
             "chatter_share": CHATTER_SHARE,
         }
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
