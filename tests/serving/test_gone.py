@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from running_server import Running, running
 from rxlm.serving.preferences import preference_records
 from rxlm.serving.store import names
+from rxlm.serving.store.eviction import age_out
 from serving_requests import CHAT, held, refused
 
 SECRET = "My dog is called Rex."
@@ -207,3 +210,94 @@ def test_a_response_in_the_background_is_under_way_until_it_is_stored(run: Runni
         kept = cancelled.result().json()  # too late: it is there
     assert kept["status"] in ("completed", "incomplete")
     assert http.get(f"/v1/responses/{name}").json()["status"] == kept["status"]
+
+
+def change_instructions(http: httpx.Client) -> tuple[str, list[str]]:
+    """Return a conversation whose instructions changed twice, and its responses."""
+    name = http.post("/v1/conversations", json={}).json()["id"]
+    said = ((SECRET, A), ("Hello!", B), ("How are you?", A))
+    return name, [say(http, text, instructions=each, conversation=name)["id"] for text, each in said]
+
+
+def test_turns_whose_repetitions_nothing_follows_grow_old_with_them(run: Running, http: httpx.Client, monkeypatch):
+    change_instructions(http)
+    begun = time.time()
+    for day in range(1, 5):  # each look finds those that nothing follows any more
+        monkeypatch.setattr("rxlm.serving.store.eviction.time", SimpleNamespace(time=lambda: begun + 86400 * day))  # noqa: B023
+        age_out(run.store, 3600.0)
+    assert texts(run) == ""
+    assert http.get("/v1/rxlm/conversations").json()["data"] == []
+
+
+def test_messages_go_one_by_one_from_the_last_though_instructions_changed(run: Running, http: httpx.Client):
+    name, turns = change_instructions(http)
+    for turn in reversed(turns):
+        http.delete(f"/v1/responses/{turn}").raise_for_status()
+    assert (texts(run), items(http, name)) == ("", [])
+
+
+def test_an_import_knows_what_is_repeated_and_after_which_instructions(run: Running, http: httpx.Client):
+    name, _ = change_instructions(http)
+    document = http.get(f"/v1/rxlm/conversations/{name}/export").json()
+    made = http.post("/v1/rxlm/conversations/import", json=document).raise_for_status().json()["id"]
+    assert http.get(f"/v1/rxlm/conversations/{made}/export").json() == document
+    assert {turn.get("instructions") for turn in document["turns"]} == {None, B}
+    http.delete(f"/v1/conversations/{name}").raise_for_status()
+    first = items(http, made)[0]["id"]
+    http.delete(f"/v1/conversations/{made}/items/{first}?descendants=true").raise_for_status()
+    assert texts(run) == ""
+
+
+def test_items_keep_their_ids_after_other_instructions(run: Running, http: httpx.Client):
+    name = http.post("/v1/conversations", json={}).json()["id"]
+    say(http, SECRET, instructions=A, conversation=name)
+    before = [each["id"] for each in items(http, name)]
+    say(http, "Hello!", instructions=B, conversation=name)
+    assert [each["id"] for each in items(http, name)][:2] == before
+    assert http.get(f"/v1/conversations/{name}/items/{before[0]}").json()["content"][0]["text"] == SECRET
+
+
+def test_a_turn_is_forgotten_by_its_own_id_after_other_instructions(models):
+    with running(models["retained"]) as run:
+        http = run.http()
+        first = say(http, SECRET, instructions=A)["id"]
+        last = say(http, "Hello!", instructions=B, previous_response_id=first)["id"]
+        forgotten = http.post(f"/v1/rxlm/responses/{last}/forget", json={"turn": first}).raise_for_status().json()["id"]
+        again = say(http, "How are you?", instructions=A, previous_response_id=forgotten)["id"]
+        memory = http.get(f"/v1/rxlm/responses/{again}/memory").json()
+        assert "Rex" not in "".join(piece["text"] for each in memory["turns"] for piece in each["pieces"])
+
+
+def test_a_turn_is_not_forgotten_on_another_branch(models):
+    with running(models["retained"]) as run:
+        turns = [{"query": "Hello!"}, {"query": "Who?"}, {"parent": 0, "forgotten": 1}]
+        document = {"version": 1, "head": 2, "turns": turns}
+        error = refused(run.http().post("/v1/rxlm/conversations/import", json=document), 400)
+        assert error["message"].startswith("turns[2].forgotten must name a turn before it")
+
+
+def test_what_is_taken_back_is_overwritten(models, tmp_path):
+    """Not only in the database: in SQLite's file and log, too."""
+    with running(models["slots"], tmp_path / "store.sqlite") as run:
+        http = run.http()
+        name = http.post("/v1/conversations", json={}).json()["id"]
+        answer = say(http, "Hello!", conversation=name)["id"]
+        added = http.post(f"/v1/conversations/{name}/items", json={"items": [{"role": "user", "content": SECRET}]})
+        http.post("/v1/rxlm/feedback", json={"response_id": answer, "edit": SECRET}).raise_for_status()
+        assert SECRET.encode() in written(tmp_path)
+        http.delete(f"/v1/conversations/{name}/items/{added.json()['data'][0]['id']}").raise_for_status()
+        http.post("/v1/rxlm/feedback", json={"response_id": answer, "edit": None}).raise_for_status()
+        assert SECRET.encode() not in written(tmp_path)
+
+
+def written(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+def test_the_room_counts_instructions_of_an_import(models):
+    with running(models["slots"]) as run:
+        http, tenants = run.http(), run.context.tenants
+        tenant = tenants.named("default")
+        tenants.change(tenant.__class__(**{**tenant.__dict__, "max_bytes": 3000}))
+        document = {"version": 1, "turns": [], "instructions": "x" * 10_000}
+        refused(http.post("/v1/rxlm/conversations/import", json=document), 429, "insufficient_quota")

@@ -3,7 +3,8 @@
 Shapes: L layers, H heads, T tokens, P places.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -37,18 +38,32 @@ def said(
 
     `turns` are the turns' token ids. Pieces put together are the conversation as the chat template writes it.
     """
-    prefix = model.tokenizer_config.conversation_prefix
-    head = list(prefix or ()) if system is None else list(conversation_prefix(tokenizer, system))
-    end = model.memory_writer.config.answer_end
-    parts = [head]
-    for ids in turns:
-        ended = ids[-1] == end[0]
-        parts.append([*ids[:-1], *(() if ended else ids[-1:]), *end])
+    parts = [_head(model, tokenizer, system), *(_with_end(model, ids) for ids in turns)]
     text, found, first = StreamDecoder(tokenizer), [], 0
     for part in parts:
         found.append(Said(first, tuple(text.push(token) for token in part)))
         first += len(part)
     return found
+
+
+def ends(
+    model: RxTModel, tokenizer: PreTrainedTokenizerFast, system: str | None, turns: Iterable[Sequence[int]]
+) -> list[int]:
+    """Return where what stands before the first turn ends in a conversation, and each turn; arguments as of `said`."""
+    end = model.memory_writer.config.answer_end
+    lengths = (len(ids) + len(end) - (ids[-1] == end[0]) for ids in turns)
+    return list(accumulate(lengths, initial=len(_head(model, tokenizer, system))))
+
+
+def _head(model: RxTModel, tokenizer: PreTrainedTokenizerFast, system: str | None) -> list[int]:
+    prefix = model.tokenizer_config.conversation_prefix
+    return list(prefix or ()) if system is None else list(conversation_prefix(tokenizer, system))
+
+
+def _with_end(model: RxTModel, ids: Sequence[int]) -> list[int]:
+    """Return a turn's tokens with all that ends an answer."""
+    end = model.memory_writer.config.answer_end
+    return [*ids[:-1], *(() if ids[-1] == end[0] else ids[-1:]), *end]
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from rxlm.memory import MemoryState
-from rxlm.rxt.memory_view import Said, read_by_answer, said
+from rxlm.rxt.memory_view import Said, ends, read_by_answer, said
 from rxlm.rxt.sampling import GREEDY
 from rxlm.rxt.turn_engine import TurnEngine
 from rxlm.serving.memories import Making
@@ -95,14 +95,15 @@ class Inspector:
         """Return the same for a path from a node to its root, which need not be stored."""
         self._need_tokens()
         turns = [each for each in path if each.kind == "turn"][::-1]
-        names = [each.id for each in turns]
-        if turn.id not in names:
+        names = [each.first for each in turns]
+        if turn.first not in names:
             raise ValueError(f"{turn.id} is no turn of the conversation up to {path[0].id}.")
-        parts, place = self._said(path[-1].instructions, turns)[1:], names.index(turn.id)
+        service, place = self.service, names.index(turn.first)
+        places = ends(service.model, service.tokenizer, path[-1].instructions, (each.ids for each in turns))
         first = place
         while first > 0 and turns[first - 1].is_piece:
             first -= 1
-        return parts[first].first, parts[place].end
+        return places[first], places[place + 1]
 
     def without(self, tenant: Tenant, node: Node, positions: Sequence[int], text: str | None) -> dict[str, str]:
         """Answer a message from the memory before a turn twice: as it is, and without the tokens at some positions."""

@@ -291,7 +291,7 @@ class Service:
             try:
                 self._store(place, [*place.unwritten, answer.node], finished.after, conversation, before)
             except LookupError:
-                self.scheduler.cache.drop([answer.id])
+                self.scheduler.cache.drop([answer.id, *(each.id for each in place.unwritten if each.kind != "root")])
                 raise
 
     def _store(
@@ -305,9 +305,9 @@ class Service:
             if made is not None:
                 self.memories.save(node, made, True)
 
-    def num_tokens(self, place: Place, query: str) -> int:
+    def num_tokens(self, place: Place, query: str, options: Options) -> int:
         """Return the tokens that an answer to a query at a place reads, with those of the memory before it."""
-        prompt = self.scheduler.engine.prepare(self.query_of(query, self.options())).prompt
+        prompt = self.scheduler.engine.prepare(self.query_of(query, options)).prompt
         return place.tokens + len(prompt)
 
     def forget(self, tenant: Tenant, node: Node, first: int, end: int, forgotten: str) -> Node:

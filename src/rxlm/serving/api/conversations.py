@@ -108,6 +108,7 @@ def delete_item(context: Server, tenant: Caller, name: str, item: str, descendan
         left = tuple(each for each in conversation.waiting if each["id"] != item)
         after = replace(conversation, waiting=left, updated=time.time())
         context.store.put_conversation(after, conversation)
+        context.store.backend.scrub()
         return shown(after)
     check_idle(context, tenant, name)
     node = _node_of_item(context, tenant, conversation, item)

@@ -39,13 +39,14 @@ def items_of(node: Node) -> list[dict[str, Any]]:
     """Return the items of a turn, oldest first."""
     if node.kind != "turn" or node.is_piece:
         return []
-    return [*user_items_of(node), *output_of(node.id, node.answer, node.thought, node.shown.get("status", "completed"))]
+    status = node.shown.get("status", "completed")
+    return [*user_items_of(node), *output_of(node.first, node.answer, node.thought, status)]
 
 
 def user_items_of(node: Node) -> list[dict[str, Any]]:
     """Return the messages that a turn answered."""
     messages = node.messages or parts_of((), node.query)
-    return [user_item(each["text"], each["id"] or item_id(node.id, "u")) for each in messages]
+    return [user_item(each["text"], each["id"] or item_id(node.first, "u")) for each in messages]
 
 
 def parts_of(waiting: Iterable[Mapping[str, Any]], text: str | None) -> tuple[Mapping[str, Any], ...]:

@@ -1,7 +1,7 @@
 """`/v1/rxlm`: what the page shows beyond OpenAI's interfaces: trees of turns, memories, and feedback."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
@@ -52,10 +52,17 @@ class Remark(Strict):
 
 
 class ExportedTurn(Strict):
-    """A turn of an exported conversation, or that one was forgotten; `parent` and `forgotten` are others' places."""
+    """A turn of an exported conversation, or that one was forgotten. Other turns are named by their places in the list.
+
+    Fields:
+        repeats: the turn that it is, read again after other instructions. instructions: of a first turn, where they are
+            not the conversation's.
+    """
 
     parent: int | None = None
     forgotten: int | None = None
+    repeats: int | None = None
+    instructions: Text | None = None
     query: Text = ""
     answer: Text = ""
     thought: Text | None = None
@@ -136,10 +143,14 @@ def export(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
     for node in nodes:
         before = context.store.before(node)
         parent = None if before is None else places.get(before.id)
+        said: dict[str, Any] = {"forgotten": places.get(node.forgotten or "")}
         if node.kind == "turn":
             said = {"query": node.query, "answer": node.answer, "thought": node.thought}
-        else:
-            said = {"forgotten": places.get(node.forgotten or "")}
+        if node.origin is not None:
+            said["repeats"] = places.get(node.origin)
+        root = context.store.node(tenant.id, node.root) if parent is None else None
+        if root is not None and root.instructions != conversation.instructions:
+            said["instructions"] = root.instructions
         turns.append({"parent": parent, **said})
     return {
         "version": EXPORT_VERSION, "metadata": dict(conversation.metadata), "instructions": conversation.instructions,
@@ -150,31 +161,42 @@ def export(context: Server, tenant: Caller, name: str) -> dict[str, Any]:
 @router.post("/conversations/import")
 def import_(context: Server, tenant: Caller, given: Exported) -> dict[str, Any]:
     """Make a conversation of a document, all of it or nothing; the turns up to its head are read into a memory."""
-    size = sum(len(text.encode()) for turn in given.turns for text in (turn.query, turn.answer, turn.thought or ""))
+    told = [each for turn in given.turns for each in (turn.query, turn.answer, turn.thought, turn.instructions)]
+    about = [given.instructions, *(each for pair in (given.metadata or {}).items() for each in pair)]
+    size = sum(len(text.encode()) for text in (*told, *about) if text)
     check_budget(context, tenant, more=size)
     service, now = context.service, time.time()
     for place, turn in enumerate(given.turns):
-        for name in ("parent", "forgotten"):
+        for name in ("parent", "forgotten", "repeats"):
             other = getattr(turn, name)
             if other is not None and not 0 <= other < place:
                 raise ApiError(400, f"turns[{place}].{name} must name an earlier turn, got {other}.", param="turns")
     if given.head is not None and not 0 <= given.head < len(given.turns):
         raise ApiError(400, f"head must name one of {len(given.turns)} turns, got {given.head}.", param="head")
     new = StoredConversation(new_id("conv"), tenant.id, now, now, given.metadata or {}, instructions=given.instructions)
-    start = service.after_node(tenant, service.root(tenant, given.instructions), makes=False)
+    starts: dict[str | None, Place] = {}
     places: list[Place] = []
-    for turn in given.turns:
-        before = start if turn.parent is None else replace(places[turn.parent], unwritten=())
+    nodes: dict[str, Node] = {}
+    for number, turn in enumerate(given.turns):
+        instructions = turn.instructions if "instructions" in turn.model_fields_set else given.instructions
+        if turn.parent is None and instructions not in starts:
+            root = service.root(tenant, instructions)
+            starts[instructions] = service.after_node(tenant, root, makes=False)
+            nodes[root.id] = root
+        before = starts[instructions] if turn.parent is None else places[turn.parent]
+        before = replace(before, unwritten=())
         if turn.forgotten is None:
-            places.append(service.read(before, [Said(turn.query, turn.answer, turn.thought)], new.id))
+            repeated = [] if turn.repeats is None else [places[turn.repeats].node]
+            said = [Said(turn.query, turn.answer, turn.thought)]
+            places.append(service.read(before, said, new.id, repeated))
         else:
-            places.append(_forgotten(context, tenant, before, places[turn.forgotten].node, [start, *places]))
+            places.append(_forgotten(context, tenant, before, places[turn.forgotten].node, nodes, f"turns[{number}]"))
+        nodes |= {node.id: node for node in places[-1].unwritten}
     head = None if given.head is None else places[given.head].node
     after = replace(new, head=None if head is None else head.id, root=None if head is None else head.root)
     if not places:
         context.store.put_conversation(after, None)
     else:
-        nodes = {node.id: node for place in [start, *places] for node in place.unwritten}
         *read, last = nodes.values()
         context.store.add(last, after, None, read=read)
     if head is not None:
@@ -183,12 +205,15 @@ def import_(context: Server, tenant: Caller, given: Exported) -> dict[str, Any]:
     return _listed(context, after)
 
 
-def _forgotten(context: Context, tenant: Tenant, before: Place, turn: Node, places: Sequence[Place]) -> Place:
+def _forgotten(
+    context: Context, tenant: Tenant, before: Place, turn: Node, nodes: Mapping[str, Node], name: str
+) -> Place:  # fmt: skip
     """Return the place at which a turn of a conversation that is not stored yet is forgotten."""
-    nodes = {node.id: node for place in places for node in (*place.unwritten, place.node)}
     path = [before.node]
     while path[-1].parent is not None:
         path.append(nodes[path[-1].parent])
+    if all(each.first != turn.first for each in path):
+        raise ApiError(400, f"{name}.forgotten must name a turn before it, on its own branch.", param="turns")
     node = context.service.forget(tenant, before.node, *Inspector(context.service).span_in(path, turn), turn.id)
     return replace(before, node=node, keys=Keys(node.key, node.alias), unwritten=(node,))
 
@@ -259,6 +284,8 @@ def remark(context: Server, tenant: Caller, given: Remark) -> dict[str, Any]:
     for old in () if given.better_than is None else context.store.remarks(tenant.id, given.better_than):
         if old.better_than == node.id:  # the other way round, which this takes back
             context.store.delete_feedback(old)
+    if getattr(given, kind) is None:
+        context.store.backend.scrub()
     new = Feedback(
         new_id("fb"), tenant.id, time.time(), node.id, given.rating, given.edit, given.better_than
     )  # fmt: skip

@@ -117,11 +117,7 @@ def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
         raise ApiError(400, "background needs store=true.", param="background")
     if given.input is None:
         raise ApiError(400, "Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
-    options = options_of(
-        context, given, max_tokens=given.max_output_tokens, stop=given.stop,
-        effort=None if given.reasoning is None else given.reasoning.effort,
-        log_probs="message.output_text.logprobs" in (given.include or ()),
-    )  # fmt: skip
+    options = _options(context, given)
     asked = question_of(context, tenant, given, stored=stored)
     root = None
     if asked.instructions is None and stored:
@@ -131,6 +127,21 @@ def prepare(context: Context, tenant: Tenant, given: ResponseRequest) -> Reply:
     reply = Reply(context, tenant, shown, asked.query, asked.place, options, asked.conversation, asked.messages)
     reply.shown["input"] = asked.whole
     return reply
+
+
+def num_tokens(context: Context, tenant: Tenant, given: ResponseRequest) -> int:
+    """Return how many tokens a request would read."""
+    options, stored = _options(context, given), is_stored(context, given.store)
+    asked = question_of(context, tenant, given, stored=stored, makes=False)
+    return context.service.num_tokens(asked.place, asked.query, options) if asked.query.strip() else asked.place.tokens
+
+
+def _options(context: Context, given: ResponseRequest) -> Options:
+    return options_of(
+        context, given, max_tokens=given.max_output_tokens, stop=given.stop,
+        effort=None if given.reasoning is None else given.reasoning.effort,
+        log_probs="message.output_text.logprobs" in (given.include or ()),
+    )  # fmt: skip
 
 
 class Question(NamedTuple):

@@ -10,11 +10,11 @@ from fastapi.responses import JSONResponse, Response
 from rxlm.serving.api import documents
 from rxlm.serving.api.answering import while_connected
 from rxlm.serving.api.background import events_from, run_in_background, stored_response
-from rxlm.serving.api.context import Caller, Server, check_idle, check_model, is_stored
+from rxlm.serving.api.context import Caller, Server, check_idle, check_model
 from rxlm.serving.api.documents import answers
 from rxlm.serving.api.errors import ApiError, not_found
 from rxlm.serving.api.items import Inclusions, Limit, Order, page, user_items_of
-from rxlm.serving.api.reply import Reply, prepare, question_of
+from rxlm.serving.api.reply import Reply, num_tokens, prepare
 from rxlm.serving.api.requests import ResponseRequest
 from rxlm.serving.api.response_events import events_of
 from rxlm.serving.api.streams import stream as streamed
@@ -60,10 +60,7 @@ async def create(
 def count(context: Server, tenant: Caller, given: ResponseRequest) -> dict[str, Any]:
     """Return how many tokens a request would read."""
     check_model(context, given.model)
-    asked = question_of(context, tenant, given, stored=is_stored(context, given.store), makes=False)
-    query = asked.query.strip() and asked.query
-    total = context.service.num_tokens(asked.place, query) if query else asked.place.tokens
-    return {"object": "response.input_tokens", "input_tokens": total}
+    return {"object": "response.input_tokens", "input_tokens": num_tokens(context, tenant, given)}
 
 
 @router.get("/{name}", response_model=None, responses=answers(documents.Response, streams=True))
@@ -102,9 +99,11 @@ def delete(context: Server, tenant: Caller, name: str, descendants: bool = False
         if store.ended(tenant.id, name) is None:
             raise not_found("Response", name)
         store.delete_ended(tenant.id, name)
+        store.backend.scrub()
     else:
-        if node.owner is not None:
-            check_idle(context, tenant, node.owner)
+        for each in (node, store.node(tenant.id, node.first)):
+            if each is not None and each.owner is not None:
+                check_idle(context, tenant, each.owner)
         try:
             context.service.scheduler.cache.drop(store.delete(node, descendants=descendants))
         except HasDescendantsError:

@@ -62,7 +62,8 @@ def _age_out(store: Store, member: str) -> int:
         return 0
     try:
         return len(store.delete(node, scrub=False))
-    except HasDescendantsError:  # since a moment; it is as young as that one now
+    except HasDescendantsError:  # since a moment, or what it repeats has some: it is looked at again when it is older
+        store.backend.apply(Changes(members={(names.TURNS, member): time.time()}))
         return 0
 
 

@@ -52,8 +52,8 @@ class Store:
         """Return the exchanges up to a node that have not been forgotten since, oldest first."""
         path = list(self.path(node))
         forgotten = {each.forgotten for each in path if each.kind == "forget"}
-        is_told = (each.kind == "turn" and not each.is_piece and each.id not in forgotten for each in path)
-        return [each for each, told in zip(path, is_told, strict=True) if told][::-1]
+        turns = (each for each in reversed(path) if each.kind == "turn" and not each.is_piece)
+        return [each for each in turns if not {each.id, each.first} & forgotten]
 
     def before(self, node: Node) -> Node | None:
         """Return the node before a node, not counting pieces; None where there is none."""
@@ -121,15 +121,15 @@ class Store:
     def delete(self, node: Node, *, descendants: bool = False, scrub: bool = True) -> list[str]:
         """Delete a turn, with the turns after it where asked, their memories and feedback; returns their ids.
 
-        `HasDescendantsError` where others follow it, unless they go, too. One that is repeated after other instructions
-        goes with its repetitions, and the turns after them. Nothing of it is left in the database.
+        `HasDescendantsError` where others follow it or its repetitions after other instructions, unless they go, too;
+        the repetitions themselves always do. Nothing of it is left in the database.
         """
         gone: list[str] = []
         if node.origin is not None:
             node = self.node(node.tenant, node.origin) or node
         while True:
             below = self._with_descendants(node)
-            if not descendants and any(each.kind != "forget" for each in below[1:]):
+            if not descendants and any(each.kind != "forget" and each.origin != node.id for each in below[1:]):
                 raise HasDescendantsError(node.id)
             changes, parent = Changes(), None if node.parent is None else self.node(node.tenant, node.parent)
             self._move_heads(changes, below, parent)
