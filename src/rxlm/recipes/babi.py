@@ -13,7 +13,6 @@ from rxlm.recipes.stages import MemoryAwareStage, interactions_stage, steps_of
 from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 
-
 OFTEN = {1: 4, 6: 4, 9: 4, 10: 5, 12: 4, 15: 6}
 
 
