@@ -276,6 +276,21 @@ def test_a_turn_is_not_forgotten_on_another_branch(models):
         assert error["message"].startswith("turns[2].forgotten must name a turn before it")
 
 
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        ({"parent": 1, "query": "Who?", "repeats": 1}, "turns[2].repeats must name a turn that was told"),
+        ({"parent": 1, "query": "Who?", "repeats": 2}, "turns[2].repeats must name an earlier turn, got 2"),
+        ({"parent": 1, "query": "Who?", "instructions": A}, "turns[2].instructions are for a turn without a parent"),
+    ],
+)
+def test_a_document_that_means_nothing_is_refused(models, turn: dict, message: str):
+    with running(models["retained"]) as run:
+        document = {"version": 1, "turns": [{"query": "Hello!"}, {"parent": 0, "forgotten": 0}, turn]}
+        error = refused(run.http().post("/v1/rxlm/conversations/import", json=document), 400)
+        assert error["message"].startswith(message)
+
+
 def test_what_is_taken_back_is_overwritten(models, tmp_path):
     """Not only in the database: in SQLite's file and log, too."""
     with running(models["slots"], tmp_path / "store.sqlite") as run:

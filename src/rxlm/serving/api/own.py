@@ -171,6 +171,10 @@ def import_(context: Server, tenant: Caller, given: Exported) -> dict[str, Any]:
             other = getattr(turn, name)
             if other is not None and not 0 <= other < place:
                 raise ApiError(400, f"turns[{place}].{name} must name an earlier turn, got {other}.", param="turns")
+        if turn.repeats is not None and given.turns[turn.repeats].forgotten is not None:
+            raise ApiError(400, f"turns[{place}].repeats must name a turn that was told.", param="turns")
+        if turn.parent is not None and "instructions" in turn.model_fields_set:
+            raise ApiError(400, f"turns[{place}].instructions are for a turn without a parent.", param="turns")
     if given.head is not None and not 0 <= given.head < len(given.turns):
         raise ApiError(400, f"head must name one of {len(given.turns)} turns, got {given.head}.", param="head")
     new = StoredConversation(new_id("conv"), tenant.id, now, now, given.metadata or {}, instructions=given.instructions)
