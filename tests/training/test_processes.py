@@ -60,3 +60,10 @@ def test_processes_that_cannot_share_are_refused(
     assert main(["train", "tiny", "--device", "cpu", "--output", str(tmp_path / "run"), *words]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_cannot_be_shared_equally_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(ConfigError, match=r"language.batch_size must be a multiple of 3, .* got 128\."):
+        open_run(tiny(), tmp_path / "run", shares_rows=True)
+    assert not (tmp_path / "run").exists()
