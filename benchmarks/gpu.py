@@ -10,7 +10,6 @@ MODEL and for small models of every kind (slots, retained tokens, experts). `--d
 without the graphs, to try the script.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +33,7 @@ from rxlm.rxt.prompt import Prompt
 from rxlm.rxt.sampling import GREEDY
 from rxlm.rxt.step_graph import StepGraphs
 from rxlm.rxt.turn_engine import write_turns
+from rxlm.training.precision import time_of
 from rxlm.upcycling.loading import open_model
 
 
@@ -114,10 +114,10 @@ def step_seconds(model: RxTAlpha, memory: MemoryState, rows: int, tokens: int, w
     state = opened(model, memory, prompts_of(model, rows, 16), tokens, way)
     for _ in range(4):
         state.step()
-    started = now(model)
+    started = time_of(model.device)
     for _ in range(tokens - 4):
         state.step()
-    return (now(model) - started) / (tokens - 4)
+    return (time_of(model.device) - started) / (tokens - 4)
 
 
 def opened(model: RxTAlpha, memory: MemoryState, prompt: Prompt, tokens: int, way: str) -> DecodingState:
@@ -254,22 +254,11 @@ def logits(model: RxTAlpha, memory: MemoryState, prompt: Prompt, tokens: Tensor,
 # --- time ------------------------------------------------------------------------------------------------------------
 
 
-def now(model: RxTAlpha) -> float:
-    """Return the time, after all work under way."""
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def elapsed(device: torch.device, work: Callable[[], object]) -> float:
     """Return the seconds that some work takes."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = time_of(device)
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time_of(device) - started
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Servers that tests of this folder share."""
 
+from collections.abc import Iterator
+
+import httpx
 import pytest
 
 from pretrained_models import save_language_model
-from running_server import running
+from running_server import Running, running
 from rxlm.rxt.models import RxTAlpha
 from rxlm.upcycling.model import upcycle
 from text_models import tiny_text_model
@@ -22,3 +25,15 @@ def models(tmp_path_factory) -> dict[str, RxTAlpha]:
 def server(request, models):
     with running(models[request.param]) as run:
         yield run
+
+
+@pytest.fixture(params=KINDS)
+def run(request, models) -> Iterator[Running]:
+    """A server of the test's own."""
+    with running(models[request.param]) as made:
+        yield made
+
+
+@pytest.fixture
+def http(run: Running) -> httpx.Client:
+    return run.http()

@@ -8,10 +8,26 @@ from contextlib import contextmanager
 import httpx
 
 from running_server import Running
+from rxlm.serving.store import names
+from rxlm.serving.store.records import Node
 
 CHAT = "/v1/chat/completions"
+LIMIT = 4
+"""Tokens of answers."""
 HELLO = {"model": "tiny", "input": "Hello!", "max_output_tokens": 4}
 SAID = {"model": "tiny", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
+
+
+def say(http: httpx.Client, given: str | list, **options) -> dict:
+    """Ask for a response, and return it."""
+    body = {"input": given, "max_output_tokens": LIMIT, "temperature": 0, **options}
+    return http.post("/v1/responses", json=body).raise_for_status().json()
+
+
+def nodes(run: Running) -> list[Node]:
+    """Return all that the store has of turns."""
+    found = run.store.backend.members(names.TURNS, 10_000)
+    return [node for node in (run.store.node(*each.split("/")) for each in found) if node is not None]
 
 
 def idle(server: Running, seconds: float = 10.0) -> None:

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,35 +12,16 @@ import pytest
 
 from running_server import Running, running
 from rxlm.serving.preferences import preference_records
-from rxlm.serving.store import names
 from rxlm.serving.store.eviction import age_out
-from serving_requests import CHAT, held, refused
+from serving_requests import CHAT, held, nodes, refused, say
 
 SECRET = "My dog is called Rex."
 A, B = "You are kind.", "Tell me a story."
 
 
-@pytest.fixture(params=("slots", "retained"))
-def run(request, models) -> Iterator[Running]:
-    with running(models[request.param]) as made:
-        yield made
-
-
-@pytest.fixture
-def http(run: Running) -> httpx.Client:
-    return run.http()
-
-
-def say(http: httpx.Client, text: str, **options) -> dict:
-    body = {"input": text, "max_output_tokens": 4, "temperature": 0, **options}
-    return http.post("/v1/responses", json=body).raise_for_status().json()
-
-
 def texts(run: Running) -> str:
     """Return all that nodes of the store have of texts."""
-    found = run.store.backend.members(names.TURNS, 10_000)
-    nodes = [run.store.node(*each.split("/")) for each in found]
-    return "\n".join(f"{node.query}\n{node.answer}" for node in nodes if node is not None)
+    return "\n".join(f"{node.query}\n{node.answer}" for node in nodes(run))
 
 
 def items(http: httpx.Client, name: str) -> list[dict]:
@@ -86,7 +67,7 @@ def test_what_was_forgotten_is_not_read_again(models):
         memory = http.get(f"/v1/rxlm/responses/{changed}/memory").json()
         assert "Rex" not in "".join(piece["text"] for each in memory["turns"] for piece in each["pieces"])
         http.post("/v1/rxlm/feedback", json={"response_id": changed, "rating": "up"}).raise_for_status()
-        (record,) = preference_records(run.store, run.store.node(*_tenant_and(run, changed)).tenant)
+        (record,) = preference_records(run.store, run.context.tenants.named("default").id)
         assert SECRET not in str(record)
 
         http.post(f"/v1/rxlm/conversations/{name}/head", json={"response_id": forgotten}).raise_for_status()
@@ -96,12 +77,6 @@ def test_what_was_forgotten_is_not_read_again(models):
         memory = http.get(f"/v1/rxlm/responses/{made['head']}/memory").json()
         kept = {piece["text"] for each in memory["turns"] for piece in each["pieces"] if piece["share"]}
         assert not any("Rex" in text for text in kept)
-
-
-def _tenant_and(run: Running, name: str) -> tuple[str, str]:
-    (member,) = (each for each in run.store.backend.members(names.TURNS, 10_000) if each.endswith(f"/{name}"))
-    tenant, node = member.split("/")
-    return tenant, node
 
 
 def test_the_last_message_can_be_deleted_though_something_was_forgotten_after_it(models):
@@ -138,11 +113,10 @@ def test_an_import_is_charged_has_room_and_is_made_whole_or_not_at_all(models):
         turns = [{"query": SECRET * 2, "answer": "Hello!", "parent": before} for before in (None, 0, 1)]
         document = {"version": 1, "head": 2, "turns": turns}
         tenant = tenants.named("default")
-        changed = tenant.__class__(**{**tenant.__dict__, "max_bytes": 100})
-        tenants.change(changed)
+        tenants.change(replace(tenant, max_bytes=100))
         refused(http.post("/v1/rxlm/conversations/import", json=document), 429, "insufficient_quota")
         assert http.get("/v1/rxlm/conversations").json()["data"] == []
-        tenants.change(tenant.__class__(**{**tenant.__dict__, "tokens_per_minute": 10}))
+        tenants.change(replace(tenant, tokens_per_minute=10))
         http.post("/v1/rxlm/conversations/import", json=document).raise_for_status()
         refused(http.post("/v1/rxlm/conversations/import", json=document), 429, "rate_limit_exceeded")
 
@@ -313,6 +287,6 @@ def test_the_room_counts_instructions_of_an_import(models):
     with running(models["slots"]) as run:
         http, tenants = run.http(), run.context.tenants
         tenant = tenants.named("default")
-        tenants.change(tenant.__class__(**{**tenant.__dict__, "max_bytes": 3000}))
+        tenants.change(replace(tenant, max_bytes=3000))
         document = {"version": 1, "turns": [], "instructions": "x" * 10_000}
         refused(http.post("/v1/rxlm/conversations/import", json=document), 429, "insufficient_quota")

@@ -1,40 +1,21 @@
 """Whose a turn is: a deletion takes nothing of others along, what was given is shown whole, and no text is left."""
 
 import random
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from running_server import Running, running
 from rxlm.serving.preferences import preference_records
-from rxlm.serving.store import names
 from rxlm.serving.store.eviction import evict_memories
-from serving_requests import CHAT, held, idle_rows
+from serving_requests import CHAT, LIMIT, held, idle_rows, nodes, say
 
-LIMIT = 4
 FEW = [{"role": "user", "content": "Who is Rex?"}, {"role": "assistant", "content": "My dog."}]
 LONG = " ".join(f"You are kind {number}." for number in range(30))
 
 
-@pytest.fixture(params=("slots", "retained"))
-def run(request, models) -> Iterator[Running]:
-    with running(models[request.param]) as made:
-        yield made
-
-
-@pytest.fixture
-def http(run: Running) -> httpx.Client:
-    return run.http()
-
-
 def asked(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
-
-
-def say(http: httpx.Client, given, **options) -> dict:
-    body = {"input": given, "max_output_tokens": LIMIT, "temperature": 0, **options}
-    return http.post("/v1/responses", json=body).raise_for_status().json()
 
 
 def chat(http: httpx.Client, messages: list[dict]) -> dict:
@@ -72,11 +53,6 @@ def settle(run: Running) -> None:
     service.scheduler.drain(30)
     service.scheduler._draining = False
     service.memories._saving.submit(lambda: None).result(30)
-
-
-def nodes(run: Running) -> list:
-    found = run.store.backend.members(names.TURNS, 10_000)
-    return [node for node in (run.store.node(*each.split("/")) for each in found) if node is not None]
 
 
 def assert_owners(run: Running) -> None:
