@@ -25,7 +25,7 @@ from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training import distributed
-from rxlm.training.config import OptimizerConfig, TrainingConfig
+from rxlm.training.config import Algorithm, OptimizerConfig, TrainingConfig
 from rxlm.training.distributed import Parallel
 from rxlm.training.mrl.module import MemoryReinforcement
 from rxlm.training.retention.config import RetentionConfig
@@ -38,9 +38,9 @@ ROWS = 4
 """Of a step, over all processes."""
 
 
-def config(**changes: Any) -> TrainingConfig:
+def config(algorithm: Algorithm = "adamw", **changes: Any) -> TrainingConfig:
     """Return the loop of a run; each process has its share of the rows."""
-    optimizer = OptimizerConfig(learning_rate=0.01, schedule="constant", warmup_steps=1)
+    optimizer = OptimizerConfig(algorithm=algorithm, learning_rate=0.01, schedule="constant", warmup_steps=1)
     values: dict[str, Any] = {
         "steps": 8, "batch_size": ROWS // distributed.world_size(), "precision": "float32", "log_every": 1,
         "checkpoint_every": None, "optimizer": optimizer,
@@ -113,6 +113,7 @@ RUNS: dict[str, Callable[..., Trainer]] = {
     "retention": retention,
     "retention with adapters": lambda *place, **changes: retention(*place, lora_rank=2, **changes),
     "stage 4": memory_aware,
+    "stage 4 with muon": lambda *place, **changes: memory_aware(*place, algorithm="muon", **changes),
     "streams": lambda *place, **changes: memory_aware(*place, name="streams", **changes),
     "first turns": first_turns,
     "experts": experts,

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import rxlm.training
-from rxlm.training.config import OptimizerConfig
+from rxlm.training.config import Algorithm, OptimizerConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
-from rxlm.training.optimizer import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups
+from rxlm.training.optimizer import build_optimizers, load_optimizer_state, optimizer_state, parameter_groups
 from training_runs import model
 
 TRAINING = Path(rxlm.training.__path__[0])
@@ -27,7 +27,8 @@ def test_what_decides_between_keeping_and_writing_is_a_gate() -> None:
 
 def test_embedding_and_memory_have_rates_of_their_own_and_all_layers_the_bodys() -> None:
     module = MemoryAware(model(), MemoryAwareConfig())
-    optimizer = build_optimizer(module, OptimizerConfig(learning_rate=1e-3, embedding_scale=0.5, memory_scale=2.0))
+    config = OptimizerConfig(learning_rate=1e-3, embedding_scale=0.5, memory_scale=2.0)
+    (optimizer,) = build_optimizers(module, config)
     rates = {id(parameter): group["base_rate"] for group in optimizer.param_groups for parameter in group["params"]}
     for component in (module.model.decoder, module.model.needed_encoder()):
         assert {rates[id(parameter)] for parameter in component.layers.parameters()} == {1e-3}
@@ -35,32 +36,57 @@ def test_embedding_and_memory_have_rates_of_their_own_and_all_layers_the_bodys()
     assert rates[id(module.model.memory_writer.layers[0].write_norm.weight)] == 2e-3
 
 
-def test_the_optimizers_state_finds_its_parameters_by_name_and_an_earlier_one_by_order() -> None:
-    """Whatever order the parameters of the model have that goes on."""
-    network = model()
-    module = MemoryAware(network, MemoryAwareConfig())
-    optimizer = build_optimizer(module, OptimizerConfig())
+def learnt(module: MemoryAware, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of a module after a step along gradients drawn at random."""
+    optimizers = build_optimizers(module, config)
     for parameter in module.parameters():
         parameter.grad = torch.randn_like(parameter)
-    optimizer.step()
-    saved, in_order = optimizer_state(module, optimizer), optimizer.state_dict()
+    for optimizer in optimizers:
+        optimizer.step()
+    return optimizers
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+def test_the_optimizers_state_finds_its_parameters_by_name(algorithm: Algorithm) -> None:
+    """Whatever order the parameters of the model have that goes on."""
+    module, config = MemoryAware(model(), MemoryAwareConfig()), OptimizerConfig(algorithm=algorithm)
+    saved = optimizer_state(module, learnt(module, config))
+    assert saved.keys() == dict(module.named_parameters()).keys()
 
     other = MemoryAware(model(), MemoryAwareConfig())
     other.model._modules["decoder"] = other.model._modules.pop("decoder")  # now it is the last one
     assert [name for name, _ in other.named_parameters()] != [name for name, _ in module.named_parameters()]
-    resumed = build_optimizer(other, OptimizerConfig(learning_rate=0.5))
+    resumed = build_optimizers(other, config.replace(learning_rate=0.5))
     load_optimizer_state(other, resumed, saved)
-    for name, parameter in other.named_parameters(remove_duplicate=False):
-        for field, value in saved.get(name, {}).items():
-            assert torch.equal(value, resumed.state[parameter][field]), name
-    assert {group["base_rate"] for group in resumed.param_groups} == {0.5}
+    found = {parameter: state for optimizer in resumed for parameter, state in optimizer.state.items()}
+    parameters = dict(other.named_parameters(remove_duplicate=False))
+    for name, values in saved.items():
+        assert all(torch.equal(value, found[parameters[name]][field]) for field, value in values.items()), name
+    assert {group["base_rate"] for optimizer in resumed for group in optimizer.param_groups} == {0.5}
 
-    earlier = build_optimizer(module, OptimizerConfig())
-    load_optimizer_state(module, earlier, in_order)
+
+def test_the_optimizers_state_of_an_earlier_version_finds_its_parameters_by_order() -> None:
+    module = MemoryAware(model(), MemoryAwareConfig())
+    (optimizer,), (resumed,) = learnt(module, OptimizerConfig()), build_optimizers(module, OptimizerConfig())
+    load_optimizer_state(module, [resumed], optimizer.state_dict())
     for parameter in module.parameters():
-        assert torch.equal(earlier.state[parameter]["exp_avg"], optimizer.state[parameter]["exp_avg"])
+        assert torch.equal(resumed.state[parameter]["exp_avg"], optimizer.state[parameter]["exp_avg"])
     with pytest.raises(ValueError, match="knows parameters that the model has not: \\['lost'\\]"):
-        load_optimizer_state(module, earlier, {"lost": {}})
+        load_optimizer_state(module, [resumed], {"lost": {}})
+
+
+def test_muon_updates_the_matrices_of_body_and_memory() -> None:
+    module = MemoryAware(model(), MemoryAwareConfig())
+    adamw, muon = build_optimizers(module, OptimizerConfig(algorithm="muon"))
+    groups = parameter_groups(module)
+    of_muon = {each for group in muon.param_groups for each in group["params"]}
+    of_adamw = {each for group in adamw.param_groups for each in group["params"]}
+    assert of_muon | of_adamw == set(groups)
+    assert of_muon.isdisjoint(of_adamw)
+    assert all(each.dim() >= 2 and groups[each] in ("body", "memory") for each in of_muon)
+    of_layers = {weight for name, weight in module.named_parameters() if name.endswith("proj.weight")}
+    assert of_layers
+    assert of_layers <= of_muon
 
 
 @pytest.mark.parametrize("file", sorted(TRAINING.rglob("*.py")), ids=lambda file: str(file.relative_to(TRAINING)))
@@ -78,7 +104,7 @@ def test_weights_of_a_model_are_reached_through_forward_alone(file: Path) -> Non
 
 def test_a_step_makes_readings_of_the_current_memory_outdated() -> None:
     network = model()
-    memory, optimizer = network.current.get(), build_optimizer(network, OptimizerConfig())
+    memory, (optimizer,) = network.current.get(), build_optimizers(network, OptimizerConfig())
     assert network.current._present.value.kept is not None
     before = network.current._present.value.kept
     for parameter in network.parameters():

@@ -22,12 +22,17 @@ def of_text() -> FactsRecipe:
     return cast(FactsRecipe, recipe)
 
 
-def test_two_processesshare_the_rows_of_one(tmp_path: Path) -> None:
+def test_two_processes_share_the_rows_of_one_and_the_questions_to_its_model(tmp_path: Path) -> None:
     recipe, threads = of_text(), torch.get_num_threads()
-    alone = open_run(recipe, tmp_path / "alone").train()
-    with sharing(2, share, recipe, tmp_path / "shared"):
+    one, two = open_run(recipe, tmp_path / "alone"), tmp_path / "shared"
+    alone = one.train()
+    with sharing(2, share, recipe, two):
         assert distributed.world_size() == 2
-        shared = open_run(recipe, tmp_path / "shared", shares_rows=True).train()
+        run = open_run(recipe, two, shares_rows=True)
+        shared = run.train()
+        together = run.results(shared)
+    assert together == one.results(alone)
+    assert together == run.results(shared)  # from the file
     assert (distributed.world_size(), torch.get_num_threads()) == (1, threads)
     weights = dict(alone.named_parameters())
     for name, weight in shared.named_parameters():

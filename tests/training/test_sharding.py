@@ -20,7 +20,7 @@ from rxlm.training.checkpoint import Checkpoints
 from rxlm.training.heartbeat import INTERVAL
 from sharded_runs import RUNS, meet, train, train_and_die, train_on_a_full_disk, train_upcycled
 
-NAMED = ("retention with adapters", "stage 4", "stage 5")
+NAMED = ("retention with adapters", "stage 4", "stage 4 with muon", "stage 5")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_losses_and_weights_equal_those_of_one_process(tmp_path: Path, source: P
         assert len(one) == len(two) == 8
         assert two == pytest.approx(one, abs=1e-5), name
         assert one[0] != pytest.approx(one[-1], abs=1e-3)  # it learns something
-    for name in NAMED[:2]:
+    for name in NAMED[:3]:
         assert_equal(weights(tmp_path / "two", name, source, 8), weights(tmp_path / "one", name, source, 8))
 
 
@@ -97,12 +97,13 @@ def test_four_processes_of_two_machines_with_all_parts_each(tmp_path: Path, sour
 
 def test_four_then_two_then_one_process_go_on_where_the_others_stopped(tmp_path: Path, source: Path) -> None:
     """Weights and the optimizer's moments are divided anew; the last process has them whole, and the data goes on."""
-    names = ("retention with adapters",)
+    names = ("retention with adapters", "stage 4 with muon")
     trained(tmp_path / "one", "ddp", source, names, {"steps": 6}, processes=1)
     for processes, steps in ((4, 2), (2, 4), (1, 6)):
         parallel = "fsdp" if processes > 1 else "ddp"
         trained(tmp_path / "divided", parallel, source, names, {"steps": steps}, processes=processes)
-    assert losses(tmp_path / "divided" / names[0]) == pytest.approx(losses(tmp_path / "one" / names[0]), abs=1e-9)
+    for name in names:
+        assert losses(tmp_path / "divided" / name) == pytest.approx(losses(tmp_path / "one" / name), abs=1e-9)
 
 
 def test_whole_weights_of_one_process_are_divided_among_two(tmp_path: Path, source: Path) -> None:

@@ -95,6 +95,8 @@ def train(
                 print(printable(note), flush=True)
         model = run.train(stage)
         leads = distributed.rank() == 0
+        if processes > 1 and run.is_finished(stage):
+            run.results(model)  # together
     distributed.leave()
     if not leads:
         return
@@ -116,10 +118,13 @@ def _check(processes: int, place: torch.device, parallel: Parallel) -> None:
 
 
 def share(recipe: Recipe, folder: Path, stage: str | None = None) -> None:
-    """Train the same run in another process, which says nothing but what goes wrong."""
+    """Train and measure the same run in another process, which says nothing but what goes wrong."""
     keep_freed_memory()
     try:
-        open_run(recipe, folder, shares_rows=True).train(stage)
+        run = open_run(recipe, folder, shares_rows=True)
+        model = run.train(stage)
+        if run.is_finished(stage):
+            run.results(model)
     except Exception as error:
         time.sleep(SECONDS_TO_FAIL)
         raise SystemExit(tell(error, "rxlm train", debug=False)) from None

@@ -10,7 +10,7 @@ from rxlm.data.dialogue_pieces import DrawnConversations, answerable_pieces, que
 from rxlm.data.facts import texts_of
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import is_same_answer
-from rxlm.mrq_bench.answered_questions import CONTROLS, answer_questions
+from rxlm.mrq_bench.answered_questions import CONTROLS
 from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.teacher_forcing import perplexity, predict_answers
 from rxlm.recipes.batch_maker import BatchMaker
@@ -18,6 +18,7 @@ from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import converse
 from rxlm.recipes.perplexities import is_follow_up
 from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.recall import answer_together
 from rxlm.recipes.run_results import ResultTable, RunResults
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.trainer import Batches
@@ -129,6 +130,6 @@ def accuracy_by_task(
     def is_right(answer: str, question: Question) -> bool:
         return is_same_answer(answer, question.expected[0])
 
-    for answer in answer_questions(model.eval(), sorted(stories, key=len), is_right, control=control):
+    for answer in answer_together(model, sorted(stories, key=len), is_right, control=control):
         right[tasks[answer.dialogue]].append(answer.is_right)
     return {task: (fmean(answers), len(answers)) for task, answers in sorted(right.items())}

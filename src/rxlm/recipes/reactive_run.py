@@ -17,6 +17,7 @@ from rxlm.recipes.run_folder import stage_path
 from rxlm.recipes.run_results import RunResults
 from rxlm.recipes.training_run import TrainingRun
 from rxlm.rxt.models import RxTAlpha
+from rxlm.training import distributed
 
 R = TypeVar("R", bound=Recipe)
 
@@ -44,7 +45,8 @@ class RxTRun(TrainingRun[R, RxTAlpha]):
             if not (isinstance(stage, PreferenceStage) and (folder / "model").is_dir()):
                 continue
             before = self.model_before(stage)
-            stage.log_pairs(self.corpus, self.maker(stage), before, folder)
+            if distributed.rank() == 0:
+                stage.log_pairs(self.corpus, self.maker(stage), before, folder)
             if stage.changes_model:
                 models = (before, self.load_model(folder / "model").to(self.device))
                 changed.append(change_table(stage.folder, *(self.corpus.graded(each) for each in models)))

@@ -1,18 +1,20 @@
 """How much of what was told a model recalls, by distance in turns: figures while it trains, and a finished model's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from rxlm.data.records import Dialogue, Question
 from rxlm.data.scoring import Grade, grade
-from rxlm.mrq_bench.answered_questions import AnsweredQuestion, accuracy_by_distance, answer_questions
+from rxlm.mrq_bench.answered_questions import AnsweredQuestion, Score, accuracy_by_distance, answer_questions
 from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.ranges import DISTANCE_RANGES, Range
 from rxlm.mrq_bench.teacher_forcing import PredictedAnswer, perplexity, predict_answers
 from rxlm.recipes.perplexities import is_follow_up
 from rxlm.recipes.run_results import ResultTable
 from rxlm.rxt.models import RxTAlpha
+from rxlm.training import distributed
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class RecallTest:
 
         A question about what nobody said is answered rightly by saying so.
         """
-        answered = list(self._answered(model, dialogues))
+        answered = self._answered(model, dialogues)
         shares = {f"recall/{name}": share for name, (share, _) in accuracy_by_distance(answered, self.ranges).items()}
         never_told = [answer.is_right for answer in answered if not answer.question.was_told]
         if never_told:
@@ -83,13 +85,21 @@ class RecallTest:
 
     def _answered(
         self, model: RxTAlpha, dialogues: Sequence[Dialogue], control: Control = "none"
-    ) -> Iterator[AnsweredQuestion]:
-        return answer_questions(
-            model.eval(), dialogues, self._is_right, control=control, max_answer_tokens=self.max_answer_tokens
+    ) -> Sequence[AnsweredQuestion]:
+        return answer_together(
+            model, dialogues, self._is_right, control=control, max_answer_tokens=self.max_answer_tokens
         )
 
     def _is_right(self, answer: str, question: Question) -> bool:
         return grade(answer, question, self.values[question.kind]) == Grade.RIGHT
+
+
+def answer_together(
+    model: RxTAlpha, dialogues: Sequence[Dialogue], score: Score, **options: Any
+) -> list[AnsweredQuestion]:
+    """Return what `answer_questions` yields; of the processes of a training each answers a part of the dialogues."""
+    own = dialogues[distributed.rank() :: distributed.world_size()]
+    return distributed.gathered(list(answer_questions(model.eval(), own, score, **options)))
 
 
 def _is_of_neither(answer: PredictedAnswer) -> bool:

@@ -228,14 +228,20 @@ class TrainingRun(ABC, Generic[R, M]):
         return stage.on_request or stage is usual[-1]
 
     def results(self, model: M) -> RunResults:
-        """Return what the finished model was measured to do; measured once for each set of stages, and kept."""
+        """Return what the finished model was measured to do; measured once for each set of stages, and kept.
+
+        Processes that share a training measure together: all of them call this, or none is left.
+        """
         path = self.folder / RESULTS_FILE
         folders = [stage_path(self.folder, stage.folder) for stage in self.recipe.stages]
         stages = [folder.name for folder in folders if (folder / "model").is_dir()]
         values = read_json_object(path) if path.is_file() else {}
+        distributed.wait()  # all have looked, before one writes
         if values.get("stages") != stages:
             values = {**asdict(self.measure(model)), "stages": stages}
-            write_json(path, values)
+            if distributed.rank() == 0:
+                write_json(path, values)
+            distributed.wait()
             values = read_json_object(path)
         return RunResults(
             tuple(

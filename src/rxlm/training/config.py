@@ -5,25 +5,30 @@ from typing import Literal, get_args
 
 from rxlm.config import Config, config, require, require_bool, require_choice, require_int, require_share
 
+Algorithm = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "wsd", "constant"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
 @config
 class OptimizerConfig(Config):
-    """AdamW, the learning rates of groups of parameters, and their schedule.
+    """The optimizer, the learning rates of groups of parameters, and their schedule.
 
     Fields:
+        algorithm: "adamw" (Loshchilov and Hutter, 2019), or "muon": Muon for the matrices of body and memory, AdamW for
+            everything else. Muon learns the same in fewer steps where a model is trained from its start.
         learning_rate: of the body, at its highest. embedding_scale, memory_scale, gate_scale: what it is multiplied
             with for the token embedding (and head), for memory attention (and its initial memory), and for its gates.
             critic_scale: for the critic of stage 5.
-        betas, epsilon, weight_decay: of AdamW; the decay applies to matrices of body and memory only.
+        betas, epsilon, weight_decay: of AdamW; the decay, Muon's too, applies to matrices of body and memory only.
+        momentum: of Muon.
         max_grad_norm: gradients are scaled down to this norm; None for no clipping.
         schedule: after `warmup_steps` of linear warm-up, "cosine" falls to `final_share` of the rate by the last step;
             "wsd" (warm-up, stable, decay) stays, and falls linearly in the last `decay_share` of the steps;
             "constant" stays.
     """
 
+    algorithm: Algorithm = "adamw"
     learning_rate: float = 1e-3
     embedding_scale: float = 1.0
     memory_scale: float = 1.0
@@ -32,6 +37,7 @@ class OptimizerConfig(Config):
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.01
+    momentum: float = 0.95
     max_grad_norm: float | None = 1.0
     schedule: Schedule = "cosine"
     warmup_steps: int = 50
@@ -40,13 +46,14 @@ class OptimizerConfig(Config):
 
     def __post_init__(self) -> None:
         require_int(self, "warmup_steps", minimum=0)
+        require_choice(self, "algorithm", get_args(Algorithm))
         require_choice(self, "schedule", get_args(Schedule))
         scales = ("embedding_scale", "memory_scale", "gate_scale", "critic_scale")
         for name in ("learning_rate", *scales, "epsilon"):
             value = getattr(self, name)
             require(value > 0, f"OptimizerConfig.{name} must be positive, got {value}.")
         require(self.weight_decay >= 0, f"OptimizerConfig.weight_decay must not be negative, got {self.weight_decay}.")
-        require_share(self, "final_share", "decay_share")
+        require_share(self, "momentum", "final_share", "decay_share")
         limit = self.max_grad_norm
         require(limit is None or limit > 0, f"OptimizerConfig.max_grad_norm must be positive or None, got {limit}.")
 

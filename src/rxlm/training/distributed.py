@@ -7,7 +7,7 @@ of one process with all the rows.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from rxlm.config import require
 from rxlm.nn.device import device_of
 from rxlm.training.heartbeat import Heartbeat
 
+T = TypeVar("T")
 Parallel = Literal["ddp", "fsdp", "hsdp"]
 """How processes share the work: each has all weights, or a part of them; with "hsdp" the processes of one machine have
 all parts, and every machine has the same. See `training/sharding.py`.
@@ -140,6 +141,16 @@ def sum_tensor(values: Tensor) -> None:
     if world_size() > 1:
         with naming_lost(sends_only=True):
             dist.all_reduce(values)
+
+
+def gathered(values: list[T]) -> list[T]:
+    """Return the values of all processes, those of the first process first; they must be picklable."""
+    if world_size() == 1:
+        return values
+    found: list[list[T]] = [[] for _ in range(world_size())]
+    with naming_lost(sends_only=True):
+        dist.all_gather_object(found, values)
+    return [value for part in found for value in part]
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:

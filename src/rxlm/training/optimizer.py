@@ -1,16 +1,17 @@
-"""AdamW with a learning rate for each group of parameters.
+"""AdamW, and Muon for matrices, with a learning rate for each group of parameters.
 
 Modules say which of their parts are in a group, by attribute: `parameter_groups = {"embedding": "embeddings"}`; and
 which of their parameters weight decay leaves alone: `without_decay = ("initial",)`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rxlm.training.config import OptimizerConfig
+from rxlm.training.muon import Muon
 from rxlm.training.sharding import divided_like, local, sum_over_parts
 
 GROUPS = ("body", "embeddings", "memory", "gates", "critic")
@@ -34,8 +35,11 @@ def _parameters_of(part: nn.Module | nn.Parameter | None) -> Iterable[nn.Paramet
     return () if part is None else (part,)
 
 
-def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Return the optimizer of a train module; weight decay applies to matrices of body and memory."""
+def build_optimizers(module: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of a train module, each with parameters of its own; the first one is AdamW.
+
+    Weight decay applies to matrices of body and memory; these are Muon's where there is one.
+    """
     scales = {
         "embeddings": config.embedding_scale,
         "memory": config.memory_scale,
@@ -47,23 +51,25 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
     for parameter, group in parameter_groups(module).items():
         decays = parameter.dim() >= 2 and group in ("body", "memory") and parameter not in undecayed
         groups.setdefault((group, decays), []).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "name": group,
-                "base_rate": config.learning_rate * scales.get(group, 1.0),
-                "weight_decay": config.weight_decay if decays else 0.0,
-            }
-            for (group, decays), parameters in groups.items()
-        ],
-        lr=config.learning_rate,
+    matrices, others = [], []
+    for (group, decays), parameters in groups.items():
+        rate = config.learning_rate * scales.get(group, 1.0)
+        settings = {
+            "params": parameters,
+            "name": group,
+            "lr": rate,
+            "base_rate": rate,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        (matrices if decays and config.algorithm == "muon" else others).append(settings)
+    adamw = torch.optim.AdamW(
+        others,
         betas=config.betas,
         eps=config.epsilon,
         fused=True,  # one pass over the parameters, on a CPU too
     )
-    optimizer.register_step_post_hook(_tell_of_change)
-    return optimizer
+    adamw.register_step_post_hook(_tell_of_change)
+    return [adamw, *([Muon(matrices, momentum=config.momentum)] if matrices else [])]
 
 
 def _tell_of_change(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -72,10 +78,11 @@ def _tell_of_change(optimizer: torch.optim.Optimizer, *_: object) -> None:
         torch.autograd.graph.increment_version(group["params"])
 
 
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+def set_rate(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None:
     """Set each group's learning rate to a share of its highest."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_rate"] * share
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_rate"] * share
 
 
 def loss_and_norms(loss: Tensor, groups: Mapping[nn.Parameter, str]) -> tuple[float, dict[str, float]]:
@@ -101,32 +108,37 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> None:
     torch._foreach_mul_(gradients, factor)
 
 
-def optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return what the optimizer knows of each parameter that has learnt, by the parameter's name."""
-    return {name: optimizer.state[each] for name, each in module.named_parameters() if each in optimizer.state}
+def optimizer_state(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> dict[str, Any]:
+    """Return what the optimizers know of each parameter that has learnt, by the parameter's name."""
+    known = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
+    return {name: known[each] for name, each in module.named_parameters() if each in known}
 
 
-def load_optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+def load_optimizer_state(
+    module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], state: Mapping[str, Any]
+) -> None:
     """Take what `optimizer_state` returned, or what an optimizer of an earlier version did: by the parameters' order.
 
-    Learning rates and all other settings are those of the optimizer's own configuration.
+    Learning rates and all other settings are those of the optimizers' own configuration.
     """
-    now = optimizer.state_dict()
     if "param_groups" in state:
-        sizes, own = ([len(group["params"]) for group in groups["param_groups"]] for groups in (state, now))
+        (adamw,) = optimizers  # there was no other then
+        now = adamw.state_dict()["param_groups"]
+        sizes, own = ([len(group["params"]) for group in groups] for groups in (state["param_groups"], now))
         if sizes != own:
             raise ValueError("The checkpoint's optimizer is that of other parameters: their groups have other sizes.")
-        by_number = state["state"]
-    else:
-        ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        numbers = {parameter: number for number, parameter in enumerate(ordered)}
-        shared = module.named_parameters(remove_duplicate=False)  # each under all of its names
-        named = {name: numbers[parameter] for name, parameter in shared}
-        unknown = sorted(state.keys() - named.keys())
-        if unknown:
-            raise ValueError(f"The checkpoint's optimizer knows parameters that the model has not: {unknown}.")
+        adamw.load_state_dict({"state": state["state"], "param_groups": now})
+        return
+    named = dict(module.named_parameters(remove_duplicate=False))  # each under all of its names
+    unknown = sorted(state.keys() - named.keys())
+    if unknown:
+        raise ValueError(f"The checkpoint's optimizer knows parameters that the model has not: {unknown}.")
+    known = {named[name]: values for name, values in state.items()}
+    for optimizer in optimizers:
+        own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         by_number = {
-            named[name]: {key: divided_like(value, ordered[named[name]]) for key, value in values.items()}
-            for name, values in state.items()
+            number: {key: divided_like(value, parameter) for key, value in known[parameter].items()}
+            for number, parameter in enumerate(own)
+            if parameter in known
         }
-    optimizer.load_state_dict({"state": by_number, "param_groups": now["param_groups"]})
+        optimizer.load_state_dict({"state": by_number, "param_groups": optimizer.state_dict()["param_groups"]})

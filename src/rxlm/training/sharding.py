@@ -98,20 +98,25 @@ def sum_over_parts(values: Tensor, of: Tensor) -> None:
         values /= distributed.world_size() // of.device_mesh.size(-1)  # several have the same part
 
 
-def divided_like(whole: Tensor, part: Tensor) -> Tensor:
+def divided_like(values: Tensor, part: Tensor) -> Tensor:
     """Return this process's part of a tensor that all of them have whole, divided as another one is."""
-    if not isinstance(part, DTensor) or isinstance(whole, DTensor) or whole.shape != part.shape:
-        return whole
-    return distribute_tensor(whole.to(part.device), part.device_mesh, part.placements, src_data_rank=None)
+    if not isinstance(part, DTensor) or isinstance(values, DTensor) or values.shape != part.shape:
+        return values
+    return distribute_tensor(values.to(part.device), part.device_mesh, part.placements, src_data_rank=None)
+
+
+def whole(part: Tensor) -> Tensor:
+    """Put a tensor that is divided among the processes together, with a message of all; others stay as they are."""
+    return part.full_tensor() if isinstance(part, DTensor) else part
 
 
 def whole_weights(module: nn.Module) -> dict[str, Tensor]:
     """Put the weights of a sharded stage together on the CPU, one after the other; for the first process alone."""
     weights = {}
     for name, tensor in module.state_dict().items():
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # a message: all processes take part
+        found = whole(tensor)
         if distributed.rank() == 0:
-            weights[name] = whole.cpu()
+            weights[name] = found.cpu()
     return weights
 
 

@@ -19,7 +19,7 @@ from rxlm.training.config import TrainingConfig
 from rxlm.training.distributed import Parallel
 from rxlm.training.module import Counts, StageModule
 from rxlm.training.optimizer import (
-    build_optimizer,
+    build_optimizers,
     load_optimizer_state,
     loss_and_norms,
     optimizer_state,
@@ -117,7 +117,7 @@ class Trainer:
             replicas = distributed.num_nodes() if parallel == "hsdp" else 1
             shard(module, self.device, precision=self.precision, replicas=replicas)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
-        self.optimizer = build_optimizer(module, config.optimizer)
+        self.optimizers = build_optimizers(module, config.optimizer)
         self.generator = torch.Generator().manual_seed(config.seed + distributed.rank())
         self.groups = parameter_groups(module)
         self.step, self.saved_step = 0, -1
@@ -163,7 +163,7 @@ class Trainer:
         """Train one step; its figures stay on the device."""
         self.module.train()
         self.module.start_step(self.step)
-        set_rate(self.optimizer, self.config.optimizer.rate(self.step, self.config.steps))
+        set_rate(self.optimizers, self.config.optimizer.rate(self.step, self.config.steps))
         taken = [next(self.batches) for _ in range(self.config.accumulation)]
         microbatches = [self.module.prepare(batch, self.generator) for batch in taken]
         totals = self._totals([self.module.counts(batch) for batch in microbatches])
@@ -183,8 +183,9 @@ class Trainer:
         # The one value a step that the host waits for: a step that is not finite must not be taken.
         read, norms = loss_and_norms(loss, self.groups)
         self._clip_and_check_finite(read, norms["gradient_norm"])
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         return TrainedStep(figures, norms, sum(batch.num_tokens for batch in taken), microbatches[-1])
 
     def _read_figures(self, trained: TrainedStep, pace: Pace) -> dict[str, float]:
@@ -196,7 +197,7 @@ class Trainer:
             others.append(("truncated/turns", float(self.num_cut())))
         figures = distributed.sum_of_figures([*trained.figures, ("tokens", pace.tokens), *others])
         pace.tokens = figures.pop("tokens")
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate = self.optimizers[0].param_groups[0]["lr"]
         return figures | trained.norms | {"learning_rate": rate} | pace.figures(self.step)
 
     @contextmanager
@@ -266,7 +267,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "evaluations_since_best": self.evaluations_since_best,
-            "optimizer": optimizer_state(self.module, self.optimizer),
+            "optimizer": optimizer_state(self.module, self.optimizers),
             "stage": self.module.shared_state(),
         }
         own = {
@@ -287,7 +288,7 @@ class Trainer:
         self.step = self.saved_step = state["step"]
         self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
         self.evaluations_since_best = state["evaluations_since_best"]
-        load_optimizer_state(self.module, self.optimizer, state["optimizer"])
+        load_optimizer_state(self.module, self.optimizers, state["optimizer"])
         self.module.load_shared_state(state["stage"] if "stage" in state else state["carried"])
         if self.checkpoints.num_processes(self.step) == distributed.world_size():
             self._load_own(self.checkpoints.load_own(self.step, distributed.rank()))
