@@ -201,7 +201,7 @@ def tiny() -> FactsRecipe:
     )
     streams = dialogues.replace(
         folder="4b-streams",
-        **steps_of(DialoguePhase(steps=350, num_turns=8, streams=True)),
+        **steps_of(DialoguePhase(steps=300, num_turns=8, streams=True)),
         optimizer=optimizer.replace(schedule="wsd", decay_share=0.5, gate_scale=5.0),
     )
     return FactsRecipe(
