@@ -132,7 +132,7 @@ def test_a_truncated_file_is_called_damaged(kept, tmp_path):
 
 def test_a_file_of_something_else_is_refused_with_what_it_holds(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "other")
-    with pytest.raises(ValueError, match=r"holds \['weight'\] and not a memory"):
+    with pytest.raises(ValueError, match=r"holds no memory: Slots are one tensor, 'memory', got weight"):
         MemoryState.load(tmp_path / "other")
     save_file({"memory": torch.zeros(3)}, tmp_path / "flat")
     with pytest.raises(ValueError, match="memory state"):

@@ -271,7 +271,7 @@ class MemoryState(ABC):
         try:
             return MemoryState.of_kind(metadata.get("kind", "slots"), tensors)  # the first version named no kind
         except ValueError as error:
-            raise ValueError(f"{path} holds {sorted(tensors)} and not a memory: {error}") from error
+            raise ValueError(f"{path} holds no memory: {error}") from error
 
 
 class FinishedTurn(NamedTuple):

@@ -14,6 +14,7 @@ from torch import Tensor
 from rxlm.memory.protocol import Change, MemoryReading, MemoryState
 from rxlm.memory.retained.keeping import kept_tokens
 from rxlm.nn.past import NO_TOKEN, ComputedTurn, Past
+from rxlm.nn.weights import listed
 
 _BY_PLACE = {"keys": 0, "values": 0, "positions": NO_TOKEN, "scores": 0, "ids": NO_TOKEN}
 """The tensors that have places, (L, B, H, P, ...), and what an empty place holds."""
@@ -74,7 +75,7 @@ class RetainedState(MemoryState):
         """Return the state with these tensors."""
         names = [field.name for field in fields(cls)]
         if sorted(tensors) != sorted(names):
-            raise ValueError(f"A retained memory is {', '.join(names)}; got {', '.join(sorted(tensors)) or 'nothing'}.")
+            raise ValueError(f"A retained memory is {', '.join(names)}; got {listed(sorted(tensors)) or 'nothing'}.")
         return cls(**tensors)
 
     def check(self) -> None:

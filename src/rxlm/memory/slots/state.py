@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rxlm.memory.protocol import Change, MemoryReading, MemoryState
 from rxlm.nn.key_values import KeyValueSource
+from rxlm.nn.weights import listed
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class SlotState(MemoryState):
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
         """Return the state with these slots."""
         if set(tensors) != {"memory"}:
-            raise ValueError(f"Slots are one tensor, 'memory', got {', '.join(sorted(tensors)) or 'none'}.")
+            raise ValueError(f"Slots are one tensor, 'memory', got {listed(sorted(tensors)) or 'none'}.")
         return cls(tensors["memory"])
 
     def select(self, rows: int | Sequence[int]) -> Self:
