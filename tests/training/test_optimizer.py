@@ -77,7 +77,8 @@ def test_the_optimizers_state_of_an_earlier_version_finds_its_parameters_by_orde
 
 def test_muon_updates_the_matrices_of_body_and_memory() -> None:
     module = MemoryAware(model(), MemoryAwareConfig())
-    adamw, muon = build_optimizers(module, OptimizerConfig(algorithm="muon"))
+    config = OptimizerConfig(algorithm="muon", learning_rate=1e-3, memory_scale=2.0, weight_decay=0.05, momentum=0.8)
+    adamw, muon = build_optimizers(module, config)
     groups = parameter_groups(module)
     of_muon = {each for group in muon.param_groups for each in group["params"]}
     of_adamw = {each for group in adamw.param_groups for each in group["params"]}
@@ -87,6 +88,8 @@ def test_muon_updates_the_matrices_of_body_and_memory() -> None:
     of_layers = {weight for name, weight in module.named_parameters() if name.endswith("proj.weight")}
     assert of_layers
     assert of_layers <= of_muon
+    assert {group["name"]: group["base_rate"] for group in muon.param_groups} == {"body": 1e-3, "memory": 2e-3}
+    assert {(group["weight_decay"], group["momentum"]) for group in muon.param_groups} == {(0.05, 0.8)}
 
 
 @pytest.mark.parametrize("file", sorted(TRAINING.rglob("*.py")), ids=lambda file: str(file.relative_to(TRAINING)))

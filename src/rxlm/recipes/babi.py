@@ -14,6 +14,7 @@ from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 
 OFTEN = {1: 4, 6: 4, 9: 4, 10: 5, 12: 4, 15: 6}
+"""How often training draws a story of some of the headline's tasks; of the others twice. See `BabiRecipe.draws`."""
 
 
 @config
