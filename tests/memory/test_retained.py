@@ -204,7 +204,10 @@ def test_the_gate_is_neutral_at_first_and_the_newest_are_kept():
 
 @given(every=scores, size=st.integers(6, 10))
 def test_softly_kept_tokens_are_at_last_those_that_are_kept(every, size):
-    """At a low temperature a score above the threshold is seen whole, and one below it hardly; equal ones aside."""
+    """At a low temperature a score above the threshold is seen whole, and one below it not; equal ones aside.
+
+    A bias that ends at -12 is not enough: attention learns to read through it, and is lost where it is not there.
+    """
     distinct = [score + 0.01 * place for place, score in enumerate(every)]
     turns = torch.tensor([[place // 4 for place in range(len(every))]])
     options = {"num_tokens": size, "first": 2, "newest": 2}
@@ -212,7 +215,7 @@ def test_softly_kept_tokens_are_at_last_those_that_are_kept(every, size):
     hard = ParallelTurns(turns, **options).visibility(values)
     soft = ParallelTurns(turns, **options, temperature=1e-4).visibility(values)
     assert torch.equal(hard == 0, soft > -1e-3)
-    assert (soft[hard == HIDDEN] <= -12).all()
+    assert (soft[hard == HIDDEN] <= -40).all()
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,29 @@ def test_it_is_attention_up_to_rounding_and_so_are_its_gradients(
         torch.testing.assert_close(one.double(), other, rtol=0.05, atol=0.05 * scale)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("past", [0, 5])
+@pytest.mark.parametrize("tokens", [3, 9, 16])
+def test_what_a_bias_hides_of_later_keys_need_not_be_computed(
+    dtype: torch.dtype, past: int, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half_attention, "BLOCK", 4)
+    torch.manual_seed(0)
+    shapes = ((ROWS, 4, tokens, 8), (ROWS, 2, past + tokens, 8), (ROWS, 2, past + tokens, 8))
+    visible = torch.ones(tokens, past + tokens, dtype=torch.bool).tril(past)
+    results = []
+    for causal in (False, True):
+        torch.manual_seed(1)
+        bias = torch.randn(ROWS, 2, tokens, past + tokens, dtype=dtype).masked_fill(~visible, -1e4).requires_grad_()
+        inputs = [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
+        found = half_attention.half_attention(inputs[0], inputs[1], inputs[2], bias, causal)
+        results.append((found, *torch.autograd.grad(found.double().square().sum(), [*inputs, bias])))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(
+            one, other, rtol=0.02 if dtype == torch.bfloat16 else 1e-9, atol=0.02 if dtype == torch.bfloat16 else 1e-9
+        )
+
+
 def test_scores_are_computed_in_float32() -> None:
     """Scores near 50 that differ by less than bfloat16 has steps there."""
     queries = torch.full((1, 1, 1, 64), 1.0, dtype=torch.bfloat16, requires_grad=True)

@@ -129,9 +129,9 @@ class Attention(nn.Module):
             y: source of keys and values (B, S, D), or keys and values that `keys_values` made before;
                 None for self-attention.
             query_rotation: rotary embedding of the queries; None for none. Likewise `key_rotation`.
-            mask: True where a query may attend, broadcastable to (B, 1, T, S); replaces `causal` and the
-                sliding window.
-            causal: query t attends to keys up to t (T and S are equal).
+            mask: True where a query may attend, broadcastable to (B, 1, T, S); replaces the sliding window.
+            causal: query t attends to keys up to S - T + t. Without a mask, T and S are equal; a mask hides those keys
+                itself, and need not be read there.
             cache: key/value cache that keys and values of `x` are appended to, as layer number `layer`.
         """
         if not isinstance(y, KeyValues):
@@ -236,7 +236,7 @@ def _sdpa_that_learns(queries: Tensor, keys: Tensor, values: Tensor, mask: Tenso
         bias = mask.to(dtype) if mask.is_floating_point() else (mask.to(dtype) - 1) * torch.finfo(dtype).max
     with torch.autocast("cpu", enabled=False):
         if by_products:
-            return half_attention(queries, keys, values, bias)
+            return half_attention(queries, keys, values, bias, causal)
         attended = F.scaled_dot_product_attention(
             queries.to(dtype),
             keys.to(dtype),

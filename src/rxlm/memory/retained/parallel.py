@@ -20,8 +20,6 @@ from rxlm.nn.rope import RotaryEmbedding
 
 HIDDEN = -1e4
 """What is added to the attention scores of tokens that are not seen."""
-_FAINTEST = -12.0
-"""The bias of a token whose score is far below the threshold."""
 
 
 class ParallelTurns:
@@ -77,8 +75,8 @@ class ParallelTurns:
         self._scores: dict[int, Tensor] = {}
 
     def layout(self, num_tokens: int, sliding_window: int | None = None) -> Layout:
-        """Return the positions; what is seen depends on the layer."""
-        return Layout(self.positions, None, causal=False)
+        """Return the positions; what is seen of earlier tokens depends on the layer."""
+        return Layout(self.positions, None, causal=True)
 
     def note(self, layer: int, scores: Tensor) -> None:
         """Take the scores that the layer's gate gave the tokens, (B, H, T); layers without a gate keep by them, too."""
@@ -108,7 +106,7 @@ class ParallelTurns:
         """Return what is added to attention scores, (B, H, T, P + T), of what turns see, (B, H, N, P + T)."""
         # Every token sees of earlier turns what its own turn sees.
         bias = torch.einsum("btn,bhnk->bhtk", self._turn_of.to(of_turns.dtype), of_turns)
-        return bias.masked_fill(self._own[:, None], 0.0)
+        return bias.masked_fill_(self._own[:, None], 0.0)
 
     def visibility(self, scores: Tensor, layer: int = 0) -> Tensor:
         """Return what is added where a turn attends to the tokens before it, (B, H, N, P + T)."""
@@ -134,7 +132,7 @@ class ParallelTurns:
             kept = highest[..., -2:-1] if room else dropped + 2 * self.temperature
             threshold = torch.where(dropped.isfinite(), (kept + dropped) / 2, -torch.inf)
             distance = ((scores[:, :, None] - threshold) / self.temperature).clamp(max=60.0)
-            bias = F.logsigmoid(distance).clamp(min=_FAINTEST)
+            bias = F.logsigmoid(distance)  # without a floor: weights learn to read through any
         return torch.where(before, torch.where(is_safe, 0.0, bias), HIDDEN)
 
     def _kept(self, scores: Tensor, places: Tensor, before: Tensor) -> Tensor:
