@@ -203,4 +203,4 @@ def test_models_that_cannot_learn_it_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="whose memory keeps tokens and whose layers have gates"):
         Retention(upcycle(folder, max_seq_len=64), RetentionConfig())
     with pytest.raises(ConfigError, match=r"sizes must be at least .* twice what is kept for good, got"):
-        Retention(gated(folder), RetentionConfig(sizes=(8,)))
+        Retention(with_gates(upcycle(folder, max_seq_len=64, system="Be kind.")), RetentionConfig(sizes=(8,)))

@@ -11,6 +11,7 @@ from pretrained_models import KINDS, chat_tokenizer, save_language_model
 from process_groups import executed
 from rxlm.config import ConfigError
 from rxlm.memory.retained.gate import RetentionGateConfig
+from rxlm.memory.retained.state import RetainedState
 from rxlm.mrq_bench.protocol import Control
 from rxlm.mrq_bench.rxt_model import RxTRespondent
 from rxlm.nn.pretrained import UnsupportedModelError
@@ -308,6 +309,30 @@ def test_a_saved_model_loads_in_a_process_that_has_not_upcycled(llama: Path, tmp
     done = executed(program)
     assert done.status == 0, done.errors
     assert "retained" in done.output
+
+
+@torch.no_grad()
+def test_a_system_prompt_is_never_dropped_and_what_the_template_writes_without_one_is(llama: Path) -> None:
+    def kept(model: RxTAlpha, system: str | None = None) -> tuple[set[int], int]:
+        """Return what all heads keep of the beginning in a long conversation, and how many tokens stand there."""
+        memory = Conversation(model, system=system).memory
+        begin = int(memory.length)
+        for _ in range(4):
+            memory = model.update_memory(memory, torch.full((1, 30), 40))
+        assert isinstance(memory, RetainedState)
+        heads = [set(head) for head in memory.positions.flatten(0, 2).tolist()]
+        return set.intersection(*heads) & set(range(begin)), begin
+
+    plain = upcycle(llama, memory_tokens=60, max_seq_len=64)
+    own, begin = kept(plain)
+    assert begin > 4
+    assert own == {0, 1, 2, 3}
+    for model, system in (
+        (plain, "Be kind."),
+        (upcycle(llama, memory_tokens=60, max_seq_len=64, system="Be kind."), None),
+    ):
+        own, begin = kept(model, system)
+        assert own == set(range(begin))
 
 
 def test_a_larger_memory_has_room_for_a_longer_system_prompt(llama: Path) -> None:

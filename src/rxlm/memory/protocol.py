@@ -332,8 +332,11 @@ class MemoryWriter(nn.Module, ABC):
         """
         raise NotImplementedError
 
-    def write_head(self, memory: Any, turn: FinishedTurn) -> MemoryState:
-        """Return the memory after what a chat template writes before the first turn; likewise."""
+    def write_head(self, memory: Any, turn: FinishedTurn, *, is_own: bool) -> MemoryState:
+        """Return the memory after what a chat template writes before the first turn; likewise.
+
+        `is_own`: whether that is the conversation's own, and not what all conversations of the model begin with.
+        """
         raise NotImplementedError
 
     def resized(self, memory: Any, num_tokens: int) -> MemoryState:

@@ -112,7 +112,7 @@ class RxTModel(HubModule):
             batch_size: B.
             seed: as in `seeds.row_generators`.
             head: ids of what stands before the first turn, a system prompt with its form, for memories of a pretrained
-                model's tokens; None: what its chat template writes there without one.
+                model's tokens, which keep it for good; None: what the model's conversations begin with.
             memory_tokens: tokens S that such a memory keeps; None: as many as the model says.
         """
         if batch_size < 1:
@@ -120,6 +120,7 @@ class RxTModel(HubModule):
         memory = self.memory_writer.first_memory(batch_size, seed).to(self.device, self.dtype)
         if memory_tokens is not None:
             memory = self.memory_writer.resized(memory, memory_tokens)
+        is_own = head is not None
         head = self.tokenizer_config.conversation_prefix if head is None else tuple(head)
         if not head or not self.memory_writer.reads_computed:
             return memory
@@ -127,9 +128,8 @@ class RxTModel(HubModule):
         ids = torch.tensor([head], device=self.device)
         with torch.no_grad():
             computed = self._computed(first, ids, torch.ones_like(ids, dtype=torch.bool))[1]
-            return self.memory_writer.write_head(first, FinishedTurn(ids, None, computed=computed)).select(
-                [0] * batch_size
-            )
+            turn = FinishedTurn(ids, None, computed=computed)
+            return self.memory_writer.write_head(first, turn, is_own=is_own).select([0] * batch_size)
 
     def set_memory_tokens(self, count: int) -> None:
         """Let conversations that begin from now on keep `count` tokens; ValueError for a memory that keeps none."""

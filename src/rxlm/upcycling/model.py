@@ -77,7 +77,7 @@ def _upcycled(
         f"{shortest - 2} tokens, and a query and an answer need one each.",
     )
     unread = 1 + len(end)  # tokens of the turn before that are read with a turn
-    memory = memory_config(shape, longest, memory_tokens, end)
+    memory = memory_config(shape, longest, memory_tokens, end, keeps_prefix=system is not None)
     decoder = decoder_config(pretrained, longest + unread, positions, gates)
     made = RxTAlpha(decoder, None, memory, form, sampling=default_sampling(pretrained.model.generation_config))
     take_weights(made, pretrained)
@@ -134,9 +134,13 @@ def without_weights(
 
 
 def memory_config(
-    shape: LlamaShape, max_seq_len: int, num_tokens: int, answer_end: tuple[int, ...]
+    shape: LlamaShape, max_seq_len: int, num_tokens: int, answer_end: tuple[int, ...], *, keeps_prefix: bool = False
 ) -> RetainedMemoryConfig:
-    """Return the configuration of a memory of what a language model's layers compute."""
+    """Return the configuration of a memory of what a language model's layers compute.
+
+    What a chat template writes of its own before the first turn is dropped like other tokens: it would take a third of
+    a small memory.
+    """
     return RetainedMemoryConfig(
         num_layers=shape.num_layers,
         dim=shape.dim,
@@ -144,7 +148,8 @@ def memory_config(
         num_kv_heads=shape.num_kv_heads,
         head_dim=shape.head_dim,
         num_tokens=num_tokens,
-        newest_share=0.5,  # natural dialogue leans on its newest turns (dev/LOG.md)
+        keeps_prefix=keeps_prefix,
+        newest_share=0.4,  # natural dialogue leans on its newest turns (dev/LOG.md)
         answer_end=answer_end,
     )
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rxlm.config import config, require, require_int, require_share
+from rxlm.config import config, require, require_bool, require_int, require_share
 from rxlm.memory.protocol import FinishedTurn, MemoryConfig, MemoryWriter
 from rxlm.memory.retained.state import RetainedState
 from rxlm.nn.past import NO_TOKEN
@@ -35,7 +35,9 @@ class RetainedMemoryConfig(MemoryConfig):
         max_seq_len: longest turn in tokens.
         num_tokens: S, tokens that each key/value head keeps; a conversation can have another number.
         num_sinks: tokens at the beginning of a conversation that are never dropped (attention sinks: Xiao et al.,
-            2024), at least; those of a system prompt never are.
+            2024), at least.
+        keeps_prefix: whether what models write before the first turn of each conversation is never dropped either. A
+            system prompt that a conversation has of its own never is.
         newest_share: share that the newest tokens have of S, less what is never dropped: however long a system prompt
             is, there is room for what was learnt to be kept.
         answer_end: ids that close an answer: the token that ends it, and what the chat template writes after it.
@@ -49,12 +51,14 @@ class RetainedMemoryConfig(MemoryConfig):
     head_dim: int = 64
     num_tokens: int = 128
     num_sinks: int = 4
+    keeps_prefix: bool = True
     newest_share: float = 0.25
     answer_end: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require_int(self, "num_layers", "dim", "max_seq_len", "num_kv_heads", "head_dim", "num_tokens")
         require_int(self, "num_sinks", minimum=0)
+        require_bool(self, "keeps_prefix")
         require_sizes(self)
         require_share(self, "newest_share")
         require(
@@ -76,6 +80,10 @@ class RetainedMemoryConfig(MemoryConfig):
             f"{self.num_tokens} tokens a head, {self.num_layers} layers x {self.num_kv_heads} heads x {self.head_dim}; "
             f"the first {self.num_sinks} and the newest {self.newest(self.num_tokens, self.num_sinks)} always"
         )
+
+    def num_kept_for_good(self, prefix: int) -> int:
+        """Return how many tokens are never dropped of conversations that begin with a prefix of so many tokens."""
+        return max(prefix, self.num_sinks) if self.keeps_prefix else self.num_sinks
 
     def newest(self, num_tokens: int, first: int) -> int:
         """Return how many of the newest tokens are kept of S, where so many are never dropped."""
@@ -131,10 +139,15 @@ class RetainedMemory(MemoryWriter):
         assert turn.computed is not None
         return memory.with_tokens(turn.computed, self._unread(memory, turn))
 
-    def write_head(self, memory: RetainedState, turn: FinishedTurn) -> RetainedState:
-        """Return the memory after what stands before a conversation's first turn: it is kept for good."""
+    def write_head(self, memory: RetainedState, turn: FinishedTurn, *, is_own: bool) -> RetainedState:
+        """Return the memory after what stands before a conversation's first turn.
+
+        It is kept for good where it is the conversation's own, or `keeps_prefix`.
+        """
         computed = turn.computed
         assert computed is not None
+        if not (is_own or self.config.keeps_prefix):
+            return memory.with_tokens(computed, memory.unread)
         limit, count = int(memory.limit.min()), int(computed.mask.sum(1).max())
         if limit < 2 * count:
             raise ValueError(

@@ -60,7 +60,7 @@ class Retention(TrainModule):
             model.decoder.config.longest_text,
             settings,
         )
-        self.first = max(len(self.form.prefix), writer.config.num_sinks)
+        self.first = writer.config.num_kept_for_good(len(self.form.prefix))
         self.temperature: float | None = settings.first_temperature
         self.carried: RetainedState | None = None
         """What the dialogues of the last batch keep for the window that follows."""
