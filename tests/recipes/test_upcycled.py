@@ -58,7 +58,12 @@ def test_generated_dialogues_of_a_phase_have_many_lengths_the_short_ones_more_of
     assert {len(dialogue) for dialogue in next(even).dialogues} == {32}
 
 
-def test_pages_keep_their_number_in_phases_of_longer_dialogues(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "numbers"), [("pages_share", ((8, 3), (2, 2))), ("passages_share", ((8, 2), (2, 2)))]
+)
+def test_pages_keep_their_number_in_phases_of_longer_dialogues(
+    source: str, numbers: tuple[tuple[int, int], ...], tmp_path: Path
+) -> None:
     save_language_model("llama", tmp_path / "llama")
     (tmp_path / "data" / "gutenberg-children").mkdir(parents=True)
     for name in ("one", "two", "three"):
@@ -66,13 +71,13 @@ def test_pages_keep_their_number_in_phases_of_longer_dialogues(tmp_path: Path) -
         (tmp_path / "data" / "gutenberg-children" / f"{name}.txt").write_text(
             f"*** START OF THIS PROJECT GUTENBERG EBOOK ***\n\n{book}\n\n*** END OF THIS PROJECT GUTENBERG EBOOK ***\n"
         )
-    shares = dict.fromkeys(SHARES, 0.0) | {"pages_share": 1.0}
-    mix = UpcycledMix(open_values=20, page_words=10, told_turns=3, **shares)
+    shares = dict.fromkeys(SHARES, 0.0) | {source: 1.0}
+    mix = UpcycledMix(open_values=20, page_words=10, passage_words=20, told_turns=3, **shares)
     recipe = upcycled().replace(
         model=str(tmp_path / "llama"), max_seq_len=64, memory_tokens=80, data=str(tmp_path / "data"), mix=mix
     )
     run = UpcycledRun(recipe, tmp_path / "run")
-    for turns, pages in ((8, 3), (2, 2)):
+    for turns, pages in numbers:
         batches = run.corpus.dialogues(run.maker(TrainingConfig(batch_size=9)), DialoguePhase(steps=1, num_turns=turns))
         assert {len(dialogue) for dialogue in next(batches).dialogues} == {pages}
 

@@ -146,11 +146,11 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a chat model of some hundred million parameters; two cores with AMX take an hour and a quarter."""
+    """For a chat model of some hundred million parameters; two cores with AMX take two hours."""
     stage = RetentionStage(
         **steps_of(
             DialoguePhase(steps=60, num_turns=5),
-            DialoguePhase(steps=400, num_turns=32, fewest_turns=4),
+            DialoguePhase(steps=640, num_turns=32, fewest_turns=4),
         ),
         batch_size=8,
         accumulation=1,
@@ -170,10 +170,10 @@ def upcycled() -> UpcycledRecipe:
         keep_last=1,
         settings=RetentionConfig(
             sizes=(64, 128, 128, 256),
-            cooling_steps=300,
+            cooling_steps=400,
             learned_share=0.67,
             longest_dialogue=896,
-            keep=4.0,
+            keep=5.0,
             keep_tokens=1024,
         ),
     )

@@ -25,7 +25,7 @@ from rxlm.data.turns import read_turns
 from rxlm.recipes.batch_maker import BatchMaker
 from rxlm.recipes.corpus import Corpus
 from rxlm.recipes.facts import ASKS_MORE, MANY, converse
-from rxlm.recipes.mixture import MixedDialogues, Mixture, Source, WithDistractors, drawn_from
+from rxlm.recipes.mixture import MixedDialogues, Mixture, Opener, Source, WithDistractors, drawn_from
 from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
 from rxlm.recipes.recall import RecallTest
@@ -111,7 +111,7 @@ class UpcycledCorpus(Corpus):
         shares = {
             "question_share": 0.42,
             "repeat_share": 0.2,
-            "unknown_share": 0.08,
+            "unknown_share": 0.1,
             "chatter_share": CHATTER_SHARE,
         }
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
@@ -171,14 +171,13 @@ class UpcycledCorpus(Corpus):
             (mix.meetings_share, self._meetings),
         )
         sources = [Source(share, drawn_from(found)) for share, found in drawn if share and found]
-        if mix.pages_share and self._books:
-            pages = BookPages(self._books, num_turns=told, max_words=mix.page_words, seed=self.seed)
+        books = ((mix.pages_share, told, mix.page_words), (mix.passages_share, min(2, told), mix.passage_words))
+        return sources + [Source(share, self._read_aloud(*form)) for share, *form in books if share and self._books]
 
-            def read(number: int) -> Iterator[Interaction]:
-                return (replace(turn, is_reference=False) for turn in pages(number))
-
-            sources.append(Source(mix.pages_share, read))
-        return sources
+    def _read_aloud(self, num_turns: int, max_words: int) -> Opener:
+        """Return what opens number i: consecutive pages of a book, whose answers are no references."""
+        pages = BookPages(self._books, num_turns=num_turns, max_words=max_words, seed=self.seed)
+        return lambda number: (replace(turn, is_reference=False) for turn in pages(number))
 
     def _path(self, name: str) -> Path | None:
         """Return a file of the data folder, None where it is not there."""
@@ -206,7 +205,7 @@ class UpcycledCorpus(Corpus):
     @cached_property
     def _books(self) -> dict[str, str]:
         path = self._path("gutenberg-children")
-        if path is None or not self.mix.pages_share:
+        if path is None or not (self.mix.pages_share or self.mix.passages_share):
             return {}
         return {name: text for name, text in read_gutenberg(path).items() if not is_held_out(name)}
 

@@ -2,7 +2,10 @@
 
 from rxlm.config import Config, config, require, require_int, require_share
 
-SHARES = ("conversations_share", "services_share", "people_share", "tales_share", "meetings_share", "pages_share")
+SHARES = (
+    "conversations_share", "services_share", "people_share", "tales_share", "meetings_share", "pages_share",
+    "passages_share",
+)  # fmt: skip
 
 
 @config
@@ -16,12 +19,14 @@ class UpcycledMix(Config):
             people (CaSiNo, PersuasionForGood, self-dialogues), questions about fairy tales, and about meetings, after
             they were told, and pages of books; where the data folder has them. The rest are generated dialogues about
             facts. In natural dialogue the model keeps to what it would say with its whole history.
+        passages_share: share of dialogues that are two long passages of books, each one turn: plain text, as the
+            language model knew it.
         distractor_share: share of the dialogues before which stand turns of another one, in the same conversation: what
             one speaker told must not be taken for what another did.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
         max_facts: kinds of fact that a conversation talks about.
-        tale_words, page_words, meeting_words: longest turns of what is told. told_turns: the most of them before a
-            question, and pages of a conversation.
+        tale_words, page_words, passage_words, meeting_words: longest turns of what is told. told_turns: the most of
+            them before a question, and pages of a conversation.
         test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
         evaluation_turns, evaluation_dialogues: of those that it is asked while it trains.
         answer_tokens: the longest answer in evaluations.
@@ -33,11 +38,13 @@ class UpcycledMix(Config):
     tales_share: float = 0.1
     meetings_share: float = 0.0
     pages_share: float = 0.06
+    passages_share: float = 0.05
     distractor_share: float = 0.0
     open_values: int = 2000
     max_facts: int = 8
     tale_words: int = 40
     page_words: int = 60
+    passage_words: int = 240
     meeting_words: int = 60
     told_turns: int = 12
     test_turns: tuple[int, ...] = (9, 32)
@@ -48,7 +55,7 @@ class UpcycledMix(Config):
 
     def __post_init__(self) -> None:
         require_int(self, "open_values", "max_facts", "evaluation_dialogues", "answer_tokens")
-        require_int(self, "tale_words", "page_words", "meeting_words", minimum=10)
+        require_int(self, "tale_words", "page_words", "passage_words", "meeting_words", minimum=10)
         require_int(self, "evaluation_turns", "told_turns", minimum=2)
         require_share(self, "distractor_share")
         shares = [getattr(self, name) for name in SHARES]
