@@ -9,8 +9,11 @@ import torch
 
 from retention_models import SIZE, batch_of, facts, gated, generator, language_model, learns
 from rxlm.config import ConfigError
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Dialogue, Interaction
 from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
+from rxlm.nn import half_attention
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.module import Retention
 from rxlm.upcycling.model import upcycle, with_gates
@@ -47,6 +50,36 @@ def test_one_pass_over_a_dialogue_gives_what_its_turns_give_one_after_the_other(
     assert (kept[:, 0] != kept[:, 1]).any() == (granularity == "head")
     assert (kept[0] != kept[1]).any() == (granularity != "token")
     assert (kept.diff() > 1).any()  # and not the newest alone
+
+
+@pytest.mark.parametrize("granularity", get_args(Granularity))
+def test_dialogues_teach_alike_as_one_row_and_padded(
+    granularity: Granularity, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of unlike lengths, in several blocks each, with all losses."""
+    monkeypatch.setattr(half_attention, "BLOCK", 32)
+    model = gated(folder, granularity=granularity).double()
+    module = learns(model, history_weight=5.0, wording_share=1.0)
+    told = FactGenerator(FactsConfig(variety="full", num_turns=5)).dialogues(2)
+    natural = [Interaction("Hello!", "Hi.", is_reference=False), Interaction("So?", "It rains.", is_reference=False)]
+    batch = module.prepare(batch_of(model, [told[0], Dialogue(tuple(natural)), told[1]]), generator())
+    lengths = (batch.turns >= 0).sum(1)
+    assert lengths.min() < lengths.max() / 2
+    assert all(each.any() for each in (batch.values, batch.words, batch.kept))
+    results = []
+    for padded in (False, True):
+        if padded:
+            monkeypatch.setattr(Retention, "_real", lambda *_: None)
+        module.zero_grad()
+        found = module(batch, module.counts(batch))
+        found.total.backward()
+        gradients = {name: each.grad for name, each in module.named_parameters() if each.grad is not None}
+        results.append({"total": found.total.detach(), **found.figures, **gradients})
+    one, other = results
+    assert one.keys() == other.keys()
+    assert any(".retention_gate." in name and each.any() for name, each in one.items())
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], msg=name)
 
 
 @torch.no_grad()

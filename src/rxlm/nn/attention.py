@@ -143,7 +143,7 @@ class Attention(nn.Module):
             y = cache.append(layer, y.keys, y.values)
         if y.mask is not None:
             mask = y.mask_of_heads if mask is None else mask & y.mask_of_heads
-        heads = self._attend(queries, y.keys, y.values, mask, causal)
+        heads = self._attend(queries, y, mask, causal)
         heads = heads.transpose(1, 2).flatten(2)
         if self.gate_proj is not None:
             heads = heads * self.gate_activation(self.gate_proj(x))
@@ -165,9 +165,12 @@ class Attention(nn.Module):
         heads = projected.unflatten(-1, (count, self.head_dim)).transpose(1, 2)
         return heads if norm is None else norm(heads)
 
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    def _attend(self, queries: Tensor, y: KeyValues, mask: Tensor | None, causal: bool) -> Tensor:
+        keys, values = y.keys, y.values
         if self.num_query_heads < self.num_kv_heads:
             queries = queries.repeat(1, self.num_kv_heads // self.num_query_heads, 1, 1)
+        if y.attend is not None:
+            return y.attend(queries, keys, values)
         window = self.sliding_window
         if window is not None and (mask is not None or keys.shape[2] <= window):
             window = None

@@ -3,7 +3,7 @@
 Shapes: B batch, S places, T query tokens, D model dimension, Hkv key/value heads of dimension d.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -14,12 +14,15 @@ class KeyValues(NamedTuple):
     """Projected keys and values of one attention, (B, Hkv, S, d) each.
 
     `mask` is True at keys that may be seen: by all queries, (B, S), by each of T, (B, T, S), or by those of each
-    key/value head, (B, Hkv, 1 or T, S); None: all keys. Of numbers, it is what is added to the scores.
+    key/value head, (B, Hkv, 1 or T, S); None: all keys. Of numbers, it is what is added to the scores. `attend` takes
+    the place of attention where no mask says cheaply what is seen: of queries (B, Hq, T, d), keys and values it makes
+    what the heads read, (B, Hq, T, d).
     """
 
     keys: Tensor
     values: Tensor
     mask: Tensor | None = None
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     @property
     def batch_size(self) -> int:

@@ -146,7 +146,7 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a chat model of some hundred million parameters; two cores with AMX take two hours."""
+    """For a chat model of some hundred million parameters; two cores with AMX take an hour and a half."""
     stage = RetentionStage(
         **steps_of(
             DialoguePhase(steps=60, num_turns=5),
@@ -170,7 +170,7 @@ def upcycled() -> UpcycledRecipe:
         keep_last=1,
         settings=RetentionConfig(
             sizes=(64, 128, 128, 256),
-            cooling_steps=400,
+            cooling_steps=420,
             learned_share=0.67,
             longest_dialogue=896,
             keep=5.0,

@@ -105,7 +105,8 @@ class _Form(NamedTuple):
         places = LEAST_PLACES
         while places < cache.capacity:
             places *= 2
-        slots = (tuple(None if own is None else tuple(own.shape) for own in each) for each in _projected(reading))
+        given = ((each.keys, each.values, each.mask) for each in _projected(reading))
+        slots = (tuple(None if own is None else tuple(own.shape) for own in each) for each in given)
         return cls(len(cache.filled), places, tuple(slots))
 
 

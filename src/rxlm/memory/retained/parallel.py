@@ -67,7 +67,8 @@ class ParallelTurns:
         """Tokens of the conversation before each turn, (B, N)."""
         self._turn_of = F.one_hot(turns.clamp(min=0), self.num_turns).float()
         own = (turns[:, :, None] == turns[:, None]) & (place[:, None] >= place)
-        self._own = F.pad(own, (0 if past is None else past.num_places, 0))
+        self.own = F.pad(own, (0 if past is None else past.num_places, 0))
+        """Which tokens of its own turn each sees, (B, T, P + T)."""
         self._visible: Tensor | None = None
         """What `visibility` says of the last layer that has a gate."""
         self._bias: Tensor | None = None
@@ -84,12 +85,18 @@ class ParallelTurns:
         if self.keeps:
             self._scores[layer] = scores.detach()
 
+    def visible(self, layer: int, num_heads: int) -> Tensor:
+        """Return what is added where a turn attends to the tokens before it, in this layer, (B, H, N, P + T)."""
+        if self._visible is None:  # no gate: all scores are equal
+            scores = torch.zeros(len(self.turns), num_heads, self.turns.shape[1], device=self.turns.device)
+            self._visible = self.visibility(scores, layer)
+        return self._visible
+
     def append(self, layer: int, keys: Tensor, values: Tensor) -> KeyValues:
         """Return keys and values (B, H, P + T, d), the past's first, with what the layer's tokens see of them."""
-        if self._visible is None:  # no gate: all scores are equal
-            self._visible = self.visibility(keys.new_zeros(keys.shape[:-1], dtype=torch.float), layer)
+        visible = self.visible(layer, keys.shape[1])
         if self._bias is None or self._bias.dtype != keys.dtype:
-            self._bias = self._bias_of(self._visible.to(keys.dtype))
+            self._bias = self._bias_of(visible.to(keys.dtype))
         if self.keeps:
             self._seen[layer] = KeyValues(keys.detach(), values.detach())
         if self.past is not None:
@@ -106,7 +113,7 @@ class ParallelTurns:
         """Return what is added to attention scores, (B, H, T, P + T), of what turns see, (B, H, N, P + T)."""
         # Every token sees of earlier turns what its own turn sees.
         bias = torch.einsum("btn,bhnk->bhtk", self._turn_of.to(of_turns.dtype), of_turns)
-        return bias.masked_fill_(self._own[:, None], 0.0)
+        return bias.masked_fill_(self.own[:, None], 0.0)
 
     def visibility(self, scores: Tensor, layer: int = 0) -> Tensor:
         """Return what is added where a turn attends to the tokens before it, (B, H, N, P + T)."""

@@ -13,6 +13,7 @@ from rxlm.memory.retained.parallel import ParallelTurns
 from rxlm.rxt.decoder import RxTDecoder
 from rxlm.training.reference import frozen_copy
 from rxlm.training.retention.adapters import without_adapters
+from rxlm.training.retention.reading import states_of_dialogues
 
 LOGITS_AT_ONCE = 2**25
 
@@ -31,19 +32,27 @@ class LanguageModel:
         self.decoder = decoder if learnt is None else frozen_copy(decoder, learnt)
 
     @torch.no_grad()
-    def states(self, ids: Tensor) -> Tensor:
-        """Return what the head reads of whole dialogues (B, T), (B, T, D)."""
-        return self._hidden_states(ids)
+    def states(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
+        """Return what the head reads of whole dialogues (B, T), (B, T, D); `real` as in `states_of_dialogues`."""
+        return self._states(ids, real)
 
-    def _hidden_states(self, ids: Tensor, cache: ParallelTurns | None = None) -> Tensor:
+    def _states(self, ids: Tensor, real: Tensor | None, turns: ParallelTurns | None = None) -> Tensor:
         if self.is_copy:
-            return self.decoder.to(ids.device).hidden_states(ids, None, cache=cache)
+            return states_of_dialogues(self.decoder.to(ids.device), ids, real, turns)
         with without_adapters(self.decoder):
-            return self.decoder.hidden_states(ids, None, cache=cache)
+            return states_of_dialogues(self.decoder, ids, real, turns)
 
     @torch.no_grad()
     def history_weights(
-        self, ids: Tensor, turns: Tensor, marked: Tensor, with_history: Tensor, *, first: int, most: float
+        self,
+        ids: Tensor,
+        turns: Tensor,
+        marked: Tensor,
+        with_history: Tensor,
+        real: Tensor | None = None,
+        *,
+        first: int,
+        most: float,
     ) -> Tensor:
         """Return min(most, exp(loss without history - loss with it)) of marked tokens, 1 elsewhere, (B, T).
 
@@ -52,11 +61,11 @@ class LanguageModel:
 
         Args:
             ids, turns: as in `Dialogues`, (B, T). marked: True at tokens, (B, T); never the first of a row.
-            with_history: what `states` returned, (B, T, D).
+            with_history: what `states` returned, (B, T, D). real: as there.
         """
         nothing = ParallelTurns(turns, num_tokens=first, first=first, newest=0)
         wanted, targets = marked[:, 1:], ids[:, 1:][marked[:, 1:]]
-        without = self._hidden_states(ids, nothing)[:, :-1][wanted]
+        without = self._states(ids, real, nothing)[:, :-1][wanted]
         weights = torch.ones_like(ids, dtype=torch.float)
         gains = self._losses(without, targets) - self._losses(with_history[:, :-1][wanted], targets)
         weights[:, 1:][wanted] = gains.exp().clamp(max=most)

@@ -33,7 +33,10 @@ from rxlm.training.retention.adapters import add_adapters, merge_adapters, save_
 from rxlm.training.retention.config import RetentionConfig
 from rxlm.training.retention.dialogues import DialogueForm, Dialogues
 from rxlm.training.retention.language_model import LanguageModel
+from rxlm.training.retention.reading import states_of_dialogues
 from rxlm.training.sharding import is_sharded
+
+ALL = slice(None)
 
 
 class Retention(TrainModule):
@@ -124,7 +127,8 @@ class Retention(TrainModule):
         `language_change` is the divergence of first turns alone, in nats a token.
         """
         sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=batch.ids.device))
-        groups = [list(range(len(batch.ids)))] if is_sharded(self) else batch.of_like_length()
+        at_once = is_sharded(self) or self._real(batch) is not None
+        groups = [list(range(len(batch.ids)))] if at_once else batch.of_like_length()
         after: list[RetainedState | None] = []
         for rows in groups:
             before = None if self.carried is None or not batch.first_turn else self.carried.select(rows)
@@ -170,15 +174,31 @@ class Retention(TrainModule):
             sums["kept"], sums["changed"] = each.sum(), divergences.detach()[is_first[:, 1:][wanted]].sum()
         return sums, after
 
-    def states(self, ids: Tensor, turns: Tensor, num_tokens: int, temperature: float | None) -> Tensor:
+    def states(
+        self,
+        ids: Tensor,
+        turns: Tensor,
+        num_tokens: int,
+        temperature: float | None,
+        real: Tensor | None = None,
+    ) -> Tensor:
         """Return what the head reads of whole dialogues, (B, T, D), each turn with what S tokens keep before it.
 
-        Arguments as fields of `Dialogues`; `temperature` as in `ParallelTurns`.
+        Arguments as fields of `Dialogues`; `temperature` as in `ParallelTurns`, `real` as in `states_of_dialogues`.
         """
-        cache = ParallelTurns(
+        seen = ParallelTurns(
             turns, num_tokens=num_tokens, first=self.first, newest=self._newest(num_tokens), temperature=temperature
         )
-        return self.model.decoder.hidden_states(ids, None, cache=cache)
+        return states_of_dialogues(self.model.decoder, ids, real, seen)
+
+    def _real(self, batch: Dialogues, rows: Tensor | slice = ALL) -> Tensor | None:
+        """Return True at the tokens of dialogues that are read as one row, as it pays on a CPU; None: they are padded.
+
+        Windows follow what was kept by row, and processes that divide the weights all compute the same.
+        """
+        in_windows = bool(batch.first_turn) or batch.goes_on
+        at_once = batch.ids.device.type == "cpu" and not in_windows and not is_sharded(self)
+        return batch.turns[rows] >= 0 if at_once else None
 
     def _newest(self, num_tokens: int) -> int:
         return self.writer.config.newest(num_tokens, self.first)
@@ -186,6 +206,9 @@ class Retention(TrainModule):
     def _read(self, window: Dialogues, before: RetainedState | None) -> tuple[Tensor, RetainedState | None]:
         """Return what the head reads of a window after what was kept before it, and what further turns need."""
         assert before is not None or not window.first_turn, "the windows before this one were read"
+        if before is None and not window.goes_on:
+            given = (window.ids, window.turns, window.num_tokens, self.temperature)
+            return self.states(*given, real=self._real(window)), None
         decoder, width = self.model.decoder, window.ids.shape[1]
         positions = decoder.config.max_positions
         most = None if positions is None else max(0, positions - width)
@@ -227,7 +250,8 @@ class Retention(TrainModule):
         rows = self._asked(batch)
         found = batch.ids.new_zeros(*batch.ids.shape, self.model.decoder.config.dim, dtype=self.model.dtype)
         if rows.any():
-            found[rows] = self.language_model.states(batch.ids[rows]).to(found.dtype)
+            read = self.language_model.states(batch.ids[rows], self._real(batch, rows))
+            found[rows] = read.to(found.dtype)
         return found
 
     def _weighed(self, batch: Dialogues) -> Tensor:
@@ -248,7 +272,7 @@ class Retention(TrainModule):
             return None
         weights, rows = torch.ones_like(batch.ids, dtype=torch.float), self._asked(batch)
         if rows.any():
-            given = (batch.ids[rows], batch.turns[rows], marked[rows], with_history[rows])
+            given = (batch.ids[rows], batch.turns[rows], marked[rows], with_history[rows], self._real(batch, rows))
             weights[rows] = self.language_model.history_weights(*given, first=self.first, most=most)
         return weights
 
