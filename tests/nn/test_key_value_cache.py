@@ -27,7 +27,7 @@ def test_a_row_gets_back_its_own_tokens_in_order(lengths, cuts):
         keys, values = some_tokens(width)
         visible = cache.visible(width)
         for layer in range(2):
-            stored_keys, stored_values, _ = cache.append(layer, keys + layer, values + layer)
+            stored_keys, stored_values = cache.append(layer, keys + layer, values + layer)[:2]
         counts = lengths if number == 0 else [width] * ROWS
         for row in range(ROWS):
             before = len(expected[row])
