@@ -100,6 +100,14 @@ class RxTDecoder(HubModule):
         layout = self._layout(ids, mask, segments, cache)
         return self.through_layers(embed(self.embedding, ids), layout, reading, cache, routing, wanted)
 
+    def states_of_row(self, ids: Tensor, cache: DecoderCache) -> Tensor:
+        """Return what the head reads of texts that stand in one row (1, P), each at the positions that a cache gives it.
+
+        The row may be longer than a text can be.
+        """
+        layout = cache.layout(ids.shape[1], self.config.sliding_window)
+        return self.through_layers(embed(self.embedding, ids), layout, None, cache)
+
     def through_layers(
         self,
         x: Tensor,

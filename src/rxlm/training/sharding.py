@@ -48,7 +48,8 @@ def shard(
     units = _divided(module, by_layer=module.by_layer, **options)
     for decoder in module.frozen_decoders():
         _divided(decoder, by_layer=module.by_layer, **options)
-        register_fsdp_forward_method(decoder, "hidden_states")  # from then on what its layers do not have stays whole
+        for name in ("hidden_states", "states_of_row"):
+            register_fsdp_forward_method(decoder, name)  # from then on what its layers do not have stays whole
     module.to(device)  # buffers
     for unit in units:
         unit.set_gradient_divide_factor(1.0)  # gradients are summed: losses are shares of the whole step

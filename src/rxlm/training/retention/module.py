@@ -194,10 +194,9 @@ class Retention(TrainModule):
     def _real(self, batch: Dialogues, rows: Tensor | slice = ALL) -> Tensor | None:
         """Return True at the tokens of dialogues that are read as one row, as it pays on a CPU; None: they are padded.
 
-        Windows follow what was kept by row, and processes that divide the weights all compute the same.
+        Windows are padded: they follow what was kept by row.
         """
-        in_windows = bool(batch.first_turn) or batch.goes_on
-        at_once = batch.ids.device.type == "cpu" and not in_windows and not is_sharded(self)
+        at_once = batch.ids.device.type == "cpu" and not batch.first_turn and not batch.goes_on
         return batch.turns[rows] >= 0 if at_once else None
 
     def _newest(self, num_tokens: int) -> int:

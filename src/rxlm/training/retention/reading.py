@@ -8,7 +8,7 @@ from torch import Tensor
 from rxlm.memory.retained.packed import PackedTurns
 from rxlm.memory.retained.parallel import ParallelTurns
 from rxlm.rxt.decoder import RxTDecoder
-from rxlm.rxt.layers import check_shape, embed
+from rxlm.rxt.layers import check_shape
 
 
 def states_of_dialogues(
@@ -25,6 +25,4 @@ def states_of_dialogues(
         return decoder.hidden_states(ids, None, cache=turns)
     check_shape(ids, real, decoder.config)
     packed = PackedTurns(real, turns)
-    row = packed.packed(ids)
-    layout = packed.layout(row.shape[1], decoder.config.sliding_window)
-    return packed.padded(decoder.through_layers(embed(decoder.embedding, row), layout, None, packed))
+    return packed.padded(decoder.states_of_row(packed.packed(ids), packed))
