@@ -101,7 +101,7 @@ class RxTDecoder(HubModule):
         return self.through_layers(embed(self.embedding, ids), layout, reading, cache, routing, wanted)
 
     def states_of_row(self, ids: Tensor, cache: DecoderCache) -> Tensor:
-        """Return what the head reads of texts that stand in one row (1, P), each at the positions that a cache gives it.
+        """Return what the head reads of texts in one row (1, P), each at the positions that a cache gives it.
 
         The row may be longer than a text can be.
         """
