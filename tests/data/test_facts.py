@@ -228,6 +228,29 @@ def test_shares_of_turns_are_those_asked_for(small, form):
     assert talked / len(turns) == pytest.approx(0.2, abs=0.03)
 
 
+@pytest.mark.parametrize("variety", ["small", "full"])
+def test_plain_answers_have_one_wording_and_their_first_word_says_whether_it_was_told(variety):
+    shares = {"variety": variety, "num_turns": 20, "unknown_share": 0.1}
+    varied, plain = (generator(**shares, answer_wording=wording).dialogues(50) for wording in ("varied", "plain"))
+    kinds = {kind.name: kind for kind in fact_kinds(variety)}
+    known, unknown, changed = set(), set(), 0
+    for others, turns in zip(varied, plain, strict=True):
+        for other, turn in zip(others.turns, turns.turns, strict=True):
+            assert (turn.query, turn.question) == (other.query, other.question), "only answers differ"
+            changed += turn.answer != other.answer
+            if turn.question is None:
+                assert turn == other
+            elif turn.question.was_told:
+                wording = kinds[turn.question.kind].ask[0]
+                assert turn.answer == wording.fill(turn.question.expected[0])[1]
+                known.add(turn.answer.split()[0])
+            else:
+                unknown.add(turn.answer)
+    assert changed
+    assert len(unknown) == 1
+    assert unknown.pop().split()[0] not in known
+
+
 def test_stream_is_a_dialogue_that_does_not_end(small):
     turns = tuple(islice(generator(max_distance=50, distance_law="log-uniform").stream(1), 2000))
     history = told_facts(Dialogue(turns), small)
@@ -296,6 +319,7 @@ def test_texts_of_dialogues_are_their_turns():
         ({"min_distance": 8}, "min_distance must be a whole number from 1 to 7, got 8"),
         ({"min_distance": 4, "max_distance": 3}, "max_distance must be a whole number of at least 4, got 3"),
         ({"distance_law": "normal"}, "distance_law must be one of"),
+        ({"answer_wording": "brief"}, "answer_wording must be one of 'varied', 'plain', got 'brief'"),
     ],
 )
 def test_impossible_configuration_says_what_is_allowed(changes, message):

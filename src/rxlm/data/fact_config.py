@@ -8,6 +8,7 @@ from rxlm.data.fact_plans import DistanceLaw, Shares
 
 Split = Literal["train", "test"]
 Values = Literal["shared", "disjoint"]
+AnswerWording = Literal["varied", "plain"]
 
 
 @config
@@ -28,6 +29,8 @@ class FactsConfig(Config):
         min_distance, max_distance: bounds of the distance from fact to question in turns; None: num_turns - 1.
         distance_law: distribution of distances within these bounds: "uniform", or "log-uniform" (proportional to
             1/distance).
+        answer_wording: words of the answers to questions: "varied", or "plain", one wording for each kind of fact and
+            one for what was never told, whose first word is no other's: nothing but the fact decides what is said.
         seed: other seeds give other dialogues.
     """
 
@@ -44,6 +47,7 @@ class FactsConfig(Config):
     min_distance: int = 1
     max_distance: int | None = None
     distance_law: DistanceLaw = "uniform"
+    answer_wording: AnswerWording = "varied"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,4 +81,5 @@ _CHOICES = {
     "split": get_args(Split),
     "values": get_args(Values),
     "distance_law": get_args(DistanceLaw),
+    "answer_wording": get_args(AnswerWording),
 }

@@ -10,7 +10,7 @@ from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import FactKind
 from rxlm.data.fact_plans import Event
 from rxlm.data.records import Interaction, Question
-from rxlm.data.small_talk import chatter, unknown_answers
+from rxlm.data.small_talk import PLAIN_UNKNOWN, chatter, unknown_answers
 
 _T = TypeVar("_T")
 
@@ -123,7 +123,10 @@ class FactConversation:
 
     def _ask(self, number: int, kind: KindValues) -> Interaction:
         fact, values = self._facts[kind], kind.kind.values
-        query, answer = self._pick(kind.kind.ask).fill(values[fact.value])
+        wording = self._pick(kind.kind.ask)
+        if self._config.answer_wording == "plain":
+            wording = wording._replace(answer=kind.kind.ask[0].answer)
+        query, answer = wording.fill(values[fact.value])
         question = Question(
             kind=kind.kind.name,
             expected=(values[fact.value],),
@@ -142,7 +145,10 @@ class FactConversation:
         kind = self._pick(unknown)
         query = self._pick(kind.kind.ask).query
         question = Question(kind=kind.kind.name, expected=(), distance=None, facts_held=len(self._facts))
-        return Interaction(query, self._pick(self._unknown), question=question)
+        answer = self._pick(self._unknown)
+        if self._config.answer_wording == "plain":
+            answer = PLAIN_UNKNOWN
+        return Interaction(query, answer, question=question)
 
     def _pick(self, items: Sequence[_T]) -> _T:
         return items[int(self._rng.random() * len(items))]

@@ -96,7 +96,10 @@ What do we use to write? | A pen or a pencil.
 Is the moon made of cheese? | No, it is made of rock.
 """
 
-_SMALL_UNKNOWN = ("You have not told me that.", "I do not know, you have not told me.")
+PLAIN_UNKNOWN = "I do not know, you have not told me."
+"""The answer to all of these questions where nothing but the fact decides what is said; facts are told of "you"."""
+
+_SMALL_UNKNOWN = ("You have not told me that.", PLAIN_UNKNOWN)
 _FULL_UNKNOWN = (
     *_SMALL_UNKNOWN,
     "You have not told me yet.",

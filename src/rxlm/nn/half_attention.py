@@ -101,7 +101,8 @@ def attend_in_blocks(
     blocks: Sequence[Block],
 ) -> Float[Tensor, "B H T d"]:
     """Attend as `half_attention` does, in blocks that have each query once and make their bias of `given`."""
-    return _HalfAttention.apply(queries, keys, values, given, blocks)
+    with torch.autocast(queries.device.type, enabled=False):  # which would round the scores
+        return _HalfAttention.apply(queries, keys, values, given, blocks)
 
 
 class _HalfAttention(torch.autograd.Function):

@@ -113,6 +113,7 @@ class UpcycledCorpus(Corpus):
             "repeat_share": 0.2,
             "unknown_share": 0.1,
             "chatter_share": CHATTER_SHARE,
+            "answer_wording": "plain",
         }
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
 
