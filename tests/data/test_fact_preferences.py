@@ -19,6 +19,8 @@ CONFIGS = {
     "small": FactsConfig(seed=3),
     "full": FactsConfig(variety="full", values="disjoint", num_turns=9),
     "full, test": FactsConfig(variety="full", values="disjoint", split="test", num_turns=9),
+    "small, plain": FactsConfig(answer_wording="plain"),
+    "full, plain": FactsConfig(variety="full", values="disjoint", num_turns=9, answer_wording="plain"),
 }
 
 
@@ -55,8 +57,15 @@ def test_without_the_conversation_each_answer_is_as_good_as_the_other():
     assert sum("not told" in pair.rejected[0].answer for pair in found) == 100
 
 
-def test_a_wrong_value_is_said_in_the_words_of_the_right_one():
-    for pair in pairs(CONFIGS["full"], 30, differences=("value", "stale")):
+def test_plain_answers_that_are_wrong_are_plain_too():
+    found = list(pairs(CONFIGS["full, plain"], 60, differences=("told", "never told")))
+    assert len({pair.rejected[0].answer for pair in found if pair.differs == "told"}) == 1
+    assert {pair.rejected[0].answer.split()[0] for pair in found if pair.differs == "never told"} <= {"You", "Your"}
+
+
+@pytest.mark.parametrize("name", ["full", "full, plain"])
+def test_a_wrong_value_is_said_in_the_words_of_the_right_one(name):
+    for pair in pairs(CONFIGS[name], 30, differences=("value", "stale")):
         (better,), (worse,) = pair.chosen, pair.rejected
         same = set(better.answer.split()) & set(worse.answer.split())
         assert len(same) >= len(better.answer.split()) - 5

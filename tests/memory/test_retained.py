@@ -232,6 +232,13 @@ def test_configurations_that_cannot_be_are_refused(changes, message):
         RetainedMemoryConfig(**{"answer_end": (3,), **changes})
 
 
+def test_a_sliding_window_would_hide_what_is_kept_and_is_refused():
+    config = shared_model(NAME).config_dict()
+    config["decoder_config"]["attention"]["sliding_window"] = 32
+    with pytest.raises(ConfigError, match="attention.sliding_window must be None, got 32"):
+        RxTAlpha.from_config_dict(config)
+
+
 def test_a_model_takes_another_number_of_tokens(tmp_path):
     model = RxTAlpha.from_config_dict(shared_model(NAME).config_dict())
     model.set_memory_tokens(20)

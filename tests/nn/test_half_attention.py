@@ -81,14 +81,16 @@ def test_what_a_bias_hides_of_later_keys_need_not_be_computed(
         )
 
 
-def test_scores_are_computed_in_float32() -> None:
+@pytest.mark.parametrize("autocast", [False, True])
+def test_scores_are_computed_in_float32(autocast: bool) -> None:
     """Scores near 50 that differ by less than bfloat16 has steps there."""
     queries = torch.full((1, 1, 1, 64), 1.0, dtype=torch.bfloat16, requires_grad=True)
     keys = torch.full((1, 1, SMALLEST, 64), 6.0, dtype=torch.bfloat16)
     keys[0, 0, 0, :8] += 0.0625
     values = torch.eye(1, SMALLEST, dtype=torch.bfloat16).T[None, None].expand(-1, -1, -1, 64)
     assert half_attention_pays(queries, keys, None)
-    found = half_attention.half_attention(queries, keys, values, None)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = half_attention.half_attention(queries, keys, values, None)
     expected = F.scaled_dot_product_attention(queries.double(), keys.double(), values.double())
     torch.testing.assert_close(found.double(), expected, rtol=0.01, atol=0)
 

@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from rxlm.config import ConfigError
+from rxlm.training import muon
+from rxlm.training.config import OptimizerConfig
 from rxlm.training.muon import Muon, orthogonal
 
 SHAPES = [(12, 12), (24, 8), (8, 24), (3, 24, 8)]
@@ -57,6 +60,15 @@ def test_a_stack_of_matrices_moves_as_its_matrices_do() -> None:
     torch.testing.assert_close(stack.detach(), torch.stack(alone).detach())
 
 
+def test_it_is_the_same_step_however_many_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, apart = parameters(), parameters()
+    for some, most in ((together, 2**24), (apart, 1)):
+        monkeypatch.setattr(muon, "MOST_NUMBERS", most)
+        Muon([{"params": some, "lr": 0.1, "weight_decay": 0.0}], momentum=0.95).step()
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one.detach(), other.detach())
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_step_is_as_long_as_the_rate_says(shape: tuple[int, ...]) -> None:
     """Its numbers are of the size that AdamW's have, .2 of the rate, whatever the shape and the gradient's length."""
@@ -64,3 +76,8 @@ def test_a_step_is_as_long_as_the_rate_says(shape: tuple[int, ...]) -> None:
     weight.grad = 1e-3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
     Muon([{"params": [weight], "lr": 0.01, "weight_decay": 0.0}], momentum=0.95).step()
     assert 0.5 * 0.002 < weight.detach().square().mean().sqrt() < 1.5 * 0.002
+
+
+def test_a_mean_that_no_gradient_changes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="momentum must be less than 1, got 1"):
+        OptimizerConfig(momentum=1.0)

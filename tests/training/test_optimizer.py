@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import rxlm.training
+from rxlm.memory.slots.norm import MixedNorm
+from rxlm.nn.moe import Experts
 from rxlm.training.config import Algorithm, OptimizerConfig
 from rxlm.training.memory_aware import MemoryAware, MemoryAwareConfig
 from rxlm.training.optimizer import build_optimizers, load_optimizer_state, optimizer_state, parameter_groups
@@ -90,6 +92,33 @@ def test_muon_updates_the_matrices_of_body_and_memory() -> None:
     assert of_layers <= of_muon
     assert {group["name"]: group["base_rate"] for group in muon.param_groups} == {"body": 1e-3, "memory": 2e-3}
     assert {(group["weight_decay"], group["momentum"]) for group in muon.param_groups} == {(0.05, 0.8)}
+
+
+def test_stacks_of_biases_and_columns_are_no_matrices() -> None:
+    module = torch.nn.ModuleDict(
+        {
+            "experts": Experts(3, 8, 16, gated=True, activation="silu", bias=True),
+            "norm": MixedNorm("mixed-positional", 8, num_slots=4, per_dim_scale=False),
+        }
+    )
+    adamw, muon = build_optimizers(module, OptimizerConfig(algorithm="muon", weight_decay=0.1))
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    assert {names[each] for group in muon.param_groups for each in group["params"]} == {
+        "experts.w_in",
+        "experts.w_out",
+    }
+    assert {group["weight_decay"] for group in adamw.param_groups} == {0.0}
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+@pytest.mark.parametrize("form", ["by name", "by order"])
+def test_weights_that_another_algorithm_learnt_are_refused(algorithm: Algorithm, form: str) -> None:
+    module, config = MemoryAware(model(), MemoryAwareConfig()), OptimizerConfig(algorithm=algorithm)
+    other = config.replace(algorithm="muon" if algorithm == "adamw" else "adamw")
+    optimizers = learnt(module, config)
+    saved = optimizers[0].state_dict() if form == "by order" else optimizer_state(module, optimizers)
+    with pytest.raises(ValueError, match="learnt by another algorithm|of other parameters"):
+        load_optimizer_state(module, build_optimizers(module, other), saved)
 
 
 @pytest.mark.parametrize("file", sorted(TRAINING.rglob("*.py")), ids=lambda file: str(file.relative_to(TRAINING)))

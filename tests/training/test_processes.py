@@ -1,5 +1,7 @@
 """Processes that share the rows of a batch learn what one with all rows does."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -10,8 +12,10 @@ from helpers import assert_close
 from rxlm.cli import main
 from rxlm.cli.train import share
 from rxlm.config import ConfigError
+from rxlm.file_errors import read_json_object
 from rxlm.recipes import FactsRecipe, open_run, tiny
 from rxlm.training import distributed
+from rxlm.training.heartbeat import LostProcessError
 from rxlm.training.processes import sharing
 from small_recipes import quick
 
@@ -45,6 +49,31 @@ def test_what_is_wrong_for_all_processes_is_said_once(tmp_path: Path, capfd: pyt
     with pytest.raises(ConfigError, match="another recipe"), sharing(2, share, other, tmp_path):
         open_run(other, tmp_path, shares_rows=True)
     assert capfd.readouterr().err == ""
+
+
+def test_a_stage_more_is_measured_by_all_processes_or_none(tmp_path: Path) -> None:
+    """The others look while the first one still saves its model."""
+    recipe = of_text()
+    open_run(recipe, tmp_path).results(open_run(recipe, tmp_path).train())
+    with sharing(2, share, recipe, tmp_path, "mrl"):
+        run = open_run(recipe, tmp_path, shares_rows=True)
+        run.results(run.train("mrl"))
+    assert "5-mrl" in read_json_object(tmp_path / "results.json")["stages"]
+
+
+class EndsWhenRead:
+    """Work that ends the process that reads it."""
+
+    def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
+        return os._exit, (7,)
+
+
+def test_a_process_that_ends_before_it_joins_is_not_waited_for() -> None:
+    with (
+        pytest.raises(LostProcessError, match="ended with exit status 7 before it began"),
+        sharing(2, cast(Callable[..., object], EndsWhenRead())),
+    ):
+        pytest.fail("there is no other process")
 
 
 def test_one_process_needs_no_group() -> None:

@@ -116,6 +116,16 @@ def test_gates_learn_what_later_turns_need(folder: Path) -> None:
     assert losses[-1] < losses[0] - 0.005
 
 
+def test_gates_that_learn_alone_take_a_step_where_all_is_kept(folder: Path) -> None:
+    """Short dialogues tell them nothing, and training goes on."""
+    module = Retention(gated(folder), RetentionConfig(sizes=(400,), learned_share=0.0))
+    module.start_step(0)
+    batch = module.prepare(facts(module.model, num_turns=2), generator())
+    module(batch, module.counts(batch)).total.backward()
+    gates = [each for name, each in module.named_parameters() if "retention_gate" in name]
+    assert all(each.grad is not None and not each.grad.any() for each in gates)
+
+
 def test_gates_learn_the_same_in_half_precision(folder: Path) -> None:
     """Their gradients come through the bias of attention, which not every way to attend has one for."""
 

@@ -3,12 +3,11 @@
 from typing import Literal, get_args
 
 from rxlm.config import Config, config, require, require_choice, require_int, require_share
-from rxlm.data.fact_kinds import Variety, fact_kinds
+from rxlm.data.fact_kinds import AnswerWording, Variety, fact_kinds
 from rxlm.data.fact_plans import DistanceLaw, Shares
 
 Split = Literal["train", "test"]
 Values = Literal["shared", "disjoint"]
-AnswerWording = Literal["varied", "plain"]
 
 
 @config

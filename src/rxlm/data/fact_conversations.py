@@ -10,7 +10,7 @@ from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import FactKind
 from rxlm.data.fact_plans import Event
 from rxlm.data.records import Interaction, Question
-from rxlm.data.small_talk import PLAIN_UNKNOWN, chatter, unknown_answers
+from rxlm.data.small_talk import chatter, unknown_answers
 
 _T = TypeVar("_T")
 
@@ -30,6 +30,7 @@ class KindValues:
 
     def __init__(self, number: int, kind: FactKind, config: FactsConfig, more: Sequence[str] = ()) -> None:
         count = len(kind.values)
+        kind = kind.with_answers(config.answer_wording)
         self.number, self.kind = number, replace(kind, values=(*kind.values, *more)) if more else kind
         self.more = range(count, count + len(more))
         self.values = [
@@ -59,7 +60,8 @@ class FactConversation:
 
     def __init__(self, config: FactsConfig, kinds: Sequence[KindValues], rng: random.Random) -> None:
         self._config, self._all, self._rng = config, kinds, rng
-        self._chatter, self._unknown = chatter(config.variety), unknown_answers(config.variety)
+        self._chatter = chatter(config.variety)
+        self._unknown = unknown_answers(config.variety, config.answer_wording)
         topics = list(kinds)
         self._topics = [topics.pop(int(rng.random() * len(topics))) for _ in range(config.max_facts)]
         self._facts: dict[KindValues, _Fact] = {}
@@ -123,10 +125,7 @@ class FactConversation:
 
     def _ask(self, number: int, kind: KindValues) -> Interaction:
         fact, values = self._facts[kind], kind.kind.values
-        wording = self._pick(kind.kind.ask)
-        if self._config.answer_wording == "plain":
-            wording = wording._replace(answer=kind.kind.ask[0].answer)
-        query, answer = wording.fill(values[fact.value])
+        query, answer = self._pick(kind.kind.ask).fill(values[fact.value])
         question = Question(
             kind=kind.kind.name,
             expected=(values[fact.value],),
@@ -145,10 +144,7 @@ class FactConversation:
         kind = self._pick(unknown)
         query = self._pick(kind.kind.ask).query
         question = Question(kind=kind.kind.name, expected=(), distance=None, facts_held=len(self._facts))
-        answer = self._pick(self._unknown)
-        if self._config.answer_wording == "plain":
-            answer = PLAIN_UNKNOWN
-        return Interaction(query, answer, question=question)
+        return Interaction(query, self._pick(self._unknown), question=question)
 
     def _pick(self, items: Sequence[_T]) -> _T:
         return items[int(self._rng.random() * len(items))]

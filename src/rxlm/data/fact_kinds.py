@@ -5,11 +5,12 @@ is the old value and `{b}` its article. A wording is a query with its answer, so
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 Variety = Literal["small", "full"]
+AnswerWording = Literal["varied", "plain"]
 
 
 class Wording(NamedTuple):
@@ -51,6 +52,12 @@ class FactKind:
     tell: tuple[Wording, ...]
     update: tuple[Wording, ...]
     ask: tuple[Wording, ...]
+
+    def with_answers(self, wording: AnswerWording) -> Self:
+        """Return the kind whose questions are answered in these words: "plain" ones are those of the first question."""
+        if wording == "varied":
+            return self
+        return replace(self, ask=tuple(each._replace(answer=self.ask[0].answer) for each in self.ask))
 
 
 def kind_of_fact(

@@ -82,7 +82,7 @@ class FactPreferences(Sequence[Preference]):
             said = rng.sample(chatter(variety), len(chatter(variety)))
             return next(each.answer for each in said if not any(find_values(each.answer, kind.kind.values)))
         if differs == TOLD:
-            return rng.choice(unknown_answers(variety))
+            return rng.choice(unknown_answers(variety, self.generator.config.answer_wording))
         if differs == STALE:
             return self._answer_with(rng.choice(question.stale), turn, question, rng)
         known = {*question.expected, *question.stale}

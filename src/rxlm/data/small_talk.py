@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from rxlm.data.fact_kinds import Variety, Wording
+from rxlm.data.fact_kinds import AnswerWording, Variety, Wording
 
 _SMALL = """
 Hello! | Hello! How can I help?
@@ -96,10 +96,8 @@ What do we use to write? | A pen or a pencil.
 Is the moon made of cheese? | No, it is made of rock.
 """
 
-PLAIN_UNKNOWN = "I do not know, you have not told me."
-"""The answer to all of these questions where nothing but the fact decides what is said; facts are told of "you"."""
-
-_SMALL_UNKNOWN = ("You have not told me that.", PLAIN_UNKNOWN)
+_PLAIN_UNKNOWN = "I do not know, you have not told me."  # no answer about a fact begins with "I"
+_SMALL_UNKNOWN = ("You have not told me that.", _PLAIN_UNKNOWN)
 _FULL_UNKNOWN = (
     *_SMALL_UNKNOWN,
     "You have not told me yet.",
@@ -117,9 +115,10 @@ def chatter(variety: Variety) -> tuple[Wording, ...]:
     return _parse(_SMALL) if variety == "small" else (*_parse(_SMALL + _FULL), *_sums())
 
 
-def unknown_answers(variety: Variety) -> tuple[str, ...]:
-    """Return answers to a question about a fact that was never told."""
-    return _SMALL_UNKNOWN if variety == "small" else _FULL_UNKNOWN
+def unknown_answers(variety: Variety, wording: AnswerWording = "varied") -> tuple[str, ...]:
+    """Return answers to a question about a fact that was never told; of the same number for each wording."""
+    found = _SMALL_UNKNOWN if variety == "small" else _FULL_UNKNOWN
+    return found if wording == "varied" else (_PLAIN_UNKNOWN,) * len(found)
 
 
 def _parse(lines: str) -> tuple[Wording, ...]:

@@ -4,7 +4,7 @@ Shapes: N tokens (any leading dimensions, flattened), D model dimension, E exper
 expert, k experts a token, G shared experts.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,8 @@ class Routing:
 
 class Experts(nn.Module):
     """A stack of E feed-forward networks of one shape whose weights are one tensor a projection."""
+
+    without_decay: ClassVar[tuple[str, ...]] = ("b_in", "b_out")
 
     def __init__(
         self, num_experts: int, dim: int, hidden_dim: int, *, gated: bool, activation: str, bias: bool

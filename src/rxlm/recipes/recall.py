@@ -97,7 +97,10 @@ class RecallTest:
 def answer_together(
     model: RxTAlpha, dialogues: Sequence[Dialogue], score: Score, **options: Any
 ) -> list[AnsweredQuestion]:
-    """Return what `answer_questions` yields; of the processes of a training each answers a part of the dialogues."""
+    """Return what `answer_questions` yields; of the processes of a training each answers a part of the dialogues.
+
+    An initial memory that is drawn is drawn by row of each part.
+    """
     own = dialogues[distributed.rank() :: distributed.world_size()]
     return distributed.gathered(list(answer_questions(model.eval(), own, score, **options)))
 

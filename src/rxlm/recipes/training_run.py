@@ -236,7 +236,7 @@ class TrainingRun(ABC, Generic[R, M]):
         folders = [stage_path(self.folder, stage.folder) for stage in self.recipe.stages]
         stages = [folder.name for folder in folders if (folder / "model").is_dir()]
         values = read_json_object(path) if path.is_file() else {}
-        distributed.wait()  # all have looked, before one writes
+        stages, values = distributed.gathered([(stages, values)])[0]  # what the first process sees, which writes them
         if values.get("stages") != stages:
             values = {**asdict(self.measure(model)), "stages": stages}
             if distributed.rank() == 0:

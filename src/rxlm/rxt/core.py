@@ -72,6 +72,12 @@ class RxTModel(HubModule):
             f"A memory of the kind {memory_config.kind!r} is written from what an encoder makes of a turn: "
             "encoder_config must not be None.",
         )
+        window = decoder_config.attention.sliding_window
+        require(
+            window is None or not self.memory_writer.reads_computed,
+            f"A memory of the kind {memory_config.kind!r} keeps tokens of any age, and layers attend to them all: "
+            f"decoder_config.attention.sliding_window must be None, got {window}.",
+        )
         configs = [decoder_config, memory_config, *([] if encoder_config is None else [encoder_config])]
         self.max_seq_len = min(each.max_seq_len for each in configs)
         self.share_components()

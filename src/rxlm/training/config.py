@@ -54,6 +54,7 @@ class OptimizerConfig(Config):
             require(value > 0, f"OptimizerConfig.{name} must be positive, got {value}.")
         require(self.weight_decay >= 0, f"OptimizerConfig.weight_decay must not be negative, got {self.weight_decay}.")
         require_share(self, "momentum", "final_share", "decay_share")
+        require(self.momentum < 1, f"OptimizerConfig.momentum must be less than 1, got {self.momentum}.")
         limit = self.max_grad_norm
         require(limit is None or limit > 0, f"OptimizerConfig.max_grad_norm must be positive or None, got {limit}.")
 

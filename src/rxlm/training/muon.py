@@ -6,8 +6,9 @@ learnt as fast as common ones; for matrices alone. Here equal shapes are compute
 slowly (dev/LOG.md).
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from rxlm.training.sharding import divided_like, whole
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of an iteration, as Jordan has them: steepest at small singular values, which end between .5 and 1.5."""
 ITERATIONS = 5
+MOST_NUMBERS = 2**24
+"""That are computed together: where weights are divided among processes, these are whole for a moment in each."""
 RMS = 0.2
 """Of the numbers of a step, as AdamW's have it (Liu et al., 2025, arXiv 2502.16982, equation 4)."""
 
@@ -47,12 +50,18 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     alike[tuple(parameter.shape)].append(parameter)
             for shape, parameters in alike.items():
-                rate = group["lr"] * RMS * max(shape[-2:]) ** 0.5
-                means = [self._running_mean(each, group["momentum"]) for each in parameters]
-                for parameter, step in zip(parameters, orthogonal(torch.stack(means)), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(divided_like(step.type_as(parameter), parameter), alpha=rate)
+                at_once = max(1, MOST_NUMBERS // math.prod(shape))
+                for first in range(0, len(parameters), at_once):
+                    self._step(parameters[first : first + at_once], group)
         return loss
+
+    def _step(self, parameters: Sequence[nn.Parameter], group: Mapping[str, Any]) -> None:
+        """Update parameters of one shape together."""
+        rate = group["lr"] * RMS * max(parameters[0].shape[-2:]) ** 0.5
+        means = [self._running_mean(each, group["momentum"]) for each in parameters]
+        for parameter, step in zip(parameters, orthogonal(torch.stack(means)), strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.sub_(divided_like(step.type_as(parameter), parameter), alpha=rate)
 
     def _running_mean(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         """Count a gradient in, and return the mean with the gradient ahead of it (Nesterov), whole."""

@@ -16,6 +16,10 @@ from rxlm.training.sharding import divided_like, local, sum_over_parts
 
 GROUPS = ("body", "embeddings", "memory", "gates", "critic")
 """Of the groups that modules around a parameter name, the last one in this order is its own; of none, the first."""
+_OTHER_ALGORITHM = (
+    "The checkpoint's weights were learnt by another algorithm: OptimizerConfig.algorithm must be what it was, adamw or "
+    "muon."
+)
 
 
 def parameter_groups(module: nn.Module) -> dict[nn.Parameter, str]:
@@ -49,7 +53,7 @@ def build_optimizers(module: nn.Module, config: OptimizerConfig) -> list[torch.o
     undecayed = {getattr(part, name, None) for part in module.modules() for name in getattr(part, "without_decay", ())}
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for parameter, group in parameter_groups(module).items():
-        decays = parameter.dim() >= 2 and group in ("body", "memory") and parameter not in undecayed
+        decays = _is_matrix(parameter) and group in ("body", "memory") and parameter not in undecayed
         groups.setdefault((group, decays), []).append(parameter)
     matrices, others = [], []
     for (group, decays), parameters in groups.items():
@@ -70,6 +74,11 @@ def build_optimizers(module: nn.Module, config: OptimizerConfig) -> list[torch.o
     )
     adamw.register_step_post_hook(_tell_of_change)
     return [adamw, *([Muon(matrices, momentum=config.momentum)] if matrices else [])]
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a matrix or a stack of them; one column is a number for each of something."""
+    return parameter.dim() >= 2 and parameter.shape[-1] > 1
 
 
 def _tell_of_change(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -122,7 +131,9 @@ def load_optimizer_state(
     Learning rates and all other settings are those of the optimizers' own configuration.
     """
     if "param_groups" in state:
-        (adamw,) = optimizers  # there was no other then
+        adamw, *others = optimizers
+        if others:
+            raise ValueError(_OTHER_ALGORITHM)
         now = adamw.state_dict()["param_groups"]
         sizes, own = ([len(group["params"]) for group in groups] for groups in (state["param_groups"], now))
         if sizes != own:
@@ -136,6 +147,8 @@ def load_optimizer_state(
     known = {named[name]: values for name, values in state.items()}
     for optimizer in optimizers:
         own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if any(("momentum" in known[each]) != isinstance(optimizer, Muon) for each in own if each in known):
+            raise ValueError(_OTHER_ALGORITHM)
         by_number = {
             number: {key: divided_like(value, parameter) for key, value in known[parameter].items()}
             for number, parameter in enumerate(own)

@@ -4,16 +4,18 @@ A small model does not keep the cores of a CPU busy with threads: its products a
 processes that read half of the rows each do.
 """
 
-import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import connection, get_context
+from multiprocessing.process import BaseProcess
 
 import torch
 
 from rxlm.training import distributed
+from rxlm.training.heartbeat import LostProcessError
 
 SECONDS_TO_END = 30.0
 """That the others have to end by themselves, once the first is done."""
@@ -31,14 +33,16 @@ def sharing(count: int, work: Callable[..., object], *args: object) -> Iterator[
         return
     threads, group = torch.get_num_threads(), _group(count)
     part = max(1, threads // count)
-    process = multiprocessing.get_context("spawn").Process
-    given = [(group | _own(rank), part, work, *args) for rank in range(1, count)]
-    others = [process(target=_join, args=each, daemon=True) for each in given]
+    spawned = get_context("spawn")
+    joins, is_ready = spawned.Pipe(duplex=False)
+    given = [(is_ready, group | _own(rank), part, work, *args) for rank in range(1, count)]
+    others = [spawned.Process(target=_join, args=each, daemon=True) for each in given]
     with _environment(group | _own(0)):
         for other in others:
             other.start()
         torch.set_num_threads(part)
         try:
+            _wait_until_ready(others, joins)
             distributed.start()
             yield
             distributed.leave()  # before the others end, whom this one watches
@@ -78,11 +82,34 @@ def _own(rank: int) -> dict[str, str]:
     return dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
 
 
-def _join(environment: dict[str, str], threads: int, work: Callable[..., object], *args: object) -> None:
+def _wait_until_ready(others: Sequence[BaseProcess], joins: connection.Connection) -> None:
+    """Wait until all are about to join the group; LostProcessError if one ends before."""
+    waited_for = len(others)
+    ends = {other.sentinel: other for other in others}
+    while waited_for:
+        for found in connection.wait([joins, *ends]):
+            if isinstance(found, int):
+                code = ends[found].exitcode
+                raise LostProcessError(
+                    f"A process that was to share the rows ended with exit status {code} before it began; what it said "
+                    "itself is the cause. A script that starts processes needs `if __name__ == '__main__':`."
+                )
+            joins.recv()
+            waited_for -= 1
+
+
+def _join(
+    is_ready: connection.Connection,
+    environment: dict[str, str],
+    threads: int,
+    work: Callable[..., object],
+    *args: object,
+) -> None:
     """Be one of the others. Ctrl-C is for the first, which ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
     torch.set_num_threads(threads)
+    is_ready.send(True)
     distributed.start()
     work(*args)
     distributed.leave()

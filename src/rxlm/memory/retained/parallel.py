@@ -132,7 +132,7 @@ class ParallelTurns:
         is_safe = (positions < self.first) | (positions >= lengths - self.newest)
         rest = scores[:, :, None].masked_fill(~before | is_safe, -torch.inf)  # (B, H, N, T)
         room = self.num_tokens - self.newest - self.first
-        bias = torch.zeros_like(rest)
+        bias = scores[:, :, None] * 0.0  # all is kept; gates that learn alone have a gradient all the same
         if room < rest.shape[-1]:
             highest = rest.detach().topk(room + 1, dim=-1).values
             dropped = highest[..., -1:]
