@@ -17,8 +17,8 @@ from rxlm.training.sharding import divided_like, local, sum_over_parts
 GROUPS = ("body", "embeddings", "memory", "gates", "critic")
 """Of the groups that modules around a parameter name, the last one in this order is its own; of none, the first."""
 _OTHER_ALGORITHM = (
-    "The checkpoint's weights were learnt by another algorithm: OptimizerConfig.algorithm must be what it was, adamw or "
-    "muon."
+    "The checkpoint's weights were learnt by another algorithm: OptimizerConfig.algorithm must be what it was, "
+    "'adamw' or 'muon'."
 )
 
 
