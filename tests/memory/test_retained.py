@@ -235,7 +235,7 @@ def test_configurations_that_cannot_be_are_refused(changes, message):
 def test_a_sliding_window_would_hide_what_is_kept_and_is_refused():
     config = shared_model(NAME).config_dict()
     config["decoder_config"]["attention"]["sliding_window"] = 32
-    with pytest.raises(ConfigError, match="attention.sliding_window must be None, got 32"):
+    with pytest.raises(ConfigError, match=r"attention\.sliding_window must be None, got 32"):
         RxTAlpha.from_config_dict(config)
 
 

@@ -117,7 +117,7 @@ def test_weights_that_another_algorithm_learnt_are_refused(algorithm: Algorithm,
     other = config.replace(algorithm="muon" if algorithm == "adamw" else "adamw")
     optimizers = learnt(module, config)
     saved = optimizers[0].state_dict() if form == "by order" else optimizer_state(module, optimizers)
-    with pytest.raises(ValueError, match="learnt by another algorithm|of other parameters"):
+    with pytest.raises(ValueError, match=r"learnt by another algorithm|of other parameters"):
         load_optimizer_state(module, build_optimizers(module, other), saved)
 
 

@@ -150,7 +150,7 @@ def upcycled() -> UpcycledRecipe:
     stage = RetentionStage(
         **steps_of(
             DialoguePhase(steps=60, num_turns=5),
-            DialoguePhase(steps=640, num_turns=32, fewest_turns=8),
+            DialoguePhase(steps=580, num_turns=32, fewest_turns=8),
         ),
         batch_size=8,
         accumulation=1,
