@@ -116,9 +116,10 @@ def chatter(variety: Variety) -> tuple[Wording, ...]:
 
 
 def unknown_answers(variety: Variety, wording: AnswerWording = "varied") -> tuple[str, ...]:
-    """Return answers to a question about a fact that was never told; of the same number for each wording."""
-    found = _SMALL_UNKNOWN if variety == "small" else _FULL_UNKNOWN
-    return found if wording == "varied" else (_PLAIN_UNKNOWN,) * len(found)
+    """Return answers to a question about a fact that was never told."""
+    if wording == "plain":
+        return (_PLAIN_UNKNOWN,)
+    return _SMALL_UNKNOWN if variety == "small" else _FULL_UNKNOWN
 
 
 def _parse(lines: str) -> tuple[Wording, ...]:

@@ -13,6 +13,7 @@ block.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -90,7 +91,7 @@ def half_attention(
 def blocks_of(num_queries: int) -> list[slice]:
     """Return which of so many queries are taken together."""
     ends = [*range(BLOCK, num_queries - BLOCK // 2, BLOCK), num_queries]
-    return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [slice(*bounds) for bounds in pairwise((0, *ends))]
 
 
 def attend_in_blocks(

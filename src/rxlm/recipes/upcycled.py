@@ -146,7 +146,7 @@ class UpcycledRun(RxTRun[UpcycledRecipe]):
 
 
 def upcycled() -> UpcycledRecipe:
-    """For a chat model of some hundred million parameters; two cores with AMX take an hour and a half."""
+    """For a chat model of some hundred million parameters; two cores with AMX take two hours."""
     stage = RetentionStage(
         **steps_of(
             DialoguePhase(steps=60, num_turns=5),

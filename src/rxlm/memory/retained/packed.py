@@ -1,4 +1,4 @@
-"""Dialogues of unlike length read as one row of tokens, without padding, as it pays on a CPU.
+"""Dialogues of different lengths read as one row of tokens, without padding, as it pays on a CPU.
 
 All that is computed of each token alone is computed of all dialogues at once: weights are cast and their gradients
 added up once. Attention takes the dialogues one after another, in blocks of queries with the keys before them.
@@ -8,6 +8,7 @@ head dimension; t and s tokens of a block.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ class PackedTurns:
         self.real, self.turns = real, turns
         self._positions = torch.arange(real.shape[1], device=real.device).expand_as(real)
         ends = real.sum(1).cumsum(0).tolist()
-        self._rows = [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+        self._rows = [slice(*bounds) for bounds in pairwise((0, *ends))]
         self._blocks = [] if turns is None else self._blocks_of(turns)
 
     def packed(self, values: Tensor) -> Tensor:
