@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DEVELOPS := .venv/.develops
 
 .PHONY: help services quickstart serve test torture fuzz check docs format bench bench-compare clean
 FILES ?= 10000
@@ -22,9 +23,16 @@ help:
 	@echo "make bench-compare OLD=... NEW=...   show what changed between two results of benchmarks, beyond noise"
 	@echo "make clean        remove the environment and everything generated"
 
-# Installs again whenever the project's files changed.
+# Installs again whenever the project's files changed. pip compiles modules with one core, compileall with all; some
+# packages carry files that are no Python of this version.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
+	-$(BIN)/python -m compileall -qq -j 0 .venv/lib
+	touch $@
+
+# What tests and checks need besides; groups need a newer pip than Python 3.11 has.
+$(DEVELOPS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	touch $@
@@ -44,32 +52,32 @@ serve: .venv/.serve
 services:
 	dev/services.sh
 
-test: $(INSTALLED)
+test: $(DEVELOPS)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What takes too long for the suite: kills of all that saves, then conversations under threads and interrupts.
 KILLS ?= 500
 STEPS ?= 10000
-torture: $(INSTALLED)
+torture: $(DEVELOPS)
 	HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONPATH=tests:tests/training:tests/recipes $(BIN)/python dev/torture.py --kills $(KILLS)
 	TORTURE_STEPS=$(STEPS) $(BIN)/python -m pytest -n auto tests/rxt/test_conversation_machine.py
 
 # Damaged files of every kind: each must be accepted, or be an error that names it. Counts by kind are printed.
-fuzz: $(INSTALLED)
+fuzz: $(DEVELOPS)
 	HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONPATH=tests $(BIN)/python -m fuzzing.run --files $(FILES) --seed $(SEED)
 
-check: $(INSTALLED) docs
+check: $(DEVELOPS) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 
 # Strict: a link or an anchor that leads nowhere is an error, so that `make check` builds the site, too.
-docs: $(INSTALLED)
+docs: $(DEVELOPS)
 	$(BIN)/python dev/site_pages.py
 	$(BIN)/zensical build --strict
 
-format: $(INSTALLED)
+format: $(DEVELOPS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -6,9 +6,12 @@ import sys
 from typing import NoReturn
 
 # The threads of PyTorch wait for each other by turning in a loop, which beside other work takes the cores from the one
-# that is waited for: a training step on two busy cores took five times as long, and takes twice as long with threads
-# that sleep. Alone they cost 2 to 5 percent (docs/training.md). OpenMP reads this once, when PyTorch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# that is waited for: a training step on two busy cores took five times as long. Threads that sleep at once have to be
+# woken, which on a virtual machine costs a third of a step of a pretrained model. So they wait for some 30,000 turns,
+# about a millisecond, and then sleep (docs/training.md). OpenMP reads this once, when PyTorch is imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
 def run() -> NoReturn:

@@ -68,12 +68,21 @@ def test_chat_with_a_saved_model_imports_nothing_for_others_and_nothing_of_train
     assert imported_by(["chat", str(tmp_path)], {*slow, "torch"}) == {"torch"}
 
 
-@pytest.mark.parametrize(("own", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
-def test_threads_sleep_while_they_wait_unless_told_otherwise(own: dict[str, str], policy: str) -> None:
-    code = "import os, sys, rxlm.__main__; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        ({}, "passive 30000"),
+        ({"GOMP_SPINCOUNT": "0"}, "passive 0"),
+        ({"OMP_WAIT_POLICY": "active"}, "active None"),
+        ({"OMP_WAIT_POLICY": "passive"}, "passive None"),
+    ],
+)
+def test_threads_wait_for_a_moment_and_then_sleep_unless_told_otherwise(own: dict[str, str], found: str) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    code = f"import os, sys, rxlm.__main__; print(*(os.environ.get(name) for name in {names}), 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name not in names} | own
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ended.stdout == f"{policy} False\n"  # OpenMP reads it when PyTorch is imported
+    assert ended.stdout == f"{found} False\n"  # OpenMP reads it when PyTorch is imported
 
 
 def test_an_unknown_command_is_answered_with_the_closest(capsys: pytest.CaptureFixture[str]) -> None:

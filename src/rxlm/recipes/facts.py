@@ -30,6 +30,8 @@ TOKENIZER_DIALOGUES = 2000
 MANY = 10_000_000
 JUDGED, JUDGED_TURNS = 200, 8
 """Dialogues that show what preferences changed, and their turns."""
+LEARNT = {"question_share": 0.55, "repeat_share": 0.3, "chatter_share": 0.02, "unknown_share": 0.04}
+"""Shares of turns in training: more questions than in tests, for it is their answers that a memory is learnt from."""
 ASKS_MORE = {"question_share": 0.35, "unknown_share": 0.15, "update_share": 0.9}
 """Shares of their turns that ask for what was told and for what was never told, and of tellings that change a fact."""
 MESSAGES = (
@@ -63,7 +65,7 @@ class FactsRecipe(ReactiveRecipe):
     variety: Literal["small", "full"] = "small"
     stream_turns: int = 64
     test_turns: tuple[int, ...] = (8, 16, 32, 64, 128)
-    test_dialogues: tuple[int, ...] = (1000, 200, 100, 64, 32)
+    test_dialogues: tuple[int, ...] = (500, 200, 100, 64, 32)
     evaluation_turns: int = 32
     evaluation_dialogues: int = 32
 
@@ -111,9 +113,11 @@ class FactsCorpus(Corpus):
         """Return dialogues, or streams in which every distance is as likely as its inverse."""
         if phase.streams:
             longest = self.recipe.stream_turns
-            generator = self.generator(num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100)
+            generator = self.generator(
+                num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100, **LEARNT
+            )
             return make.streams(generator.stream, phase)
-        dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 1).dialogues(MANY)
+        dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 1, **LEARNT).dialogues(MANY)
         return make.dialogues(dialogues, shuffle=False)
 
     def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
@@ -186,22 +190,22 @@ class _TurnsOf(Sequence[Interaction]):
 
 def tiny() -> FactsRecipe:
     """The quickstart: 0.8 M parameters, all stages, six minutes on two cores in two processes."""
-    optimizer = OptimizerConfig(algorithm="muon", learning_rate=2e-3, warmup_steps=20)
+    optimizer = OptimizerConfig(algorithm="muon", learning_rate=4e-3, warmup_steps=20)
     early = {"optimizer": optimizer, "checkpoint_every": None}
     dialogues = MemoryAwareStage(
         **steps_of(
-            DialoguePhase(steps=100, num_turns=2),
-            DialoguePhase(steps=100, num_turns=3),
-            DialoguePhase(steps=150, num_turns=4),
-            DialoguePhase(steps=150, num_turns=6),
+            DialoguePhase(steps=60, num_turns=2),
+            DialoguePhase(steps=60, num_turns=3),
+            DialoguePhase(steps=90, num_turns=4),
+            DialoguePhase(steps=90, num_turns=6),
         ),
         batch_size=64,
         optimizer=optimizer.replace(schedule="wsd", decay_share=0.3),
-        evaluate_every=250,
+        evaluate_every=150,
     )
     streams = dialogues.replace(
         folder="4b-streams",
-        **steps_of(DialoguePhase(steps=300, num_turns=8, streams=True)),
+        **steps_of(DialoguePhase(steps=180, num_turns=8, streams=True)),
         optimizer=optimizer.replace(schedule="wsd", decay_share=0.5, gate_scale=5.0),
     )
     return FactsRecipe(
@@ -209,7 +213,7 @@ def tiny() -> FactsRecipe:
         **model_of_size("tiny"),
         stages=(
             language_stage(steps=40, batch_size=128, **early),
-            interactions_stage(steps=120, batch_size=256, **early),
+            interactions_stage(steps=80, batch_size=256, **early),
             MemoryAttentionStage(steps=20, batch_size=32, **early),
             dialogues,
             streams,
@@ -228,7 +232,8 @@ def retention() -> FactsRecipe:
         DialoguePhase(steps=800, num_turns=16, streams=True, reset_probability=0.05),
     )
     base = tiny().with_stage("dialogues", settings=settings)
-    return base.with_stage("streams", settings=settings, evaluate_every=200, **phases).replace(
+    optimizer = base.stage("streams").optimizer.replace(learning_rate=2e-3)
+    return base.with_stage("streams", settings=settings, optimizer=optimizer, evaluate_every=200, **phases).replace(
         name="retention",
         stream_turns=256,
         evaluation_turns=128,
