@@ -4,20 +4,22 @@
 
 OLD and NEW are files that benchmarks wrote, or folders of them. A figure has changed where its median moved further
 than two standard errors of both medians, and than what runs on one machine differ by anyway (`BETWEEN_RUNS`). Figures
-that depend on the machine are compared on the same one only. The exit status is 1 where something got worse.
+that depend on the machine are compared on the same one only. The exit status is 1 where something got worse, or where
+nothing could be compared.
 """
 
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot, inf, sqrt
+from math import hypot, inf, isfinite, sqrt
 from pathlib import Path
 from statistics import median, stdev
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 BETWEEN_RUNS = {"ratio": 0.05, "measured": 0.20, "exact": 0.0}
@@ -60,9 +62,14 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     changes = []
     for name, before in old["figures"].items():
         after = new["figures"].get(name)
-        if after is not None and before["kind"] == after["kind"] and (measured or before["kind"] != "measured"):
+        if after is not None and is_same_figure(before, after) and (measured or before["kind"] != "measured"):
             changes.append(change(name, before, after))
     return changes
+
+
+def is_same_figure(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Tell whether two figures of a name are of one unit and kind."""
+    return (before["unit"], before["kind"]) == (after["unit"], after["kind"])
 
 
 def change(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
@@ -101,6 +108,9 @@ def notes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     for word, one, other in (("gone", old, new), ("new", new, old)):
         if missing := [name for name in one["figures"] if name not in other["figures"]]:
             yield f"{word}: {', '.join(missing)}"
+    both = [(name, each, new["figures"].get(name)) for name, each in old["figures"].items()]
+    if others := [name for name, before, after in both if after is not None and not is_same_figure(before, after)]:
+        yield f"of another unit or kind, not compared: {', '.join(others)}"
 
 
 def records(path: Path) -> dict[str, dict[str, Any]]:
@@ -108,8 +118,12 @@ def records(path: Path) -> dict[str, dict[str, Any]]:
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     found = {}
     for file in files:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is no JSON: {error}") from None
         if isinstance(values, dict) and "figures" in values:
+            check(values, file)
             found[str(file.relative_to(path)) if path.is_dir() else ""] = values
     if not found:
         raise ValueError(
@@ -118,20 +132,48 @@ def records(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def check(values: Mapping[str, Any], file: Path) -> None:
+    """Raise ValueError where a record is not one that a benchmark wrote, or a figure is no number."""
+    parts = {"benchmark": str, "machine": dict, "versions": dict, "settings": dict, "figures": dict}
+    for part, kind in parts.items():
+        if not isinstance(values.get(part), kind):
+            raise ValueError(f"{file}: {part} must be a {kind.__name__}, got {values.get(part)!r:.80}.")
+    for name, figure in values["figures"].items():
+        samples = figure.get("samples") if isinstance(figure, dict) else None
+        if not isinstance(samples, list) or not samples or not all(_is_number(each) for each in samples):
+            raise ValueError(f"{file}: samples of {name} must be finite numbers, got {samples!r:.80}.")
+        if figure.get("kind") not in BETWEEN_RUNS or "unit" not in figure or "better" not in figure:
+            raise ValueError(
+                f"{file}: {name} must have a unit, what is better, and a kind of {', '.join(BETWEEN_RUNS)}."
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and isfinite(value)
+
+
 def show(name: str, old: Mapping[str, Any], new: Mapping[str, Any], console: Console, *, everything: bool) -> bool:
-    """Print a record's changes; return whether something got worse."""
+    """Print a record's changes; return whether something got worse, or could not be compared."""
+    if old["benchmark"] != new["benchmark"]:
+        raise ValueError(f"{name or 'The files'}: one is of {old['benchmark']}, the other of {new['benchmark']}.")
     changes = compare(old, new)
     table = Table("figure", "unit", "old", "new", "times", "noise", "", title=f"{new['benchmark']} {name}".strip())
     for each in changes:
         if everything or each.verdict != "same":
-            cells = (f"{each.old:,.4g}", f"{each.new:,.4g}", f"{each.times:.3f}", f"{each.noise:.0%}", each.verdict)
-            table.add_row(each.name, each.unit, *cells)
+            cells = (
+                f"{each.old:,.4g}",
+                f"{each.new:,.4g}",
+                f"{each.times:.3f}" if 0 <= each.times < inf else "",
+                f"{each.noise:.0%}",
+                each.verdict,
+            )
+            table.add_row(escape(each.name), escape(each.unit), *cells)
     if table.row_count:
         console.print(table)
     console.print(f"{table.title}: {sum(each.verdict != 'same' for each in changes)} of {len(changes)} figures changed")
     for note in notes(old, new):
         console.print(f"  {note}", markup=False)
-    return any(each.verdict == "worse" for each in changes)
+    return not changes or any(each.verdict == "worse" for each in changes)
 
 
 def main(settings: Settings) -> int:
@@ -143,6 +185,9 @@ def main(settings: Settings) -> int:
     if not both:
         raise ValueError(f"{settings.old} and {settings.new} have no file of the same name.")
     console = Console(highlight=False)
+    for place, ones, others in ((settings.old, old, new), (settings.new, new, old)):
+        if alone := [name for name in ones if name not in others]:
+            console.print(f"In {place} alone: {', '.join(alone)}", markup=False)
     worse = [show(name, old[name], new[name], console, everything=settings.all) for name in both]
     return int(any(worse))
 

@@ -129,3 +129,41 @@ def test_the_status_says_that_something_got_worse(
     assert compare.main(compare.Settings(old=files[1], new=files[0])) == 0
     with pytest.raises(ValueError, match="no figures of a benchmark"):
         compare.main(compare.Settings(old=files[0], new=tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"figures": {"speed": figure(2.0, float("nan"))}}, r"new.json: samples of speed must be finite numbers"),
+        ({"figures": {"speed": figure()}}, r"samples of speed must be finite numbers, got \[\]"),
+        ({"figures": {"speed": {"samples": [1.0]}}}, r"speed must have a unit, what is better, and a kind of ratio"),
+        ({"figures": []}, r"figures must be a dict, got \[\]"),
+        ({"machine": None}, r"machine must be a dict, got None"),
+        ({"benchmark": "another"}, r"one is of some, the other of another"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(changes: dict[str, Any], says: str, tmp_path: Path, loaded: Any) -> None:
+    compare, files = loaded("compare"), (tmp_path / "old.json", tmp_path / "new.json")
+    for file, values in zip(files, (record(speed=figure(2.0)), record(speed=figure(2.0)) | changes), strict=True):
+        file.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=says):
+        compare.main(compare.Settings(old=files[0], new=files[1]))
+    files[1].write_text(files[1].read_text()[:-9])
+    with pytest.raises(ValueError, match=r"new.json is no JSON"):
+        compare.main(compare.Settings(old=files[0], new=files[1]))
+
+
+def test_a_comparison_of_nothing_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], loaded: Any) -> None:
+    compare, folders = loaded("compare"), (tmp_path / "old", tmp_path / "new")
+    other_unit = {**figure(2000.0), "unit": "ms"}
+    for folder, values in zip(folders, (record(speed=figure(2.0)), record(speed=other_unit)), strict=True):
+        folder.mkdir()
+        (folder / "some.json").write_text(json.dumps(values))
+    (folders[0] / "gone.json").write_text(json.dumps(record(**{"[/red]": figure(2.0)})))
+    assert compare.main(compare.Settings(old=folders[0], new=folders[1])) == 1
+    output = capsys.readouterr().out
+    assert "of another unit or kind, not compared: speed" in output
+    assert "alone: gone.json" in output.replace("\n", "")
+    settings = compare.Settings(old=folders[0] / "gone.json", new=folders[0] / "gone.json", all=True)
+    assert compare.main(settings) == 0
+    assert "[/red]" in capsys.readouterr().out

@@ -1,7 +1,9 @@
 """Engines: a decoder that ONNX Runtime computes answers and remembers as PyTorch's does, in any table of rows."""
 
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -14,10 +16,11 @@ from helpers import ARCHITECTURES, build
 from pretrained_models import save_language_model
 from rxlm.cli import main
 from rxlm.config import ConfigError
-from rxlm.export import graphs
+from rxlm.export import engines, graphs
 from rxlm.export.engines import cache_folder, use_engine
 from rxlm.export.names import Engine
 from rxlm.export.saving import export, open_exported
+from rxlm.folders import MARKER
 from rxlm.memory import MemoryState
 from rxlm.memory.retained.state import RetainedState
 from rxlm.rxt.checkpoint_files import CheckpointError
@@ -206,16 +209,21 @@ def test_a_conversation_goes_on_with_the_same_bits_alone(folder: Path, exports: 
     conversation.save(tmp_path / "talk")
     Conversation(opened(folder, "onnx:int4", exports)).load(tmp_path / "talk")
     for engine in ("torch", "onnx:int8"):
-        with pytest.raises(ConversationError, match="engine"):
+        with pytest.raises(ConversationError, match=f"engine is 'onnx:int4' there and '{engine}' here"):
             Conversation(opened(folder, engine, exports)).load(tmp_path / "talk")
+    elsewhere = opened(folder, "onnx:int4", exports)
+    assert elsewhere.rounded_digest is not None
+    elsewhere.rounded_digest = elsewhere.rounded_digest[::-1]
+    with pytest.raises(ConversationError, match="rounded_weights is"):
+        Conversation(elsewhere).load(tmp_path / "talk")
 
 
 def test_graphs_are_written_once_for_the_same_weights(
     folder: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    note = cache_folder(graphs.Graphs.for_model(open_model(folder), 8)) / graphs.NOTE
     model = opened(folder, "onnx:int8", exports)
-    assert model.source_digest is not None
-    note = cache_folder(model.source_digest, 8) / graphs.NOTE
+    assert model.source_digest == json.loads(note.read_text())["weights"]
     written = note.stat().st_mtime_ns
     opened(folder, "onnx:int8", exports)
     assert note.stat().st_mtime_ns == written
@@ -231,6 +239,10 @@ def test_what_cannot_be_is_refused_before_anything_is_written(folder: Path, tmp_
     use_engine(model, "onnx:int8")
     with pytest.raises(ConfigError, match="has the engine onnx:int8 already"):
         use_engine(model, "onnx:int4")
+    with pytest.raises(ConfigError, match="open its own weights for torch"):
+        use_engine(model, "torch")
+    with pytest.raises(ConfigError, match="engine onnx:int8, which has no weights to save"):
+        model.save_pretrained(tmp_path / "out")
     with pytest.raises(ConfigError, match="export it as it was trained"):
         export(model, tmp_path / "out", "onnx:int4")
     with pytest.raises(ConfigError, match="got 'torch': others need no export"):
@@ -239,6 +251,77 @@ def test_what_cannot_be_is_refused_before_anything_is_written(folder: Path, tmp_
     with pytest.raises(ConfigError, match="Experts that are not gated by silu"):
         use_engine(experts, "onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_files_of_a_model_stay_where_graphs_would_take_their_place(folder: Path, exports: Path) -> None:
+    files = {path: path.read_bytes() for place in (folder, exports / "onnx:int4") for path in place.iterdir()}
+    for place in (folder, exports / "onnx:int4"):
+        with pytest.raises(ConfigError, match=r"folder must be new, empty or of graphs alone, and .* has c"):
+            use_engine(open_model(folder), "onnx", place)
+        with pytest.raises(ValueError, match="exists and is not an empty folder"):
+            export(open_model(folder), place, "onnx:int8")
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_the_same_weights_in_another_configuration_have_graphs_of_their_own(folder: Path) -> None:
+    plain = open_model(folder)
+    values = plain.config_dict()
+    same, other = (
+        RxTAlpha.from_config_dict(each)
+        for each in (values, {**values, "decoder_config": {**values["decoder_config"], "norm_eps": 0.1}})
+    )
+    for model in (same, other):
+        model.load_state_dict(plain.state_dict())
+    of_8 = [cache_folder(graphs.Graphs.for_model(each, 8)) for each in (plain, same, other)]
+    assert of_8[0] == of_8[1] != of_8[2]
+    of_4 = [cache_folder(graphs.Graphs.for_model(each, 4)) for each in (plain, same)]
+    assert of_4[0] != of_4[1]  # a model without a tokenizer is rounded without having read text
+
+
+@pytest.mark.parametrize("damaged", ["layers.onnx.data", "head.onnx", graphs.NOTE, MARKER])
+def test_damaged_graphs_are_written_anew(
+    folder: Path, exports: Path, damaged: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def write(model: RxTAlpha, place: Path, found: graphs.Graphs) -> None:
+        written.append(place)
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(exports / "onnx:int4", place)
+
+    written: list[Path] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(engines, "write_graphs", write)
+    place = cache_folder(graphs.Graphs.for_model(open_model(folder), 4))
+    for times in (1, 1):
+        use_engine(open_model(folder), "onnx:int4")
+        assert written == [place] * times
+    (place / damaged).write_bytes(bytes(len((place / damaged).read_bytes())))
+    for times in (2, 2):
+        use_engine(open_model(folder), "onnx:int4")
+        assert written == [place] * times
+
+
+def test_threads_share_a_model(exports: Path) -> None:
+    model = open_model(exports / "onnx:int8")
+
+    def talk(number: int) -> list[str]:
+        conversation = Conversation(model, sampling=GREEDY, seed=0)
+        return ["".join(conversation.send(f"{number} and {turn}", max_seq_len=30)) for turn in range(3)]
+
+    alone = [talk(number) for number in range(6)]
+    with ThreadPoolExecutor(3) as threads:
+        assert [*threads.map(talk, range(6))] == alone
+
+
+def test_onnx_runtime_keeps_no_record_of_what_it_runs(exports: Path) -> None:
+    open_model(exports / "onnx:int8")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    assert not (Path(os.environ["XDG_CACHE_HOME"]) / "Microsoft").exists()
+
+
+def test_another_type_of_weights_is_refused_by_its_name(exports: Path) -> None:
+    model = open_model(exports / "onnx:int8").double()
+    with pytest.raises(ValueError, match=r"computes with float32, int64, and .* is torch\.float64"):
+        "".join(Conversation(model).send("My dog is called Rex."))
 
 
 def test_without_the_extra_the_package_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

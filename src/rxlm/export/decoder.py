@@ -4,6 +4,7 @@ Shapes: L layers, G retention gates, B rows, H key/value heads, T new tokens, P 
 model dimension, d head dimension.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -132,9 +133,10 @@ class _Angles:
 
     def up_to(self, position: int) -> Rotation:
         """Return cosines and sines, (N, d / 2) each, of positions up to this one at least."""
-        if position >= len(self.made.cos):
-            self.made = pairs_of(self.rope(torch.arange(max(position + 1, 2 * len(self.made.cos), FIRST_POSITIONS))))
-        return self.made
+        made = self.made  # which another thread may replace by a shorter one
+        if position >= len(made.cos):
+            self.made = made = pairs_of(self.rope(torch.arange(max(position + 1, 2 * len(made.cos), FIRST_POSITIONS))))
+        return made
 
 
 class _Layers:
@@ -207,23 +209,25 @@ def _all(slots: KeyValues) -> Tensor:
 
 
 def _head(session: Session, vocab_size: int) -> LogitsHead:
-    kept: dict[int, tuple[Tensor, Tensor, Call]] = {}
-    """The last call, by its number of tokens: those of an answer, one after another, are as many."""
+    last = _LastCall()
 
     def logits(hidden: Tensor) -> Tensor:
         count = len(hidden)
         if not count:
             return torch.empty(0, vocab_size)
-        if count not in kept:
-            kept.clear()
-            taken, found = (
-                torch.empty_like(hidden, memory_format=torch.contiguous_format),
-                torch.empty(count, vocab_size),
-            )
-            kept[count] = taken, found, session.bind({"hidden": taken}, {"logits": found})
-        taken, found, call = kept[count]
+        if last.made is None or len(last.made[0]) != count:
+            taken = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+            found = torch.empty(count, vocab_size)
+            last.made = taken, found, session.bind({"hidden": taken}, {"logits": found})
+        taken, found, call = last.made
         taken.copy_(hidden)
         call()
         return found.clone()
 
     return LogitsHead(logits)
+
+
+class _LastCall(threading.local):
+    """A thread's last call, what it reads and what it writes: tokens of an answer, one after another, are as many."""
+
+    made: tuple[Tensor, Tensor, Call] | None = None

@@ -13,7 +13,6 @@ from rxlm.export.names import ENGINES, Engine, bits_of
 from rxlm.folders import reading, saving
 from rxlm.rxt.alpha import RxTAlpha
 from rxlm.rxt.checkpoint_files import CheckpointError, CheckpointFiles
-from rxlm.rxt.fingerprint import weights_digest
 from rxlm.rxt.hub import check_weights, reading_config, split_header, write_checkpoint
 from rxlm.rxt.models import KINDS
 
@@ -28,16 +27,18 @@ def export(model: RxTAlpha, folder: Path, engine: Engine) -> None:
         model: with its weights on a CPU, as they were trained. folder: new or empty.
         engine: onnx, onnx:int8 or onnx:int4.
 
-    Raises as `use_engine` does, before anything is written.
+    Raises as `use_engine` does, and ValueError where the folder holds something, before anything is written.
     """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder: name another one.")
     if not engine.startswith("onnx"):
         raise ConfigError(f"engine must be one of {', '.join(ENGINES[1:])}, got {engine!r}: others need no export.")
     if model.engine != "torch":
         raise ConfigError(f"The model is rounded for the engine {model.engine}: export it as it was trained.")
-    tokenizer, digest = model.needed_tokenizer(), weights_digest(model)
+    tokenizer, graphs = model.needed_tokenizer(), Graphs.for_model(model, bits_of(engine))
     model.float()
     with saving(folder) as draft:
-        write_graphs(model, draft, bits_of(engine), digest)
+        write_graphs(model, draft, graphs)
         write_checkpoint(model, _beside_graphs(model), draft, engine=engine)
         tokenizer.save_pretrained(draft)
 
@@ -67,7 +68,7 @@ def open_exported(name: str | Path, *, device: torch.device | str = "cpu") -> Rx
         model.tie_weights()
         files.check()
         use_graphs(model, Path(files.name))
-    model.engine, model.source_digest = engine, graphs.weights
+    model.engine = engine
     model.set_tokenizer(load_tokenizer_from_file(files.name))
     return cast(RxTAlpha, model.eval())
 

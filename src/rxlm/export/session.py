@@ -1,5 +1,6 @@
 """ONNX Runtime over PyTorch's memory: tensors are read and written where they are."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -7,6 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+# ONNX Runtime keeps a database of what it runs, for its makers, and threads that send it: a forked process waits for
+# them at its end. It reads this once, when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TYPES = {torch.float32: "float32", torch.int64: "int64"}
 SEEN, HIDDEN = torch.tensor([0.0, torch.finfo(torch.float32).min])
@@ -30,6 +35,8 @@ class Session:
 
     Args:
         path: of the graph. It runs with as many threads as PyTorch has when it is opened.
+
+    Raises ValueError where the file is no graph, or its weights are not beside it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +46,12 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of many classes, which have none in common
+            raise ValueError(
+                f"{path} cannot be opened: export the model again. ONNX Runtime says: {str(error).splitlines()[0]}"
+            ) from error
         self.inputs = [each.name for each in self.session.get_inputs()]
         self.outputs = [each.name for each in self.session.get_outputs()]
 
@@ -57,6 +69,9 @@ class Call:
         for bind, tensors in ((self._binding.bind_input, inputs), (self._binding.bind_output, outputs)):
             for name, tensor in tensors.items():
                 assert tensor.is_contiguous(), name
+                if tensor.dtype not in TYPES:
+                    kept = ", ".join(TYPES.values())
+                    raise ValueError(f"An engine of ONNX computes with {kept}, and {name} is {tensor.dtype}.")
                 bind(name, "cpu", 0, TYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
 
     def __call__(self) -> None:

@@ -4,6 +4,7 @@ Shapes: B conversations, T tokens, L memory layers, S slots, D model dimension, 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -44,9 +45,11 @@ class RxTModel(HubModule):
     parameter_groups: ClassVar[Mapping[str, str]] = {"memory_writer": "memory"}
 
     engine: str = "torch"
-    """What computes the model; see `rxlm.export.engines`, which sets this and the next."""
+    """What computes the model; see `rxlm.export.engines`, which sets this and the next two."""
     source_digest: str | None = None
     """Digest of the weights that the engine's were rounded from; None: they are those of the model."""
+    rounded_digest: str | None = None
+    """Digest of the engine's weights, where they depend on the machine that rounded them."""
 
     def __init__(
         self,
@@ -254,6 +257,14 @@ class RxTModel(HubModule):
         return limit
 
     # --- saving and loading --------------------------------------------------------------------------------------
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        if self.engine != "torch":
+            raise ConfigError(
+                f"The model computes with the engine {self.engine}, which has no weights to save: save it before "
+                "`use_engine`, or write it for the engine with `rxlm export`."
+            )
+        super()._save_pretrained(save_directory)
 
     def config_dict(self) -> dict[str, Any]:
         """Return the constructor's arguments, without the tokenizer, as plain values."""

@@ -18,13 +18,15 @@ from rxlm.rxt.hub import FORMAT_VERSION
 def fingerprint(model: RxTModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """Return what identifies a model: its class, its configuration, and digests of its weights and its tokenizer.
 
-    Where its weights were rounded for an engine, the digest is of those before, and the engine is named.
+    Where its weights were rounded for an engine, the digest is of those before, and the engine is named. Weights of 4
+    bits have a digest of their own, for they depend on the machine that rounded them.
     """
     return {
         "format_version": FORMAT_VERSION,
         "architecture": type(model).__name__,
         **model.config_dict(),
         **({} if model.engine == "torch" else {"engine": model.engine}),
+        **({} if model.rounded_digest is None else {"rounded_weights": model.rounded_digest}),
         "weights": model.source_digest or weights_digest(model),
         "tokenizer": tokenizer_digest(tokenizer),
     }
@@ -42,7 +44,8 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[st
         translated = translate_configurations(saved)
     except config.ConfigError as error:  # of a model that there can no longer be
         return [str(error).rstrip(".")]
-    return config.differences({**translated, "format_version": FORMAT_VERSION}, present)
+    own = {"engine": "torch"}
+    return config.differences({**own, **translated, "format_version": FORMAT_VERSION}, {**own, **present})
 
 
 def weights_digest(model: torch.nn.Module) -> str:
