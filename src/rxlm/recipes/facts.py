@@ -194,10 +194,10 @@ def tiny() -> FactsRecipe:
     early = {"optimizer": optimizer, "checkpoint_every": None}
     dialogues = MemoryAwareStage(
         **steps_of(
-            DialoguePhase(steps=60, num_turns=2),
-            DialoguePhase(steps=60, num_turns=3),
-            DialoguePhase(steps=90, num_turns=4),
-            DialoguePhase(steps=90, num_turns=6),
+            DialoguePhase(steps=80, num_turns=2),
+            DialoguePhase(steps=80, num_turns=3),
+            DialoguePhase(steps=120, num_turns=4),
+            DialoguePhase(steps=120, num_turns=6),
         ),
         batch_size=64,
         optimizer=optimizer.replace(schedule="wsd", decay_share=0.3),
@@ -205,7 +205,7 @@ def tiny() -> FactsRecipe:
     )
     streams = dialogues.replace(
         folder="4b-streams",
-        **steps_of(DialoguePhase(steps=180, num_turns=8, streams=True)),
+        **steps_of(DialoguePhase(steps=240, num_turns=8, streams=True)),
         optimizer=optimizer.replace(schedule="wsd", decay_share=0.5, gate_scale=5.0),
     )
     return FactsRecipe(
@@ -213,7 +213,7 @@ def tiny() -> FactsRecipe:
         **model_of_size("tiny"),
         stages=(
             language_stage(steps=40, batch_size=128, **early),
-            interactions_stage(steps=80, batch_size=256, **early),
+            interactions_stage(steps=100, batch_size=256, **early),
             MemoryAttentionStage(steps=20, batch_size=32, **early),
             dialogues,
             streams,
