@@ -9,6 +9,7 @@ import pytest
 
 from rxlm.config import ConfigError
 from rxlm.recipes import RECIPES, open_run
+from rxlm.recipes.facts import SHARES
 from rxlm.recipes.recipe import Recipe
 from rxlm.recipes.run_folder import check_recipe
 
@@ -18,10 +19,12 @@ STOPPED_AFTER = 4
 OF_FACTS = {
     *(f"{stage}.optimizer" for stage in ("language", "interactions", "memory_attention", "dialogues", "streams")),
     *(f"{stage}.{field}" for stage in ("dialogues", "streams") for field in ("steps", "phases", "evaluate_every")),
+    "interactions.steps",
+    *SHARES,
 }
 TRAINED_OTHERWISE = {
     "babi": {"draws", "dialogues.steps", "dialogues.phases"},
-    "tiny": OF_FACTS,
+    "tiny": OF_FACTS | {"test_dialogues"},
     "retention": OF_FACTS,
 }
 """Fields of recipes that may have other values since."""

@@ -26,12 +26,11 @@ from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
+SHARES = ("question_share", "repeat_share", "unknown_share", "chatter_share")
 TOKENIZER_DIALOGUES = 2000
 MANY = 10_000_000
 JUDGED, JUDGED_TURNS = 200, 8
 """Dialogues that show what preferences changed, and their turns."""
-LEARNT = {"question_share": 0.55, "repeat_share": 0.3, "chatter_share": 0.02, "unknown_share": 0.04}
-"""Shares of turns in training: more questions than in tests, for it is their answers that a memory is learnt from."""
 ASKS_MORE = {"question_share": 0.35, "unknown_share": 0.15, "update_share": 0.9}
 """Shares of their turns that ask for what was told and for what was never told, and of tellings that change a fact."""
 MESSAGES = (
@@ -57,12 +56,18 @@ class FactsRecipe(ReactiveRecipe):
 
     Fields:
         variety: of the dialogues, "small" or "full".
+        question_share, repeat_share, unknown_share, chatter_share: shares of turns in training, as `FactsConfig` has
+            them, whose own are the shares in tests.
         stream_turns: longest distance between a fact and its question in streams.
         test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
         evaluation_turns, evaluation_dialogues: turns of the dialogues that it is asked while it trains, and how many.
     """
 
     variety: Literal["small", "full"] = "small"
+    question_share: float = 0.4
+    repeat_share: float = 0.0
+    unknown_share: float = 0.05
+    chatter_share: float = 0.1
     stream_turns: int = 64
     test_turns: tuple[int, ...] = (8, 16, 32, 64, 128)
     test_dialogues: tuple[int, ...] = (500, 200, 100, 64, 32)
@@ -79,6 +84,12 @@ class FactsRecipe(ReactiveRecipe):
             f"FactsRecipe.test_turns has {len(self.test_turns)} numbers and test_dialogues {len(self.test_dialogues)}: "
             "each number of turns needs a number of dialogues.",
         )
+        FactsConfig(**self.training_shares)  # refuses shares that do not fit together
+
+    @property
+    def training_shares(self) -> dict[str, float]:
+        """Shares of turns in the dialogues that are trained on."""
+        return {name: getattr(self, name) for name in SHARES}
 
     def open_corpus(self) -> "FactsCorpus":
         """Return the generator's side of the recipe."""
@@ -111,13 +122,14 @@ class FactsCorpus(Corpus):
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues, or streams in which every distance is as likely as its inverse."""
+        shares = self.recipe.training_shares
         if phase.streams:
             longest = self.recipe.stream_turns
             generator = self.generator(
-                num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100, **LEARNT
+                num_turns=longest + 1, distance_law="log-uniform", seed=make.seed + 100, **shares
             )
             return make.streams(generator.stream, phase)
-        dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 1, **LEARNT).dialogues(MANY)
+        dialogues = self.generator(num_turns=phase.num_turns, seed=make.seed + 1, **shares).dialogues(MANY)
         return make.dialogues(dialogues, shuffle=False)
 
     def episodes(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
@@ -211,6 +223,10 @@ def tiny() -> FactsRecipe:
     return FactsRecipe(
         name="tiny",
         **model_of_size("tiny"),
+        question_share=0.55,  # more than in tests: it is their answers that a memory is learnt from
+        repeat_share=0.3,
+        unknown_share=0.04,
+        chatter_share=0.02,
         stages=(
             language_stage(steps=40, batch_size=128, **early),
             interactions_stage(steps=100, batch_size=256, **early),
