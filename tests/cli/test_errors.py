@@ -152,11 +152,15 @@ def test_output_that_is_refused_is_told(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["--help"], ["info", "--help"]])
-def test_a_closed_pipe_ends_a_command_with_a_line(words: list[str]) -> None:
+@pytest.mark.parametrize("words", [["--help"], ["info", "--help"], ["info", "."]])
+def test_a_closed_pipe_ends_a_command_with_a_line(words: list[str], tmp_path: Path) -> None:
+    if "." in words:
+        tiny_text_model().save_pretrained(tmp_path)
     reading, writing = os.pipe()
     os.close(reading)
-    result = subprocess.run([sys.executable, "-m", "rxlm", *words], stdout=writing, stderr=subprocess.PIPE, text=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "rxlm", *words], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
     os.close(writing)
     assert result.returncode == Status.CLOSED_PIPE
     assert result.stderr.count("\n") == 1

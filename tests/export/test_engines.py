@@ -1,7 +1,9 @@
 """Engines: a decoder that ONNX Runtime computes answers and remembers as PyTorch's does, in any table of rows."""
 
+import copy
 import json
 import os
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
@@ -310,6 +312,13 @@ def test_threads_share_a_model(exports: Path) -> None:
     alone = [talk(number) for number in range(6)]
     with ThreadPoolExecutor(3) as threads:
         assert [*threads.map(talk, range(6))] == alone
+
+
+def test_a_model_with_an_engine_is_not_copied(exports: Path) -> None:
+    model = open_model(exports / "onnx:int8")
+    for copied in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="neither copied nor pickled: open it again"):
+            copied(model)
 
 
 def test_onnx_runtime_keeps_no_record_of_what_it_runs(exports: Path) -> None:

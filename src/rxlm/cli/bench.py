@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rxlm.cli.output import Output
 from rxlm.cli.results import rich_table
-from rxlm.cli.targets import require_folder
+from rxlm.folders import require_folder
 from rxlm.mrq_bench.answers import AnswerLog
 from rxlm.mrq_bench.benchmark_data import BenchmarkData, load_data
 from rxlm.mrq_bench.compare import PLOT_FILE, check_comparable, write_comparison
@@ -63,7 +63,7 @@ def memory(
         output: folder of the run; one in runs/bench if not given.
         audit: do not run a model: check that the scorer grades all reference answers right and all wrong ones wrong.
     """
-    console = Console(highlight=False, emoji=False)
+    console = Output()
     if audit:
         _audit(load_data(measuring), console)
         return
@@ -108,7 +108,7 @@ def compare(
     """
     if len(models) < 2:
         raise ValueError(f"Name two models or more to compare, got {len(models)}.")
-    console = Console(highlight=False, emoji=False)
+    console = Output()
     require_folder(output)
     # What is not there is told before anything is measured.
     finished = {name: read_results(Path(name)) for name in models if _is_run(name)}
@@ -138,7 +138,7 @@ def _run(
     options: ModelOptions,
     embeddings: str | None,
     folder: Path | None,
-    console: Console,
+    console: Output,
     is_one_of_many: bool = False,
 ) -> tuple[BenchmarkResults, Path]:
     respondent = load_respondent(name, options, strict=not is_one_of_many)
@@ -158,7 +158,7 @@ def _run(
     return results, folder
 
 
-def _audit(data: BenchmarkData, console: Console) -> None:
+def _audit(data: BenchmarkData, console: Output) -> None:
     found = audit_scorer(data.dialogues, data.scorer)
     console.print(
         f"{found.num_questions:,} questions of {data.name}: {found.gold:.2%} of the gold answers are graded right "
@@ -193,7 +193,7 @@ def _with_own_names(results: list[BenchmarkResults]) -> list[BenchmarkResults]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[ProgressReport]:
+def _progress(console: Output) -> Iterator[ProgressReport]:
     """Show a bar on a terminal, and elsewhere a line for each thing that begins."""
     if not console.is_terminal:
         seen: set[str] = set()

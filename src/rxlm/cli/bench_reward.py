@@ -3,8 +3,8 @@
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from rxlm.cli.output import Output
 from rxlm.cli.results import rich_table
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.fact_kinds import Variety
@@ -46,7 +46,7 @@ def reward(
 
     loaded = RewardModel.from_pretrained(model)
     turn_tokenizer = turn_tokenizer_of(loaded)
-    console = Console(highlight=False, emoji=False)
+    console = Output()
     if preferences:
         read = read_preferences(preferences, turn_tokenizer, bad_records=bad_records)
         found = read.compared

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from rxlm.cli.errors import printable
+from rxlm.cli.output import Output
 from rxlm.cli.results import rich_table
 from rxlm.data.conversation_check import ConversationCheck, Length, Lengths, check_conversations
 from rxlm.data.dialogue_forms import read_conversations
@@ -36,7 +36,7 @@ def check(
     read = read_conversations(paths, bad_records="skip")
     length, limit, render = _of_model(model) if model else (_characters, None, _plain)
     found = check_conversations(read, length, limit)
-    console = Console(highlight=False, emoji=False)
+    console = Output()
     unit = "tokens" if model else "characters"
     console.print(rich_table(", ".join(paths), ("what", "number"), _rows(found, unit, limit)))
     for what, places in _not_used(found, limit):

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from rxlm.cli.output import Output
 from rxlm.export.engines import describe
 from rxlm.rxt.accounting import decoding_flops, memory_bytes, parameter_table, update_flops
 from rxlm.rxt.models import RxTAlpha
@@ -33,7 +33,7 @@ def info(model: Annotated[str, tyro.conf.Positional], /) -> None:
         if network.engine != "torch":  # the counts are those of the model before it was exported
             with torch.device("meta"):
                 network = type(network).from_config_dict(network.config_dict())
-    console = Console()
+    console = Output()
     console.print(_parameters(network, model))
     console.print(_costs(network, engine))
 

@@ -8,8 +8,8 @@ from math import ceil
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from rxlm.cli.output import Output
 from rxlm.cli.results import rich_table
 from rxlm.serving.keys import new_api_key
 from rxlm.serving.store.opening import store_of
@@ -70,7 +70,7 @@ def list_keys(*, store: str) -> None:
         print("There are no tenants and no keys: `rxlm keys add TENANT` makes them.")
         return
     header = ("tenant", "keys", "tokens a minute", "bytes at most", "bytes stored")
-    Console(highlight=False, emoji=False).print(rich_table("Tenants", header, rows))
+    Output().print(rich_table("Tenants", header, rows))
 
 
 def revoke(digest: Annotated[str, tyro.conf.Positional], /, *, store: str) -> None:

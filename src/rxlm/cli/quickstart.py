@@ -4,11 +4,10 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
-from rxlm.cli.targets import require_folder
+from rxlm.cli.output import Output
 from rxlm.cli.train import finish, share
-from rxlm.folders import is_saved
+from rxlm.folders import is_saved, require_folder
 from rxlm.recipes import open_run
 from rxlm.recipes.facts import tiny
 from rxlm.recipes.upcycled import upcycled
@@ -36,7 +35,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None, device
         output: folder of the run; runs/quickstart, or runs/upcycled, if not given.
         device: where to compute: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, ...
     """
-    console = Console(highlight=False, emoji=False)
+    console = Output()
     recipe, name = (tiny(), "quickstart") if upcycle is None else (upcycled().replace(model=upcycle), "upcycled")
     folder = output or Path("runs") / name
     require_folder(folder)

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rxlm.cli.errors import printable
+from rxlm.cli.output import Output
 from rxlm.recipes.run_results import RunResults
 
 
-def show(results: RunResults, console: Console) -> None:
+def show(results: RunResults, console: Output) -> None:
     """Print a run's conversation and its tables."""
     if results.conversation:
         console.rule("A conversation")

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
 from rxlm.cli.errors import printable
+from rxlm.cli.output import Output
 
 BLOCK = '"""'
 """Begins and ends a message of several lines."""
@@ -23,7 +23,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.interactive = sys.stdin is not None and sys.stdin.isatty()
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Output(soft_wrap=True)
         self._may_stop = False
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")  # a file's name may be no text; a message is checked

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from rxlm.cli.targets import require_folder
 from rxlm.data.text_files import read_dataset, read_texts
 from rxlm.data.tokenizer import save_tokenizer, train_tokenizer
+from rxlm.folders import require_folder
 
 
 def train(

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from rich.console import Console
 
 from rxlm.cli.errors import printable, tell
+from rxlm.cli.output import Output
 from rxlm.cli.results import show
-from rxlm.cli.targets import require_folder
 from rxlm.config import ConfigError
+from rxlm.folders import require_folder
 from rxlm.recipes import RECIPES, Recipe, open_run
 from rxlm.recipes.plan import plan_table
 from rxlm.recipes.training_run import TrainingRun
@@ -77,7 +77,7 @@ def train(
     if devices is not None:
         if not dry_run or devices < 1:
             raise ValueError(f"--devices must be at least 1 and go with --dry-run, got {devices}.")
-        Console(highlight=False).print(plan_table(chosen, devices, parallel, stage))
+        Output().print(plan_table(chosen, devices, parallel, stage))
         return
     if dry_run:
         print(json.dumps(chosen.to_dict(), indent=2))
@@ -103,7 +103,7 @@ def train(
     if not run.is_finished(stage):
         print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")
         return
-    finish(run, model, Console(highlight=False, emoji=False))
+    finish(run, model, Output())
 
 
 def _check(processes: int, place: torch.device, parallel: Parallel) -> None:
@@ -130,7 +130,7 @@ def share(recipe: Recipe, folder: Path, stage: str | None = None) -> None:
         raise SystemExit(tell(error, "rxlm train", debug=False)) from None
 
 
-def finish(run: TrainingRun[Any, Any], model: Any, console: Console) -> None:
+def finish(run: TrainingRun[Any, Any], model: Any, console: Output) -> None:
     """Show what a finished run was measured to do, write its report, and say how to go on."""
     from rxlm.reporting.report import write_report  # slow to import, and only needed now
 

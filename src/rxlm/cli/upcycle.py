@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from rxlm.cli.targets import require_new_folder
+from rxlm.folders import require_new_folder
 
 
 def upcycle(

@@ -6,7 +6,7 @@ model dimension, d head dimension.
 
 import threading
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -75,6 +75,9 @@ class OnnxDecoder(RxTDecoder):
         if cache is not None:
             cast(StoredCache, cache).store(call.new_keys, call.new_values, call.scores)
         return call.hidden.clone() if wanted is None else call.hidden[wanted]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A model with an engine of ONNX is neither copied nor pickled: open it again.")
 
     def _before(
         self, rows: int, tokens: int, layout: Layout, cache: DecoderCache | None

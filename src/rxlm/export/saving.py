@@ -10,7 +10,7 @@ from rxlm.config import ConfigError
 from rxlm.data.tokenizer import load_tokenizer_from_file
 from rxlm.export.graphs import Graphs, use_graphs, write_graphs
 from rxlm.export.names import ENGINES, Engine, bits_of
-from rxlm.folders import reading, saving
+from rxlm.folders import reading, require_new_folder, saving
 from rxlm.rxt.alpha import RxTAlpha
 from rxlm.rxt.checkpoint_files import CheckpointError, CheckpointFiles
 from rxlm.rxt.hub import check_weights, reading_config, split_header, write_checkpoint
@@ -29,8 +29,7 @@ def export(model: RxTAlpha, folder: Path, engine: Engine) -> None:
 
     Raises as `use_engine` does, and ValueError where the folder holds something, before anything is written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not an empty folder: name another one.")
+    require_new_folder(folder)
     if not engine.startswith("onnx"):
         raise ConfigError(f"engine must be one of {', '.join(ENGINES[1:])}, got {engine!r}: others need no export.")
     if model.engine != "torch":

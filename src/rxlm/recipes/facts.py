@@ -87,7 +87,7 @@ class FactsRecipe(ReactiveRecipe):
         FactsConfig(**self.training_shares)  # refuses shares that do not fit together
 
     @property
-    def training_shares(self) -> dict[str, float]:
+    def training_shares(self) -> dict[str, Any]:
         """Shares of turns in the dialogues that are trained on."""
         return {name: getattr(self, name) for name in SHARES}
 
