@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rxlm.config import ConfigError
+from rxlm.data.fact_config import TURN_SHARES
 from rxlm.recipes import RECIPES, open_run
-from rxlm.recipes.facts import SHARES
 from rxlm.recipes.recipe import Recipe
 from rxlm.recipes.run_folder import check_recipe
 
@@ -20,7 +20,7 @@ OF_FACTS = {
     *(f"{stage}.optimizer" for stage in ("language", "interactions", "memory_attention", "dialogues", "streams")),
     *(f"{stage}.{field}" for stage in ("dialogues", "streams") for field in ("steps", "phases", "evaluate_every")),
     "interactions.steps",
-    *SHARES,
+    *TURN_SHARES,
 }
 TRAINED_OTHERWISE = {
     "babi": {"draws", "dialogues.steps", "dialogues.phases"},

@@ -14,6 +14,8 @@ from rxlm.cli.train import share
 from rxlm.config import ConfigError
 from rxlm.file_errors import read_json_object
 from rxlm.recipes import FactsRecipe, open_run, tiny
+from rxlm.recipes.phase import DialoguePhase
+from rxlm.recipes.stages import steps_of
 from rxlm.training import distributed
 from rxlm.training.heartbeat import LostProcessError
 from rxlm.training.processes import sharing
@@ -53,7 +55,8 @@ def test_what_is_wrong_for_all_processes_is_said_once(tmp_path: Path, capfd: pyt
 
 def test_a_stage_more_is_measured_by_all_processes_or_none(tmp_path: Path) -> None:
     """The others look while the first one still saves its model."""
-    recipe = of_text()
+    phases = steps_of(DialoguePhase(steps=1, num_turns=3))
+    recipe = of_text().with_stage("mrl", **phases, batch_size=2)
     open_run(recipe, tmp_path).results(open_run(recipe, tmp_path).train())
     with sharing(2, share, recipe, tmp_path, "mrl"):
         run = open_run(recipe, tmp_path, shares_rows=True)

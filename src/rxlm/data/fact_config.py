@@ -1,11 +1,12 @@
 """The configuration of generated dialogues: their length, their values, and how often they tell, change and ask."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rxlm.config import Config, config, require, require_choice, require_int, require_share
 from rxlm.data.fact_kinds import AnswerWording, Variety, fact_kinds
 from rxlm.data.fact_plans import DistanceLaw, Shares
 
+TURN_SHARES = ("question_share", "repeat_share", "unknown_share", "chatter_share")
 Split = Literal["train", "test"]
 Values = Literal["shared", "disjoint"]
 
@@ -73,6 +74,13 @@ class FactsConfig(Config):
             ask_unknown=self.unknown_share,
             chat=self.chatter_share,
         )
+
+
+def turn_shares(of: Config) -> dict[str, Any]:
+    """Return the shares of turns that a configuration has fields for; `ConfigError` where they do not fit together."""
+    shares = {name: getattr(of, name) for name in TURN_SHARES}
+    FactsConfig(**shares)
+    return shares
 
 
 _CHOICES = {

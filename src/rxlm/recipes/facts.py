@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rxlm.config import config, require, require_choice, require_int
-from rxlm.data.fact_config import FactsConfig
+from rxlm.data.fact_config import FactsConfig, turn_shares
 from rxlm.data.fact_kinds import values_by_kind
 from rxlm.data.fact_preferences import FactPreferences
 from rxlm.data.facts import FactGenerator, texts_of
@@ -26,7 +26,6 @@ from rxlm.training.config import OptimizerConfig
 from rxlm.training.memory_aware import MemoryAwareConfig
 from rxlm.training.trainer import Batches
 
-SHARES = ("question_share", "repeat_share", "unknown_share", "chatter_share")
 TOKENIZER_DIALOGUES = 2000
 MANY = 10_000_000
 JUDGED, JUDGED_TURNS = 200, 8
@@ -84,12 +83,7 @@ class FactsRecipe(ReactiveRecipe):
             f"FactsRecipe.test_turns has {len(self.test_turns)} numbers and test_dialogues {len(self.test_dialogues)}: "
             "each number of turns needs a number of dialogues.",
         )
-        FactsConfig(**self.training_shares)  # refuses shares that do not fit together
-
-    @property
-    def training_shares(self) -> dict[str, Any]:
-        """Shares of turns in the dialogues that are trained on."""
-        return {name: getattr(self, name) for name in SHARES}
+        turn_shares(self)
 
     def open_corpus(self) -> "FactsCorpus":
         """Return the generator's side of the recipe."""
@@ -122,7 +116,7 @@ class FactsCorpus(Corpus):
 
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues, or streams in which every distance is as likely as its inverse."""
-        shares = self.recipe.training_shares
+        shares = turn_shares(self.recipe)
         if phase.streams:
             longest = self.recipe.stream_turns
             generator = self.generator(

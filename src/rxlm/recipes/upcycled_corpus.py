@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rxlm.data.book_pages import BookPages
-from rxlm.data.fact_config import FactsConfig, Split
+from rxlm.data.fact_config import FactsConfig, Split, turn_shares
 from rxlm.data.fact_conversations import is_test_value
 from rxlm.data.fact_kinds import fact_kinds, values_by_kind
 from rxlm.data.fact_preferences import FactPreferences
@@ -35,7 +35,6 @@ from rxlm.recipes.upcycled_mix import UpcycledMix
 from rxlm.rxt.models import RxTAlpha
 from rxlm.training.trainer import Batches
 
-CHATTER_SHARE = 0.14
 DISTANCES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
 MESSAGES = (
     "Hello! My name is Marlena.",
@@ -108,14 +107,8 @@ class UpcycledCorpus(Corpus):
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
-        shares = {
-            "question_share": 0.42,
-            "repeat_share": 0.2,
-            "unknown_share": 0.1,
-            "chatter_share": CHATTER_SHARE,
-            "answer_wording": "plain",
-        }
-        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **shares)
+        asked = {"answer_wording": "plain", **turn_shares(self.mix)}
+        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **asked)
 
         def generated(number: int) -> Iterator[Interaction]:
             return iter(generator.dialogue(number, phase.turns_of(number)).turns)

@@ -1,6 +1,7 @@
 """What the recipe `upcycled` learns and asks, and in which shares."""
 
 from rxlm.config import Config, config, require, require_int, require_share
+from rxlm.data.fact_config import turn_shares
 
 SHARES = (
     "conversations_share", "services_share", "people_share", "tales_share", "meetings_share", "pages_share",
@@ -23,6 +24,8 @@ class UpcycledMix(Config):
             language model knew it.
         distractor_share: share of the dialogues before which stand turns of another one, in the same conversation: what
             one speaker told must not be taken for what another did.
+        question_share, repeat_share, unknown_share, chatter_share: shares of turns of generated dialogues, as
+            `FactsConfig` has them.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
         max_facts: kinds of fact that a conversation talks about.
         tale_words, page_words, passage_words, meeting_words: longest turns of what is told. told_turns: the most of
@@ -40,6 +43,10 @@ class UpcycledMix(Config):
     pages_share: float = 0.06
     passages_share: float = 0.05
     distractor_share: float = 0.0
+    question_share: float = 0.42
+    repeat_share: float = 0.2
+    unknown_share: float = 0.1
+    chatter_share: float = 0.14
     open_values: int = 2000
     max_facts: int = 8
     tale_words: int = 40
@@ -58,6 +65,7 @@ class UpcycledMix(Config):
         require_int(self, "tale_words", "page_words", "passage_words", "meeting_words", minimum=10)
         require_int(self, "evaluation_turns", "told_turns", minimum=2)
         require_share(self, "distractor_share")
+        turn_shares(self)
         shares = [getattr(self, name) for name in SHARES]
         require(
             min(shares) >= 0 and sum(shares) <= 1,
