@@ -10,7 +10,7 @@ SEED ?= 0
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make quickstart   install, train a small model and see what it remembers (about six minutes on two cores)"
+	@echo "make quickstart   install, train a small model and see what it remembers (six to thirteen minutes on two cores)"
 	@echo "make serve        serve the quickstart's model, or MODEL=folder, by OpenAI's interfaces with a page to chat"
 	@echo "make test         run the tests"
 	@echo "make services     install what tests need of Debian's packages: redis-server, chromium (without: skipped)"

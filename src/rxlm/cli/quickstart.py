@@ -23,9 +23,9 @@ UPCYCLED_TIME = "about two hours on two cores for a model of 135 million paramet
 def quickstart(*, upcycle: str | None = None, output: Path | None = None, device: str = "auto") -> None:
     """Train a small Reactive Transformer on this machine and see what it remembers.
 
-    Trains a tokenizer and the model `tiny` through stages 1 to 4 on generated dialogues (about six minutes on two
-    cores, in two processes), talks with it, prints how often it answers exactly, by the distance in turns between a
-    fact and the question about it, and writes a report. When the command is given again, the run goes on where it
+    Trains a tokenizer and the model `tiny` through stages 1 to 4 on generated dialogues (six to thirteen minutes
+    on two cores, in two processes), talks with it, prints how often it answers exactly, by the distance in turns
+    between a fact and the question about it, and writes a report. When the command is given again, the run goes on where it
     stopped; of a finished run it shows the results.
 
     With --upcycle the model is a pretrained chat model instead, which learns to remember; that takes longer.
@@ -39,7 +39,7 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None, device
     recipe, name = (tiny(), "quickstart") if upcycle is None else (upcycled().replace(model=upcycle), "upcycled")
     folder = output or Path("runs") / name
     require_folder(folder)
-    duration = "about six minutes on two cores" if upcycle is None else UPCYCLED_TIME
+    duration = "six to thirteen minutes on two cores" if upcycle is None else UPCYCLED_TIME
     console.rule("Training")
     console.print(f"In {folder}; {duration}.")
     keep_freed_memory()

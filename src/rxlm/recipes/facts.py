@@ -195,7 +195,7 @@ class _TurnsOf(Sequence[Interaction]):
 
 
 def tiny() -> FactsRecipe:
-    """The quickstart: 0.8 M parameters, all stages, six minutes on two cores in two processes."""
+    """The quickstart: 0.8 M parameters, all stages, six to thirteen minutes on two cores in two processes."""
     optimizer = OptimizerConfig(algorithm="muon", learning_rate=4e-3, warmup_steps=20)
     early = {"optimizer": optimizer, "checkpoint_every": None}
     dialogues = MemoryAwareStage(
