@@ -21,6 +21,13 @@ from typing import (
 
 C = TypeVar("C", bound=type[Any])
 
+DIGESTS = {
+    "weights": "the weights differ",
+    "rounded_weights": "weights of 4 bits were rounded otherwise, or not at all",
+    "tokenizer": "the tokenizer differs",
+}
+"""What is said of two that differ."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be honoured; the message names the field, its value and what is allowed."""
@@ -171,9 +178,13 @@ def differences(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: st
         if isinstance(there, Mapping) and isinstance(here, Mapping):
             found += differences(there, here, f"{prefix}{name}.")
         elif there != here:
-            digest = {"weights": "the weights differ", "tokenizer": "the tokenizer differs"}.get(name)
-            found.append(digest or f"{prefix}{name} is {there!r:.60} there and {here!r:.60} here")
+            found.append(DIGESTS.get(name) or f"{prefix}{name} is {_short(there)} there and {_short(here)} here")
     return found
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @functools.cache

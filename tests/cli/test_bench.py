@@ -200,11 +200,11 @@ def test_a_model_that_is_not_there_is_told_before_others_are_measured(
     monkeypatch.setattr("rxlm.cli.bench.measure", lambda *_, **__: pytest.fail("measured"))
     monkeypatch.setattr("rxlm.cli.bench.load_data", lambda *_: pytest.fail("read"))
     assert main(["bench", "compare", str(rxt), "./nothere", "--output", str(tmp_path / "out")]) == 1
-    assert "'./nothere' is neither a folder" in capsys.readouterr().err
+    assert "There is no folder ./nothere." in capsys.readouterr().err
     assert main(["bench", "compare", str(rxt), "./nothere.gguf", "--output", str(tmp_path / "out")]) == 1
     assert "There is no GGUF file nothere.gguf" in capsys.readouterr().err
     assert main(["bench", "memory", str(rxt), "--embeddings", "./nothere", "--output", str(tmp_path / "out")]) == 1
-    assert "'./nothere' is neither a folder" in capsys.readouterr().err
+    assert "There is no folder ./nothere." in capsys.readouterr().err
 
 
 def test_options_that_mean_nothing_for_the_model_are_refused_before_work(

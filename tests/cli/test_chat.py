@@ -59,16 +59,16 @@ def test_every_command_does_what_it_says(
 
     for remark in (
         "2 layers x 4 slots x 16 = 512 bytes",
-        "1 turns remain.",
+        "1 turn left.",
         "In copy 1; /back returns.",
-        "Back, at 1 turns.",
-        "Saved 1 turns to",
+        "Back, at 1 turn.",
+        "Saved 1 turn to",
         "The memory is as it was at first.",
-        "Loaded 1 turns from",
+        "Loaded 1 turn from",
         "/fork          go on in a copy",
     ):
         assert remark in output
-    assert output.count("0 turns remain.") == 2
+    assert output.count("0 turns left.") == 2
     assert "never read" not in output
 
 
@@ -161,7 +161,7 @@ def test_what_fails_does_not_end_a_conversation_on_a_terminal(
     output = capsys.readouterr().out
 
     assert len(conversation.turns) == 1
-    assert "1 turns remain." in output
+    assert "1 turn left." in output
     assert (tmp_path / "text").read_text() == "no conversation"
     for line, message in lines.items():
         assert message in output, line
@@ -288,7 +288,7 @@ def test_on_a_terminal_errors_interrupts_and_encodings_do_not_end_the_chat(folde
     screen.expect("RxTAlpha>")
     screen.expect("you> ")
     screen.type("/undo 0")
-    screen.expect("2 turns remain.")
+    screen.expect("2 turns left.")
     screen.type("/quit")
 
     assert screen.wait() == 0
@@ -310,7 +310,7 @@ def test_ctrl_c_stops_an_answer_and_what_comes_after_it_interrupts_nothing(
 
     assert conversation.turns == ()
     assert any("Stopped; the conversation is as it was before." in text for text in said)
-    assert "0 turns remain.\n" in said
+    assert "0 turns left.\n" in said
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

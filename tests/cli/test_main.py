@@ -99,7 +99,7 @@ def test_a_users_error_is_one_sentence_and_status_1(capsys: pytest.CaptureFixtur
     assert main(["chat", "./no/such/model"]) == 1
     error = capsys.readouterr().err
 
-    assert error.startswith("rxlm chat: './no/such/model' is neither a folder")
+    assert error.startswith("rxlm chat: There is no folder ./no/such/model.")
     assert "Traceback" not in error
 
 

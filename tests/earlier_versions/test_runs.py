@@ -20,7 +20,7 @@ OF_FACTS = {
     *(f"{stage}.optimizer" for stage in ("language", "interactions", "memory_attention", "dialogues", "streams")),
     *(f"{stage}.{field}" for stage in ("dialogues", "streams") for field in ("steps", "phases", "evaluate_every")),
     "interactions.steps",
-    *TURN_SHARES,
+    *(name for name in TURN_SHARES if name != "update_share"),
 }
 TRAINED_OTHERWISE = {
     "babi": {"draws", "dialogues.steps", "dialogues.phases"},

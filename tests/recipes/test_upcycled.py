@@ -12,7 +12,7 @@ from rxlm.config import ConfigError
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Interaction
-from rxlm.recipes import tiny
+from rxlm.recipes import open_run, tiny
 from rxlm.recipes.mixture import MixedDialogues, WithDistractors
 from rxlm.recipes.own_conversations import OwnConversations
 from rxlm.recipes.phase import DialoguePhase
@@ -199,3 +199,15 @@ def test_the_recipe_for_a_gpu_is_the_same_with_longer_dialogues_and_more_of_them
     )
     assert large_turns > 5 * small_turns
     assert stages[1].settings.longest_dialogue > stages[0].settings.longest_dialogue
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "config.json").write_text('{"engine": "onnx:int8"}')
+    for name, said in {
+        "exported": "was exported for an engine, which learns nothing",
+        "nothing": "There is no folder",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            open_run(upcycled().replace(model=str(tmp_path / name)), tmp_path / "run")
+        assert not (tmp_path / "run").exists()

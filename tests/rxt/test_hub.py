@@ -147,9 +147,20 @@ class RepositoryUrl:
         self.repo_id = repo_id
 
 
-def test_a_name_that_is_neither_a_folder_nor_an_id_is_explained() -> None:
-    with pytest.raises(CheckpointError, match="neither a folder on this machine nor a model id"):
-        RxTAlpha.from_pretrained("./no/such/folder")
+def test_a_name_that_is_neither_a_folder_nor_an_id_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    for name, said in {
+        "no model": "'no model' is neither a folder on this machine nor a model id",
+        "./no/such/folder": r"There is no folder \./no/such/folder\.",
+        "runs/retention/model": r"There is no folder runs/retention/model\.",
+        "./runs/quikstart": r"There is no folder \./runs/quikstart \(did you mean runs/quickstart\?\)\.",
+        "runs/quikstart": r"'runs/quikstart' is no folder on this machine \(did you mean runs/quickstart\?\), and its",
+    }.items():
+        with pytest.raises(CheckpointError, match=said):
+            RxTAlpha.from_pretrained(name, local_files_only=True)
 
 
 def test_a_missing_repository_and_a_missing_file_are_told_apart(folder: Path, tmp_path: Path) -> None:

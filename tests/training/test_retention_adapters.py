@@ -152,7 +152,7 @@ def test_adapters_that_cannot_be_are_refused(folder: Path, monkeypatch: pytest.M
         RetentionConfig(lora_rank=4, learned_share=0.0)
     model = gated(folder)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r"lora_rank=4 needs PEFT: pip install 'reactive-lm\[lora\]'"):
+    with pytest.raises(ImportError, match=r"lora_rank=4 needs the package peft: pip install 'reactive-lm\[lora\]'"):
         add_adapters(model.decoder.layers, 4, 8)
 
 

@@ -218,7 +218,13 @@ class ChatTerminal:
         if not n.isdecimal():
             raise ValueError(f"/undo takes a number of turns, got {n!r}.")
         self.conversation.undo(int(n))
-        self.say(f"{len(self.conversation.turns)} turns remain.")
+        self.say(f"{self._turns} left.")
+
+    @property
+    def _turns(self) -> str:
+        """How many turns the conversation has, in words."""
+        count = len(self.conversation.turns)
+        return f"{count} turn{'s' * (count != 1)}"
 
     def fork(self) -> None:
         """Go on in a copy."""
@@ -230,7 +236,7 @@ class ChatTerminal:
         if len(self.branches) == 1:
             raise ValueError("This is no copy; /fork makes one.")
         self.branches.pop()
-        self.say(f"Back, at {len(self.conversation.turns)} turns.")
+        self.say(f"Back, at {self._turns}.")
 
     def reset(self) -> None:
         """Start again."""
@@ -246,12 +252,12 @@ class ChatTerminal:
             except ConversationError as error:
                 raise ValueError(f"{path} is a file that holds no saved conversation, and is left as it is.") from error
         self.conversation.save(file)
-        self.say(f"Saved {len(self.conversation.turns)} turns to {path}.")
+        self.say(f"Saved {self._turns} to {path}.")
 
     def load(self, path: str) -> None:
         """Go on with a saved conversation."""
         self.conversation.load(os.path.expanduser(path))
-        self.say(f"Loaded {len(self.conversation.turns)} turns from {path}.")
+        self.say(f"Loaded {self._turns} from {path}.")
 
     def stop(self, text: str | None = None) -> None:
         """End answers before one text more, or before none."""

@@ -25,8 +25,8 @@ def quickstart(*, upcycle: str | None = None, output: Path | None = None, device
 
     Trains a tokenizer and the model `tiny` through stages 1 to 4 on generated dialogues (six to thirteen minutes
     on two cores, in two processes), talks with it, prints how often it answers exactly, by the distance in turns
-    between a fact and the question about it, and writes a report. When the command is given again, the run goes on where it
-    stopped; of a finished run it shows the results.
+    between a fact and the question about it, and writes a report. When the command is given again, the run goes on
+    where it stopped; of a finished run it shows the results.
 
     With --upcycle the model is a pretrained chat model instead, which learns to remember; that takes longer.
 

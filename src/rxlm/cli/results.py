@@ -29,7 +29,8 @@ def rich_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]])
     """Return a table for the terminal: the first column to the left, figures to the right."""
     table = Table(title=Text(title), title_justify="left")
     for number, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if number else "left")
+        longest = max(map(len, name.split()), default=0)  # Rich would cut words where lines are short
+        table.add_column(Text(name), justify="right" if number else "left", min_width=longest)
     for row in rows:
         table.add_row(*map(Text, row))
     return table

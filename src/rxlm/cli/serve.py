@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from rxlm.export.names import Engine
+from rxlm.extras import require_packages
 from rxlm.nn.device import Dtype
 
 
@@ -68,6 +69,7 @@ def serve(
         log: file for the log, a JSON object a line; standard error if not given.
         log_texts: let the log have what is said, which it has not otherwise.
     """
+    require_packages("A server", "serve", "fastapi", "uvicorn", "pydantic", "prometheus_client")
     from rxlm.serving import logs
     from rxlm.serving.launch import Launch, launch
 

@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from rxlm.cli.errors import printable, tell
-from rxlm.cli.output import Output
+from rxlm.cli.output import Output, as_here
 from rxlm.cli.results import show
 from rxlm.config import ConfigError
 from rxlm.folders import require_folder
@@ -101,7 +101,8 @@ def train(
     if not leads:
         return
     if not run.is_finished(stage):
-        print(f"The model after stage {stage!r} is in {folder}; go on: rxlm train {recipe} --output {folder}")
+        go_on = f"rxlm train {recipe} --output {folder}"
+        print(f"The model after stage {stage!r} is in {folder}; go on: {as_here(go_on)}")
         return
     finish(run, model, Output())
 
@@ -142,7 +143,7 @@ def finish(run: TrainingRun[Any, Any], model: Any, console: Output) -> None:
         )
     page = write_report(run.folder)
     console.rule()
-    console.print(f"Curves and tables: {page}\nGo on: [bold]{run.what_next()}[/bold]", soft_wrap=True)
+    console.print(f"Curves and tables: {page}\nGo on: [bold]{as_here(run.what_next())}[/bold]", soft_wrap=True)
 
 
 def rewrite(words: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from rxlm.config import Config, config, require, require_choice, require_int, re
 from rxlm.data.fact_kinds import AnswerWording, Variety, fact_kinds
 from rxlm.data.fact_plans import DistanceLaw, Shares
 
-TURN_SHARES = ("question_share", "repeat_share", "unknown_share", "chatter_share")
+TURN_SHARES = ("question_share", "repeat_share", "unknown_share", "chatter_share", "update_share")
 Split = Literal["train", "test"]
 Values = Literal["shared", "disjoint"]
 

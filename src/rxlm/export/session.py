@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from rxlm.extras import require_packages
 
 # ONNX Runtime keeps a database of what it runs, for its makers, and threads that send it: a forked process waits for
 # them at its end. It reads this once, when it is imported.
@@ -20,14 +21,7 @@ SEEN, HIDDEN = torch.tensor([0.0, torch.finfo(torch.float32).min])
 
 def check_packages(*names: str) -> None:
     """Raise ImportError where a package of the extra `onnx` is missing, and say how to get it."""
-    for name in names:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise ImportError(
-                f"The engine onnx needs the package {error.name}: pip install 'reactive-lm[onnx]', or take the engine "
-                "torch."
-            ) from error
+    require_packages("The engine onnx", "onnx", *names, otherwise=", or take the engine torch")
 
 
 class Session:

@@ -19,8 +19,8 @@ class GGUFReading:
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Put what remembers its results in place of the package's own functions."""
-        if util.find_spec("gguf") is None:
-            yield  # transformers says what is missing
+        if util.find_spec("gguf") is None:  # needed by GGUF files alone, and told there
+            yield
             return
         gguf = import_module("gguf")
         own = {name: getattr(gguf, name) for name in READERS}

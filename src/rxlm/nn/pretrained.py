@@ -9,7 +9,7 @@ Shapes: D model dimension, H heads, d head dimension.
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from rxlm.extras import require_packages
 from rxlm.nn.gguf_reading import GGUFReading
 from rxlm.nn.llama_shape import MODEL_TYPES, LlamaShape
 from rxlm.nn.model_files import UnsupportedModelError, check_folder, check_gguf, check_hub
@@ -78,7 +79,8 @@ class Address(NamedTuple):
             check_folder(place)
         elif not self.options:
             check_hub(self.place)
-        elif util.find_spec("gguf") is not None:
+        else:
+            require_packages(f"The GGUF file {self.name}", "gguf", "gguf", "accelerate")
             path = place / self.options["gguf_file"]
             try:
                 reader = import_module("gguf").GGUFReader(str(path))

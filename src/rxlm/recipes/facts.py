@@ -55,8 +55,8 @@ class FactsRecipe(ReactiveRecipe):
 
     Fields:
         variety: of the dialogues, "small" or "full".
-        question_share, repeat_share, unknown_share, chatter_share: shares of turns in training, as `FactsConfig` has
-            them, whose own are the shares in tests.
+        question_share, repeat_share, unknown_share, chatter_share, update_share: shares of turns in training, as
+            `FactsConfig` has them, whose own are the shares in tests.
         stream_turns: longest distance between a fact and its question in streams.
         test_turns, test_dialogues: turns of the dialogues that the finished model is asked, and how many of each.
         evaluation_turns, evaluation_dialogues: turns of the dialogues that it is asked while it trains, and how many.
@@ -67,6 +67,7 @@ class FactsRecipe(ReactiveRecipe):
     repeat_share: float = 0.0
     unknown_share: float = 0.05
     chatter_share: float = 0.1
+    update_share: float = 0.5
     stream_turns: int = 64
     test_turns: tuple[int, ...] = (8, 16, 32, 64, 128)
     test_dialogues: tuple[int, ...] = (500, 200, 100, 64, 32)

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from rxlm.config import config, require, require_choice, require_int
 from rxlm.data.fields import BadRecords
 from rxlm.data.tokenizer import load_tokenizer_from_file
+from rxlm.export.saving import is_exported
 from rxlm.folders import is_saved
 from rxlm.memory.retained.gate import Granularity, RetentionGateConfig
 from rxlm.recipes.feedback import preference_stages
@@ -93,8 +94,12 @@ class UpcycledRecipe(Recipe):
         return self.model
 
     def open_corpus(self) -> UpcycledCorpus:
-        """Read the data; raises where it is not there."""
-        self.needed_model()
+        """Read the data; raises where it is not there, and where the model cannot be trained."""
+        model = self.needed_model()
+        require(
+            kind_of(model) == "transformers" or not is_exported(model),
+            f"{model} was exported for an engine, which learns nothing: --model takes the model that it was made of.",
+        )
         own = OwnConversations.open(self.conversations, self.bad_records) if self.conversations else None
         return UpcycledCorpus(self.data, self.mix, self.seed, own)
 

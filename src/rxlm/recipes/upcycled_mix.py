@@ -24,8 +24,8 @@ class UpcycledMix(Config):
             language model knew it.
         distractor_share: share of the dialogues before which stand turns of another one, in the same conversation: what
             one speaker told must not be taken for what another did.
-        question_share, repeat_share, unknown_share, chatter_share: shares of turns of generated dialogues, as
-            `FactsConfig` has them.
+        question_share, repeat_share, unknown_share, chatter_share, update_share: shares of turns of generated
+            dialogues, as `FactsConfig` has them.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
         max_facts: kinds of fact that a conversation talks about.
         tale_words, page_words, passage_words, meeting_words: longest turns of what is told. told_turns: the most of
@@ -47,6 +47,7 @@ class UpcycledMix(Config):
     repeat_share: float = 0.2
     unknown_share: float = 0.1
     chatter_share: float = 0.14
+    update_share: float = 0.5
     open_values: int = 2000
     max_facts: int = 8
     tale_words: int = 40

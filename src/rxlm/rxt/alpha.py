@@ -304,7 +304,8 @@ class RxTAlpha(RxTModel):
         config = files.config()
         if "engine" in config:
             raise CheckpointError(
-                f"{files.name} was exported for the engine {config['engine']}: open it with rxlm.export.open_exported."
+                f"{files.name} was exported for the engine {config['engine']}: open it with rxlm.export.open_exported, "
+                "or take the model that it was made of."
             )
         if published.is_published(config):
             return cls._from_published(config, files)

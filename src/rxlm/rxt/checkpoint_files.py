@@ -1,6 +1,7 @@
 """The files of a checkpoint, in a folder or on the Hugging Face hub."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,22 @@ class CheckpointFiles:
             if not path.is_file():
                 raise CheckpointError(f"The folder {self.name} has no {filename}.")
             return path
+        place = Path(self.name)
+        if place.is_absolute() or self.name.startswith(".") or len(place.parts) > 2:  # no model id is like this
+            raise CheckpointError(f"There is no folder {self.name}{_similar(place)}.")
         try:
             return Path(hf_hub_download(self.name, filename, **self.download))
         except (HFValidationError, RepositoryNotFoundError) as error:
             raise CheckpointError(
-                f"{self.name!r} is neither a folder on this machine nor a model id that the hub knows: {error}"
+                f"{self.name!r} is neither a folder on this machine{_similar(place)} nor a model id that the hub "
+                f"knows: {error}"
             ) from error
         except EntryNotFoundError as error:
             reason = "is not in the cache, and the hub is out of reach" if _is_offline(error) else "is not there"
-            raise CheckpointError(f"The file {filename} of {self.name!r} {reason}: {error}") from error
+            raise CheckpointError(
+                f"{self.name!r} is no folder on this machine{_similar(place)}, and its file {filename} on the hub "
+                f"{reason}: {error}"
+            ) from error
 
     def config(self) -> dict[str, Any]:
         """Return the parsed `config.json`."""
@@ -82,6 +90,13 @@ class CheckpointFiles:
                 check_saved(self.name)
             except ValueError as error:
                 raise CheckpointError(str(error)) from error
+
+
+def _similar(path: Path) -> str:
+    """Name the folder beside the one that is missing whose name is most like its own."""
+    folders = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
+    found = get_close_matches(path.name, folders, 1, cutoff=0.75)
+    return f" (did you mean {path.parent / found[0]}?)" if found else ""
 
 
 def _is_offline(error: Exception) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rxlm.config import require
+from rxlm.extras import require_packages
 from rxlm.folders import saving
 from rxlm.nn.feed_forward import FeedForward
 from rxlm.nn.layer import TransformerLayer
@@ -22,10 +23,9 @@ def add_adapters(layers: Iterable[TransformerLayer], rank: int, alpha: int, seed
     They change nothing at first. Every process draws the same ones. Raises `ConfigError` where layers have experts, and
     ImportError where PEFT is missing.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError(f"lora_rank={rank} needs PEFT: pip install 'reactive-lm[lora]', or set it to 0.") from error
+    require_packages(f"lora_rank={rank}", "lora", "peft", otherwise=", or set it to 0")
+    from peft import LoraConfig, inject_adapter_in_model
+
     parts = nn.ModuleList()
     for layer in layers:
         require(
