@@ -43,10 +43,10 @@ class UpcycledMix(Config):
     pages_share: float = 0.06
     passages_share: float = 0.05
     distractor_share: float = 0.0
-    question_share: float = 0.42
-    repeat_share: float = 0.2
-    unknown_share: float = 0.1
-    chatter_share: float = 0.14
+    question_share: float = 0.5
+    repeat_share: float = 0.25
+    unknown_share: float = 0.07
+    chatter_share: float = 0.05
     update_share: float = 0.5
     open_values: int = 2000
     max_facts: int = 8
