@@ -1,6 +1,7 @@
 """Whose a turn is: a deletion takes nothing of others along, what was given is shown whole, and no text is left."""
 
 import random
+import threading
 
 import httpx
 import pytest
@@ -105,6 +106,24 @@ def test_what_belongs_to_no_conversation_shares_no_turn_with_one(run: Running, h
     assert http.get(f"/v1/responses/{other['id']}").status_code == 200
     delete(http, f"/v1/responses/{other['id']}")
     assert run.store.stored_bytes("default") == 0
+
+
+def test_a_copied_turn_has_its_memory_before_that_is_stored(run: Running, http: httpx.Client):
+    """The store may be slow: what the copy's owner says next is not read again for that."""
+    say(http, [*FEW, asked("Hello!")])
+    settle(run)
+    slow = threading.Event()
+    run.context.service.memories._saving.submit(slow.wait, 30)
+    try:
+        name = new(http)
+        say(http, [*FEW, asked("Hello!")], conversation=name)
+        assert [turn["query"] for turn in tree(http, name)] == ["Who is Rex?", "Hello!"]
+        alike = say(http, [*FEW, asked("You are kind.")], conversation=new(http))
+        assert alike["usage"]["input_tokens_details"]["cached_tokens"] > 0
+        fork = [turn for turn in nodes(run) if turn.query == "Who is Rex?" and turn.owner == name]
+        assert [run.context.service.memories.after(turn)[1] for turn in fork] == [0]
+    finally:
+        slow.set()
 
 
 def test_a_fork_by_id_goes_with_the_conversation_and_what_is_said_alike_does_not(run: Running, http: httpx.Client):

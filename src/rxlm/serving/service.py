@@ -137,6 +137,8 @@ class Service:
             node = self._read_node(place, turn, each.ids, keys, conversation)
             nodes.append(node)
             place.node, place.keys, place.tokens = node, keys or place.keys, node.tokens
+        if makes:
+            place.before = self.scheduler.copy(before, place.node.id)
         place.unwritten = tuple(nodes)
         return place
 

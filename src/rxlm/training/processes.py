@@ -89,6 +89,7 @@ def _wait_until_ready(others: Sequence[BaseProcess], joins: connection.Connectio
     while waited_for:
         for found in connection.wait([joins, *ends]):
             if isinstance(found, int):
+                ends[found].join(SECONDS_TO_END)  # it has closed what it had, and may not have ended yet
                 code = ends[found].exitcode
                 raise LostProcessError(
                     f"A process that was to share the rows ended with exit status {code} before it began; what it said "
