@@ -75,6 +75,19 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
     assert printed["seed"] == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(".5", 0.5), ("0.50", 0.5), ("5e-1", 0.5), ("1", 1), ("(0.5)", 0.5)],
+)
+def test_a_number_may_be_written_in_any_usual_way(text: str, value: float) -> None:
+    assert tiny().override([f"repeat_share={text}"]).repeat_share == value
+
+
+def test_what_is_no_literal_is_text() -> None:
+    for text in ("a tale", "1.5.2", "(", "x" * 200, "none of it"):
+        assert tiny().override([f"name={text}"]).name == text
+
+
 def test_a_stage_has_the_name_it_had_in_earlier_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "tiny", "--slots.steps", "7", "--memory-attention.batch-size=5", "--dry-run"]) == 0
     stage = json.loads(capsys.readouterr().out)["stages"]["memory_attention"]

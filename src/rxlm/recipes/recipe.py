@@ -4,8 +4,10 @@ A recipe is a function that returns a `Recipe`, whole. Its subclasses say what i
 a `TrainingRun` does what it says.
 """
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import nn
@@ -112,7 +114,7 @@ class Recipe(Config):
         return self.replace(stages=[stage for stage in self.stages if stage not in left_out])
 
     def override(self, changes: Sequence[str]) -> Self:
-        """Return a copy with fields changed as `field=value` says; values are JSON, or plain text.
+        """Return a copy with fields changed as `field=value` says; values are JSON, Python's literals or plain text.
 
         A field of a stage is `id.field`; `id=null` leaves the stage out.
         """
@@ -131,11 +133,16 @@ class Recipe(Config):
             if not isinstance(place, dict) or name not in {*place, *(flat if len(parents) == 1 else ())}:
                 hint = f" It is now {'.'.join([MOVED[first], *others])}." if first in MOVED else ""
                 raise ConfigError(f"The recipe has no field {path!r}; `--dry-run` prints all.{hint}")
-            try:
-                place[name] = json.loads(text)
-            except ValueError:
-                place[name] = text
+            place[name] = _value(text)
         return self.from_dict(values)
+
+
+def _value(text: str) -> Any:
+    """Return what is written as JSON or as Python writes it (`.5`, `None`, `(9, 32)`), and anything else as text."""
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError):
+            return read(text)
+    return text
 
 
 @config
