@@ -44,8 +44,8 @@ class UpcycledMix(Config):
     passages_share: float = 0.05
     distractor_share: float = 0.0
     question_share: float = 0.5
-    repeat_share: float = 0.25
-    unknown_share: float = 0.07
+    repeat_share: float = 0.3
+    unknown_share: float = 0.1
     chatter_share: float = 0.05
     update_share: float = 0.5
     open_values: int = 2000
