@@ -77,14 +77,14 @@ def test_fields_are_options_of_the_command(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [(".5", 0.5), ("0.50", 0.5), ("5e-1", 0.5), ("1", 1), ("(0.5)", 0.5)],
+    [(".5", 0.5), ("0.50", 0.5), ("5e-1", 0.5), ("1", 1), ("+.5", 0.5)],
 )
 def test_a_number_may_be_written_in_any_usual_way(text: str, value: float) -> None:
     assert tiny().override([f"repeat_share={text}"]).repeat_share == value
 
 
 def test_what_is_no_literal_is_text() -> None:
-    for text in ("a tale", "1.5.2", "(", "x" * 200, "none of it"):
+    for text in ("a tale", "1.5.2", "(", "x" * 200, "{[1]}", "...", "2_0", "b'x'"):
         assert tiny().override([f"name={text}"]).name == text
 
 

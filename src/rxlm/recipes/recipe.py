@@ -4,10 +4,9 @@ A recipe is a function that returns a `Recipe`, whole. Its subclasses say what i
 a `TrainingRun` does what it says.
 """
 
-import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import nn
@@ -29,6 +28,8 @@ from rxlm.training.mrl.config import MRLConfig
 
 MemoryKind = Literal["slots", "retained"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = get_args(MemoryKind)
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @config
@@ -114,7 +115,7 @@ class Recipe(Config):
         return self.replace(stages=[stage for stage in self.stages if stage not in left_out])
 
     def override(self, changes: Sequence[str]) -> Self:
-        """Return a copy with fields changed as `field=value` says; values are JSON, Python's literals or plain text.
+        """Return a copy with fields changed as `field=value` says; values are JSON, numbers as `.5`, or plain text.
 
         A field of a stage is `id.field`; `id=null` leaves the stage out.
         """
@@ -138,11 +139,11 @@ class Recipe(Config):
 
 
 def _value(text: str) -> Any:
-    """Return what is written as JSON or as Python writes it (`.5`, `None`, `(9, 32)`), and anything else as text."""
-    for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError):
-            return read(text)
-    return text
+    """Return what is written as JSON, or a number that is not (`.5`, `+3`), and anything else as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return float(text) if NUMBER.fullmatch(text) else text
 
 
 @config
