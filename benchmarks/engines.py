@@ -56,7 +56,7 @@ class Reactive:
         self.model: RxTAlpha = open_model(name, engine=engine)  # type: ignore[arg-type]
         self.memories, self.tokens, self.rows = memories, tokens, rows
         self.query = self.model.tokenize_query(QUESTIONS[0])["input_ids"][0].tolist()
-        room = TurnEngine(self.model, rows).limit - len(self.query)
+        room = self.model.length_limit(None) - len(self.query)
         if tokens > room:
             raise SystemExit(f"--tokens must be at most {room}, the rest of a turn of {name}, got {tokens}.")
 

@@ -83,7 +83,7 @@ def test_a_number_may_be_written_in_any_usual_way(text: str, value: float) -> No
     assert tiny().override([f"repeat_share={text}"]).repeat_share == value
 
 
-def test_what_is_no_literal_is_text() -> None:
+def test_what_is_neither_json_nor_a_number_is_text() -> None:
     for text in ("a tale", "1.5.2", "(", "x" * 200, "{[1]}", "...", "2_0", "b'x'"):
         assert tiny().override([f"name={text}"]).name == text
 

@@ -28,7 +28,6 @@ from rxlm.training.mrl.config import MRLConfig
 
 MemoryKind = Literal["slots", "retained"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = get_args(MemoryKind)
-
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

@@ -55,12 +55,6 @@ class Making:
         """Return a memory that is there."""
         return cls(name, state=state)
 
-    def copy(self, name: str) -> "Making":
-        """Return the same memory, for a copy of the node that it stands after."""
-        if self.state is not None:
-            return Making.of(self.state, name)
-        return Making(name, self, change=_same, wanted=True, read=True)
-
     @property
     def is_done(self) -> bool:
         """Whether it is there, or there will be none."""
@@ -143,11 +137,6 @@ def _change(making: Making) -> None:
     except Exception as failed:
         state, error = None, failed
     making.finish(state, error, time.monotonic() - begun)
-
-
-def _same(memory: MemoryState | None) -> MemoryState:
-    assert memory is not None
-    return memory
 
 
 class MemoryCache:

@@ -107,14 +107,6 @@ class Scheduler:
             self._changed.notify()
         return making
 
-    def copy(self, making: Making, name: str) -> Making:
-        """Return the same memory for a copy of the node that it stands after, under that one's name."""
-        copied = making.copy(name)
-        if not copied.is_done:
-            return self.make(copied)
-        self.cache.put(copied)
-        return copied
-
     def need(self, making: Making, seconds: float) -> MemoryState:
         """Return a memory once it is made; raises why there is none, and TimeoutError."""
         there = threading.Event()

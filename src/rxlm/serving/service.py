@@ -138,7 +138,8 @@ class Service:
             nodes.append(node)
             place.node, place.keys, place.tokens = node, keys or place.keys, node.tokens
         if makes:
-            place.before = self.scheduler.copy(before, place.node.id)
+            same = Making(place.node.id, before, change=lambda memory: memory, wanted=True, read=True)  # type: ignore[arg-type, return-value]
+            place.before = self.scheduler.make(same)
         place.unwritten = tuple(nodes)
         return place
 
