@@ -4,15 +4,15 @@
 
 OLD and NEW are files that benchmarks wrote, or folders of them. A figure has changed where its median moved further
 than two standard errors of both medians, and than what runs on one machine differ by anyway (`BETWEEN_RUNS`). Figures
-that depend on the machine are compared on the same one only. The exit status is 1 where something got worse, or where
-nothing could be compared.
+that depend on the machine are compared on the same one only, and files with other settings where `--any-settings` is
+given. The exit status is 1 where something got worse, or where nothing could be compared.
 """
 
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot, inf, isfinite, sqrt
+from math import hypot, inf, sqrt
 from pathlib import Path
 from statistics import median, stdev
 from typing import Annotated, Any
@@ -21,6 +21,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from rxlm.file_errors import parse_json
 
 BETWEEN_RUNS = {"ratio": 0.05, "measured": 0.20, "exact": 0.0}
 """Share by which a figure of each kind differs from run to run though nothing changed, on a virtual machine."""
@@ -49,11 +51,13 @@ class Settings:
     Args:
         old, new: a file that a benchmark wrote, or a folder of such files.
         all: show figures that did not change, too.
+        any_settings: compare what was measured with other settings, too: of another model, for example.
     """
 
     old: Annotated[Path, tyro.conf.Positional]
     new: Annotated[Path, tyro.conf.Positional]
     all: bool = False
+    any_settings: bool = False
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -119,7 +123,7 @@ def records(path: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for file in files:
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = parse_json(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{file} is no JSON: {error}") from None
         if isinstance(values, dict) and "figures" in values:
@@ -142,24 +146,28 @@ def check(values: Mapping[str, Any], file: Path) -> None:
         samples = figure.get("samples") if isinstance(figure, dict) else None
         if not isinstance(samples, list) or not samples or not all(_is_number(each) for each in samples):
             raise ValueError(f"{file}: samples of {name} must be finite numbers, got {samples!r:.80}.")
-        if figure.get("kind") not in BETWEEN_RUNS or "unit" not in figure or "better" not in figure:
-            raise ValueError(
-                f"{file}: {name} must have a unit, what is better, and a kind of {', '.join(BETWEEN_RUNS)}."
-            )
+        allowed = {"kind": [*BETWEEN_RUNS], "better": ["more", "less", None]}
+        for part, choices in allowed.items():
+            if part not in figure or figure[part] not in choices:
+                words = ", ".join(map(json.dumps, choices))
+                raise ValueError(f"{file}: {part} of {name} must be one of {words}, got {figure.get(part)!r:.80}.")
+        if not isinstance(figure.get("unit"), str):
+            raise ValueError(f"{file}: unit of {name} must be a str, got {figure.get('unit')!r:.80}.")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def show(name: str, old: Mapping[str, Any], new: Mapping[str, Any], console: Console, *, everything: bool) -> bool:
+def show(name: str, old: Mapping[str, Any], new: Mapping[str, Any], console: Console, settings: Settings) -> bool:
     """Print a record's changes; return whether something got worse, or could not be compared."""
     if old["benchmark"] != new["benchmark"]:
         raise ValueError(f"{name or 'The files'}: one is of {old['benchmark']}, the other of {new['benchmark']}.")
-    changes = compare(old, new)
+    is_alike = settings.any_settings or old["settings"] == new["settings"]
+    changes = compare(old, new) if is_alike else []
     table = Table("figure", "unit", "old", "new", "times", "noise", "", title=f"{new['benchmark']} {name}".strip())
     for each in changes:
-        if everything or each.verdict != "same":
+        if settings.all or each.verdict != "same":
             cells = (
                 f"{each.old:,.4g}",
                 f"{each.new:,.4g}",
@@ -173,6 +181,8 @@ def show(name: str, old: Mapping[str, Any], new: Mapping[str, Any], console: Con
     console.print(f"{table.title}: {sum(each.verdict != 'same' for each in changes)} of {len(changes)} figures changed")
     for note in notes(old, new):
         console.print(f"  {note}", markup=False)
+    if not is_alike:
+        console.print("  Other settings: nothing is compared; --any-settings compares all the same.", markup=False)
     return not changes or any(each.verdict == "worse" for each in changes)
 
 
@@ -188,7 +198,7 @@ def main(settings: Settings) -> int:
     for place, ones, others in ((settings.old, old, new), (settings.new, new, old)):
         if alone := [name for name in ones if name not in others]:
             console.print(f"In {place} alone: {', '.join(alone)}", markup=False)
-    worse = [show(name, old[name], new[name], console, everything=settings.all) for name in both]
+    worse = [show(name, old[name], new[name], console, settings) for name in both]
     return int(any(worse))
 
 

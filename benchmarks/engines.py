@@ -23,7 +23,7 @@ import httpx
 import torch
 
 from llama_cpp_peer import QUESTIONS, llama_server
-from records import RESULTS, Record
+from records import RESULTS, Record, at_least
 from rxlm.export.engines import describe
 from rxlm.memory import MemoryState
 from rxlm.rxt.conversation import Conversation
@@ -115,12 +115,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--gguf")
     parser.add_argument("--engines", nargs="+", default=["torch", "onnx", "onnx:int8", "onnx:int4"])
-    parser.add_argument("--turns", nargs="+", type=int, default=[1, 64])
-    parser.add_argument("--tokens", type=int, default=64, help="of an answer")
-    parser.add_argument("--rows", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--context", type=int, default=4096, help="tokens of llama.cpp's context")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--turns", nargs="+", type=at_least(1), default=[1, 64])
+    parser.add_argument("--tokens", type=at_least(2), default=64, help="of an answer")
+    parser.add_argument("--rows", type=at_least(1), default=1)
+    parser.add_argument("--threads", type=at_least(1), default=1)
+    parser.add_argument("--context", type=at_least(1), default=4096, help="tokens of llama.cpp's context")
+    parser.add_argument("--repeats", type=at_least(1), default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -4,6 +4,8 @@ It holds the machine, the versions, the settings and the figures. A figure has i
 kind, which says what may be compared with what.
 """
 
+import argparse
+import hashlib
 import json
 import os
 import platform
@@ -19,6 +21,9 @@ import torch
 import transformers
 
 from rxlm import __version__
+from rxlm.file_errors import read_json_object
+from rxlm.files import write_text
+from rxlm.folders import MARKER
 
 Kind = Literal["ratio", "measured", "exact"]
 """ratio: of two measurements of one run, or a share: much the same on any machine. measured: seconds, tokens a second:
@@ -35,24 +40,38 @@ class Record:
         settings: of the benchmark: a dataclass, or what argparse made.
         free: names of settings that nothing measured depends on; where results go is one always.
 
-    ValueError where the file has what was measured with other settings.
+    ValueError where the file has what was measured with other settings, or of a model that is another one now, and
+    where it is not what a benchmark wrote.
     """
 
     def __init__(self, path: Path, settings: Any, *, free: Collection[str] = ()) -> None:
-        self.path, self.settings = path, plain(settings, free)
+        self.path, self.settings, self.models = path, plain(settings, free), digests(settings)
         self.figures: dict[str, dict[str, Any]] = {}
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = read_json_object(path) if path.is_file() else {}
         self.kept: dict[str, Any] = found.get("kept", {})
-        if self.kept and found["settings"] != self.settings:
-            raise ValueError(f"{path} was measured with other settings; name another --output: {found['settings']}.")
+        self.places: dict[str, str] = found.get("places", {})
+        if not isinstance(self.kept, dict) or not isinstance(self.places, dict):
+            raise ValueError(f"{path} is not what a benchmark wrote: kept and places must be objects.")
+        if self.kept and found.get("settings") != self.settings:
+            settled = found.get("settings")
+            raise ValueError(f"{path} was measured with other settings; name another --output: {settled}.")
+        if self.kept and found.get("models", self.models) != self.models:
+            changed = ", ".join(vars(settings)[name] for name in self.models)
+            raise ValueError(f"{path} was measured before {changed} was changed; name another --output.")
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(self, name: str, measure: Callable[[], Any]) -> Any:
-        """Return what was measured under a name, measured now if it is not there yet: a long run goes on."""
+        """Return what was measured under a name, measured now if it is not there yet: a long run goes on.
+
+        Where it was measured at another commit, by other versions or on another machine, this is said.
+        """
+        here = place()
         if name not in self.kept:
-            self.kept[name] = json.loads(json.dumps(measure()))
+            self.kept[name], self.places[name] = json.loads(json.dumps(measure())), here
             self.save()
             print(name, "measured", flush=True)
+        elif (before := self.places.get(name, here)) != here:
+            print(f"{name} is not measured again: it was with {before}, which is now {here}", flush=True)
         return self.kept[name]
 
     def add(
@@ -80,14 +99,42 @@ class Record:
             "settings": self.settings,
             "figures": {name: {"value": median(one["samples"]), **one} for name, one in self.figures.items()},
             "kept": self.kept,
+            "places": self.places,
+            "models": self.models,
         }
-        self.path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(self.path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def plain(settings: Any, free: Collection[str]) -> dict[str, Any]:
     """Return settings as JSON has them, without those that nothing measured depends on."""
     values = {name: value for name, value in vars(settings).items() if name not in ("output", *free)}
     return json.loads(json.dumps(values, default=str))
+
+
+def digests(settings: Any) -> dict[str, str]:
+    """Return a digest of each saved model that a setting names: a folder's may be trained anew."""
+    found = {}
+    for name, value in vars(settings).items():
+        if isinstance(value, str) and (marker := Path(value) / MARKER).is_file():
+            found[name] = hashlib.sha256(marker.read_bytes()).hexdigest()
+    return found
+
+
+def place() -> str:
+    """Return the versions and the processor that something is measured with, in a line."""
+    return ", ".join([*(f"{name} {each}" for name, each in versions().items()), machine()["processor"]])
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a type for argparse: a whole number of at least so many."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    return whole_number
 
 
 def machine() -> dict[str, Any]:

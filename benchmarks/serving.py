@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 
 from llama_cpp_peer import QUESTIONS, llama_server
-from records import RESULTS, Record
+from records import RESULTS, Record, at_least
 
 KEY = "benchmark-key-of-16-characters"
 A_CONNECTION_EACH = httpx.Limits(max_keepalive_connections=0)
@@ -181,13 +181,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--gguf")
-    parser.add_argument("--conversations", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=24, help="of an answer, at most")
-    parser.add_argument("--memory-tokens", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--conversations", type=at_least(1), default=16)
+    parser.add_argument("--turns", type=at_least(1), default=64)
+    parser.add_argument("--tokens", type=at_least(1), default=24, help="of an answer, at most")
+    parser.add_argument("--memory-tokens", type=at_least(1), default=128)
+    parser.add_argument("--threads", type=at_least(1), default=2)
     parser.add_argument("--engine", default="torch", help="of rxlm, see rxlm serve")
-    parser.add_argument("--context", type=int, default=4096, help="tokens of llama.cpp's context for a conversation")
+    parser.add_argument(
+        "--context", type=at_least(1), default=4096, help="tokens of llama.cpp's context for a conversation"
+    )
     parser.add_argument("--arms", nargs="+", default=["rxlm", "one", "llama"])
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from records import RESULTS, Record
+from records import RESULTS, Record, at_least
 from rxlm.data.templates import interaction_ids
 from rxlm.rxt.turn_engine import write_turns
 from rxlm.serving.keys import Keys, new_id
@@ -33,8 +33,8 @@ ASKED = 40
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--conversations", type=int, default=100_000)
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--conversations", type=at_least(1), default=100_000)
+    parser.add_argument("--turns", type=at_least(1), default=4)
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     record = Record(given.output / "stored_conversations.json", given)

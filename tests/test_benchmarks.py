@@ -1,5 +1,6 @@
 """Benchmarks can be run, write their figures in one form, and what changed between two runs is told from noise."""
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -8,6 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from rxlm.folders import MARKER
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -72,6 +75,42 @@ def test_a_long_benchmark_goes_on_and_does_not_mix_settings(tmp_path: Path, load
         records.Record(tmp_path / "long.json", large)
 
 
+def test_a_damaged_file_is_named(tmp_path: Path, loaded: Any) -> None:
+    settings, path = loaded("compare").Settings(old=Path("a"), new=Path("b")), tmp_path / "long.json"
+    for text, says in (("{", "is not JSON"), ("[]", "holds a list"), ('{"kept": []}', "is not what a benchmark wrote")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"long.json {says}"):
+            loaded("records").Record(path, settings)
+
+
+def test_what_was_measured_elsewhere_is_told_and_what_of_another_model_refused(
+    tmp_path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, model, path = loaded("records"), tmp_path / "model", tmp_path / "long.json"
+    model.mkdir()
+    (model / MARKER).write_text("{}")
+    settings = argparse.Namespace(model=str(model), output=tmp_path)
+    records.Record(path, settings).keep("part", lambda: 1)
+    assert capsys.readouterr().out == "part measured\n"
+
+    monkeypatch.setattr(records, "versions", lambda: {"commit": "other"})
+    assert records.Record(path, settings).keep("part", lambda: 2) == 1
+    assert "part is not measured again: it was with rxlm " in capsys.readouterr().out
+    (model / MARKER).write_text('{"trained": "anew"}')
+    with pytest.raises(ValueError, match=f"long.json was measured before {model} was changed"):
+        records.Record(path, settings)
+
+
+def test_numbers_that_measure_nothing_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], loaded: Any
+) -> None:
+    for words, says in (("--tokens 1", "at least 2, got 1"), ("--repeats 0", "at least 1, got 0"), ("--rows x", "'x'")):
+        monkeypatch.setattr(sys, "argv", ["engines.py", "model", *words.split()])
+        with pytest.raises(SystemExit, match="2"):
+            loaded("engines").main()
+        assert says in capsys.readouterr().err
+
+
 def figure(*samples: float, kind: str = "ratio", better: str | None = "more") -> dict[str, Any]:
     return {"samples": list(samples), "unit": "", "better": better, "kind": kind}
 
@@ -131,12 +170,40 @@ def test_the_status_says_that_something_got_worse(
         compare.main(compare.Settings(old=files[0], new=tmp_path / "none"))
 
 
+def test_other_settings_are_compared_where_this_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], loaded: Any
+) -> None:
+    compare, files = loaded("compare"), (tmp_path / "old.json", tmp_path / "new.json")
+    for file, tokens in zip(files, (1, 2), strict=True):
+        file.write_text(json.dumps(record(speed=figure(2.0)) | {"settings": {"tokens": tokens}}))
+
+    assert compare.main(compare.Settings(old=files[0], new=files[1])) == 1
+    output = capsys.readouterr().out
+    assert "0 of 0 figures changed" in output
+    assert "tokens 1 -> 2" in output
+    assert "--any-settings" in output
+    assert compare.main(compare.Settings(old=files[0], new=files[1], any_settings=True)) == 0
+    assert "0 of 1 figures changed" in capsys.readouterr().out
+
+
+def test_json_that_is_nested_too_deeply_is_named(tmp_path: Path, loaded: Any) -> None:
+    compare, file = loaded("compare"), tmp_path / "deep.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="is no JSON: it is nested too deeply"):
+        compare.records(file)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"figures": {"speed": figure(2.0, float("nan"))}}, r"new.json: samples of speed must be finite numbers"),
         ({"figures": {"speed": figure()}}, r"samples of speed must be finite numbers, got \[\]"),
-        ({"figures": {"speed": {"samples": [1.0]}}}, r"speed must have a unit, what is better, and a kind of ratio"),
+        ({"figures": {"speed": figure(True)}}, r"samples of speed must be finite numbers, got \[True\]"),
+        ({"figures": {"speed": figure(10**400)}}, r"samples of speed must be finite numbers"),
+        ({"figures": {"speed": {"samples": [1.0]}}}, r'kind of speed must be one of "ratio", .*, got None'),
+        ({"figures": {"speed": figure(1.0) | {"kind": []}}}, r"kind of speed must be one of .*, got \[\]"),
+        ({"figures": {"speed": figure(1.0, better="most")}}, r'better of speed .* "more", "less", null, got \'most\''),
+        ({"figures": {"speed": figure(1.0) | {"unit": 1}}}, r"unit of speed must be a str, got 1"),
         ({"figures": []}, r"figures must be a dict, got \[\]"),
         ({"machine": None}, r"machine must be a dict, got None"),
         ({"benchmark": "another"}, r"one is of some, the other of another"),

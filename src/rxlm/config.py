@@ -130,16 +130,6 @@ def require_at_most(config: Any, maximum: int, *names: str) -> None:
         require(value <= maximum, f"{_label(config, name)} must be at most {maximum:,}, got {value}.")
 
 
-def require_number(config: Any, *names: str) -> None:
-    """Check that the named fields are finite numbers; None passes where a field has it."""
-    for name in names:
-        value = getattr(config, name)
-        if value is None and _default_is_none(config, name):
-            continue
-        valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        require(valid, f"{_label(config, name)} must be a number, got {value!r:.80}.")
-
-
 def require_share(config: Any, *names: str) -> None:
     """Check that the named fields are numbers between 0 and 1."""
     for name in names:
@@ -210,8 +200,9 @@ def _is_of(hint: Any, value: Any) -> bool:
         of_items = parts[:1] * len(value) if parts[-1:] == (...,) else parts
         return len(value) == len(of_items) and all(map(_is_of, of_items, value))
     if hint in (int, float):
-        fits = abs(value) < 2**63 if isinstance(value, int) else hint is float and isinstance(value, float)
-        return fits and not isinstance(value, bool)
+        if isinstance(value, float):
+            return hint is float and math.isfinite(value)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 
@@ -224,7 +215,7 @@ def _described(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, parts))
     if origin is tuple:
         return f"a list of {' and '.join(_described(part) for part in parts if part is not ...)}"
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    words = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", type(None): "null"}
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 

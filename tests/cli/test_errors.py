@@ -116,7 +116,7 @@ def test_an_unknown_device_is_refused_before_anything_is_read(
         ("--seed 1e999", "seed must be a whole number, got inf"),
         ("--seed 99999999999999999999", "seed must be a whole number"),
         ("--dialogues.steps ten", "steps must be"),
-        ("--dialogues.optimizer.learning-rate fast", "learning_rate must be a number, got 'fast'"),
+        ("--dialogues.optimizer.learning-rate fast", "learning_rate must be a finite number, got 'fast'"),
         ("--decoder 3", "decoder must be DecoderConfig, got 3"),
         ("--decoder.attention []", "attention must be AttentionConfig, got ()"),
         ("--name null", "name must be a text, got None"),

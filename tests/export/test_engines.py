@@ -352,6 +352,27 @@ def test_a_damaged_export_is_refused(exports: Path, tmp_path: Path) -> None:
         open_model(tmp_path / "out")
 
 
+def test_graphs_of_another_model_are_refused(folder: Path, exports: Path, tmp_path: Path) -> None:
+    save_language_model("llama", tmp_path / "llama")
+    other = upcycle(tmp_path / "llama", memory_tokens=32, max_seq_len=64)
+    export(other, tmp_path / "other", "onnx:int8")
+    for name, first in ((graphs.LAYERS, "x"), (graphs.HEAD, "hidden")):
+        place = tmp_path / name
+        shutil.copytree(exports / "onnx:int8", place)
+        (place / MARKER).unlink()
+        for file in (name, f"{name}.data"):
+            shutil.copy(tmp_path / "other" / file, place / file)
+        with pytest.raises(ValueError, match=f"{name} is the graph of another model: {first} is 48 numbers wide"):
+            open_model(place)
+
+
+def test_turns_shorter_than_the_texts_that_rounding_reads_are_no_hindrance(folder: Path, tmp_path: Path) -> None:
+    model = upcycle(folder.parent / "llama", memory_tokens=32, max_seq_len=16)
+    export(model, tmp_path / "out", "onnx:int4")
+    answered = "".join(Conversation(open_model(tmp_path / "out"), sampling=GREEDY).send("Hi"))
+    assert isinstance(answered, str)
+
+
 def test_the_commands(folder: Path, exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for engine in ROUNDED:
         assert f"MB for the engine {engine}" in (exports / "printed").read_text()

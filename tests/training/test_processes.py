@@ -1,6 +1,8 @@
 """Processes that share the rows of a batch learn what one with all rows does."""
 
 import os
+import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -79,6 +81,35 @@ def test_a_process_that_ends_before_it_joins_is_not_waited_for() -> None:
         pytest.fail("there is no other process")
 
 
+def interrupted() -> type[int]:
+    """Press Ctrl-C, and return what can be called."""
+    signal.raise_signal(signal.SIGINT)
+    return int
+
+
+class InterruptedWhenRead:
+    """Work whose process is sent Ctrl-C, as all of a terminal are, while it reads what to do."""
+
+    def __reduce__(self) -> tuple[Callable[[], type[int]], tuple[()]]:
+        return interrupted, ()
+
+
+def test_an_early_ctrl_c_is_for_the_first_process_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    with sharing(2, cast(Callable[..., object], InterruptedWhenRead())):
+        assert distributed.world_size() == 2
+    assert capfd.readouterr().err == ""
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_changed() -> None:
+    threads = torch.get_num_threads()
+    with pytest.raises((AttributeError, pickle.PicklingError), match="pickle"), sharing(2, lambda: None):
+        pytest.fail("there is no other process")
+    assert torch.get_num_threads() == threads
+    assert "WORLD_SIZE" not in os.environ
+
+
 def test_one_process_needs_no_group() -> None:
     with sharing(1, print):
         assert not torch.distributed.is_initialized()
@@ -88,6 +119,7 @@ def test_one_process_needs_no_group() -> None:
     ("words", "message"),
     [
         (["--processes", "0"], "--processes must be at least 1, got 0"),
+        (["--processes", "1000000"], "language.batch_size must be a multiple of 1000000"),
         (["--processes", "2", "--parallel", "fsdp"], "torchrun --nproc-per-node 2"),
     ],
 )

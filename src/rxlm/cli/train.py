@@ -87,6 +87,7 @@ def train(
     keep_freed_memory()
     place = distributed.compute_device(device)
     _check(processes, place, parallel)
+    chosen.require_shares(processes)
     distributed.start(place)
     with sharing(processes, share, chosen, folder, stage):
         run = open_run(chosen, folder, place, parallel, shares_rows=processes > 1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
+from rxlm.data.templates import interaction_ids
 from rxlm.export.quantised import is_large
 from rxlm.rxt.alpha import RxTAlpha
 from rxlm.rxt.core import RxTModel
@@ -23,7 +24,7 @@ Moments = dict[Tensor, Tensor]
 def moments_of(model: RxTModel) -> Moments:
     """Return what the decoder's larger linear layers read in generated conversations; nothing without a tokenizer.
 
-    Each turn is read whole, from the memory of those before it.
+    Each turn is read from the memory of those before it, as far as it is no longer than a turn may be.
     """
     if not isinstance(model, RxTAlpha) or model.tokenizer is None:
         return {}
@@ -32,9 +33,10 @@ def moments_of(model: RxTModel) -> Moments:
         for dialogue in FactGenerator(FactsConfig(variety="full", num_turns=TURNS)).dialogues(CONVERSATIONS):
             memory = model.init_memory(1, seed=0)
             for turn in dialogue.turns:
-                ids = model.tokenize_full_interaction(turn.query, turn.answer)["input_ids"][:, : model.max_seq_len]
-                model.decoder(ids, memory)
-                memory = write_turns(model, memory, ids.tolist())
+                ids = interaction_ids(model.tokenizer, model.tokenizer_config, turn.query, turn.answer)
+                rows = [ids[: model.max_seq_len]]
+                model.decoder(torch.tensor(rows), memory)
+                memory = write_turns(model, memory, rows)
     return found
 
 

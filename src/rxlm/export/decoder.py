@@ -43,6 +43,11 @@ class OnnxDecoder(RxTDecoder):
         self.head = cast(TokenHead, _head(head, self.config.vocab_size))
         self.final_norm = decoder.final_norm
         """Which the graph of the layers ends with."""
+        dim, width = self.config.dim, self.config.width_of_head
+        keys = {f"keys.{number}": width for number in range(len(self.layers))}
+        slots = {f"slot_keys.{number}": width for number, each in enumerate(self.layers) if each.memory_reader}
+        layers.check(("x", "keys", "slot_keys"), {"x": dim, **keys, **slots})
+        head.check(("hidden", "logits"), {"hidden": dim, "logits": self.config.vocab_size})
         self._session = layers
         self._angles = _Angles(decoder.rope)
         self._calls: WeakKeyDictionary[Any, _Layers] = WeakKeyDictionary()

@@ -1,7 +1,7 @@
 """ONNX Runtime over PyTorch's memory: tensors are read and written where they are."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,25 @@ class Session:
             raise ValueError(
                 f"{path} cannot be opened: export the model again. ONNX Runtime says: {str(error).splitlines()[0]}"
             ) from error
-        self.inputs = [each.name for each in self.session.get_inputs()]
-        self.outputs = [each.name for each in self.session.get_outputs()]
+        self.path, given, made = path, self.session.get_inputs(), self.session.get_outputs()
+        self.inputs, self.outputs = [each.name for each in given], [each.name for each in made]
+        self._widths = {each.name: each.shape[-1] for each in (*given, *made)}
+
+    def check(self, kinds: Collection[str], widths: Mapping[str, int]) -> None:
+        """Raise ValueError where the graph is another model's.
+
+        Args:
+            kinds: names of inputs and outputs; one that layers have is `KIND.LAYER` in a graph.
+            widths: the last axis of each that is of these kinds.
+        """
+        found = {name: width for name, width in self._widths.items() if name.partition(".")[0] in kinds}
+        for name in (*widths, *found):
+            there, needed = found.get(name, "nothing"), widths.get(name, "nothing")
+            if there != needed:
+                raise ValueError(
+                    f"{self.path} is the graph of another model: {name} is {there} numbers wide in it, and {needed} in "
+                    "this one. Export the model again."
+                )
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> "Call":
         """Return the call that reads and writes these tensors, contiguous, as often as it is made."""

@@ -138,6 +138,8 @@ class OnnxEncoder(RxTEncoder):
         nn.Module.__init__(self)
         self.config, self.embedding = encoder.config, encoder.embedding
         self.layers, self.rope = encoder.layers, encoder.rope
+        dim = encoder.config.dim
+        session.check(("x", "hidden"), {"x": dim, **{f"hidden.{number}": dim for number in range(len(self.layers))}})
         self._session = session
 
     @torch.no_grad()
@@ -171,6 +173,7 @@ class OnnxMemoryAttention(MemoryAttention):
         nn.Module.__init__(self)
         self.config, self.layers, self.mean_norm = writer.config, writer.layers, writer.mean_norm
         self.rope, self.initial = writer.rope, writer.initial
+        session.check(("slots",), {f"slots.{number}": writer.config.dim for number in range(len(self.layers))})
         self._session = session
 
     @torch.no_grad()

@@ -102,6 +102,17 @@ class Recipe(Config):
         stages = [each for each in self.stages if each is stage or not each.on_request]
         return stages if stage is None else stages[: stages.index(stage) + 1]
 
+    def require_shares(self, processes: int) -> None:
+        """Raise `ConfigError` where so many processes cannot share the rows of a batch equally."""
+        for stage in self.stages:
+            sizes = [stage.batch_size, *(phase.batch_size or 0 for phase in getattr(stage, "phases", ()))]
+            uneven = [size for size in sizes if size % processes]
+            require(
+                not uneven,
+                f"{stage.id}.batch_size must be a multiple of {processes}, the processes that share its rows, got "
+                f"{', '.join(map(str, uneven))}.",
+            )
+
     def with_stage(self, name: str, **changes: Any) -> Self:
         """Return a copy in which fields of a stage are changed."""
         changed = self.stage(name)

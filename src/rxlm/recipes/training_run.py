@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from rxlm.config import require
 from rxlm.data.tokenizer import load_tokenizer_from_file, save_tokenizer
 from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.file_errors import read_json_object
@@ -74,7 +73,7 @@ class TrainingRun(ABC, Generic[R, M]):
         self.recipe, self.folder, self.device, self.parallel = recipe, folder, torch.device(device), parallel
         self.sharing = distributed.world_size() if shares_rows else 1
         distributed.require_group(parallel)
-        self._require_shares()
+        recipe.require_shares(self.sharing)
         check_recipe(recipe, folder)
         self.corpus: Any = recipe.open_corpus()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -255,17 +254,6 @@ class TrainingRun(ABC, Generic[R, M]):
         """Write down which recipe the folder is made by, once it is known to make something: before the first file."""
         if distributed.rank() == 0:
             write_json(self.folder / RECIPE_FILE, self.recipe.to_dict())
-
-    def _require_shares(self) -> None:
-        """Raise `ConfigError` where the rows of a batch cannot be shared equally."""
-        for stage in self.recipe.stages:
-            sizes = [stage.batch_size, *(phase.batch_size or 0 for phase in getattr(stage, "phases", ()))]
-            uneven = [size for size in sizes if size % self.sharing]
-            require(
-                not uneven,
-                f"{stage.id}.batch_size must be a multiple of {self.sharing}, the processes that share its rows, got "
-                f"{', '.join(map(str, uneven))}.",
-            )
 
     def maker(self, training: TrainingConfig) -> BatchMaker:
         """Return what makes batches for a stage."""

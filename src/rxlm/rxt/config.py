@@ -11,7 +11,6 @@ from rxlm.config import (
     require_choice,
     require_config,
     require_int,
-    require_number,
 )
 from rxlm.memory.retained.gate import RetentionGateConfig
 from rxlm.memory.slots.config import MemoryAttentionConfig
@@ -95,7 +94,6 @@ class ComponentConfig(Config):
         require_config(self, "memory_reader", AttentionConfig, None)
         require_config(self, "feed_forward", FeedForwardConfig, ExpertsConfig)
         require_choice(self, "norm", NORMS)
-        require_number(self, "rope_base", "norm_eps")
         require(self.rope_base > 0, f"{type(self).__name__}.rope_base must be positive, got {self.rope_base}.")
         self._check_heads()
 

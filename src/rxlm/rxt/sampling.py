@@ -6,7 +6,7 @@ Shapes: R rows, V vocabulary.
 import torch
 from torch import Tensor
 
-from rxlm.config import Config, config, require, require_int, require_number
+from rxlm.config import Config, config, require, require_int
 from rxlm.shapes import Bool, Float, Int
 
 SMALLEST = 1e-6
@@ -35,7 +35,6 @@ class SamplingConfig(Config):
 
     def __post_init__(self) -> None:
         require_int(self, "top_k")
-        require_number(self, "temperature", "top_p", "min_p", "repetition_penalty")
         require(self.temperature >= 0, f"temperature must not be negative, got {self.temperature}.")
         require(
             self.temperature == 0 or SMALLEST <= self.temperature <= 1 / SMALLEST,

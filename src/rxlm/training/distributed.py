@@ -181,4 +181,4 @@ def naming_lost(*, sends_only: bool = False) -> Iterator[None]:
     except RuntimeError as error:
         if not _heartbeats or not (sends_only or isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        raise _heartbeats[-1].explain(error) from error
+        raise _heartbeats[-1].explain() from error

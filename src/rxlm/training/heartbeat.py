@@ -80,7 +80,7 @@ class Heartbeat:
         self._thread.start()
         atexit.register(self.end)
 
-    def explain(self, error: RuntimeError) -> LostProcessError:
+    def explain(self) -> LostProcessError:
         """Return what to raise where a message failed.
 
         Most often it is not returned from: torchrun ends this process meanwhile, or the watch has found who was killed.
@@ -89,7 +89,7 @@ class Heartbeat:
         self._look.set()
         time.sleep(3 * self.seconds)
         return LostProcessError(
-            f"Another process of this run has ended or cannot be reached; what it said itself is the cause. ({error})"
+            "Another process of this run has ended or cannot be reached; what it said itself is the cause."
         )
 
     def _watch(self) -> None:

@@ -38,10 +38,11 @@ def sharing(count: int, work: Callable[..., object], *args: object) -> Iterator[
     given = [(is_ready, group | _own(rank), part, work, *args) for rank in range(1, count)]
     others = [spawned.Process(target=_join, args=each, daemon=True) for each in given]
     with _environment(group | _own(0)):
-        for other in others:
-            other.start()
         torch.set_num_threads(part)
         try:
+            with _uninterrupted():
+                for other in others:
+                    other.start()
             _wait_until_ready(others, joins)
             distributed.start()
             yield
@@ -51,8 +52,19 @@ def sharing(count: int, work: Callable[..., object], *args: object) -> Iterator[
         finally:
             distributed.leave()
             for other in others:
-                other.terminate()
+                if other.pid is not None:
+                    other.terminate()
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C in the block, and in processes that start in it for good: it is for the first, which ends them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -106,8 +118,7 @@ def _join(
     work: Callable[..., object],
     *args: object,
 ) -> None:
-    """Be one of the others. Ctrl-C is for the first, which ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Be one of the others."""
     os.environ.update(environment)
     torch.set_num_threads(threads)
     is_ready.send(True)

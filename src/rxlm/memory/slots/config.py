@@ -10,7 +10,6 @@ from rxlm.config import (
     require_choice,
     require_config,
     require_int,
-    require_number,
 )
 from rxlm.memory.protocol import MemoryConfig, MemoryWriter
 from rxlm.memory.slots.gate import (
@@ -108,7 +107,6 @@ class MemoryAttentionConfig(MemoryConfig):
         require_bool(self, "slot_identity")
         require_choice(self, "initial_memory", get_args(InitialMemory))
         require_bool(self, "gate_per_slot", "norm_per_dim_scale")
-        require_number(self, "initial_std", "gate_init", "rope_base")
         require(self.rope_base > 0, f"MemoryAttentionConfig.rope_base must be positive, got {self.rope_base}.")
         require((self.initial_std or 0) >= 0, f"initial_std must not be negative, got {self.initial_std}.")
         self._check_gate()

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from rxlm.config import Config, config, require, require_choice, require_int, require_number, require_share
+from rxlm.config import Config, config, require, require_choice, require_int, require_share
 
 Loss = Literal["dpo", "ipo", "kto", "simpo", "sft"]
 PAIRED: tuple[Loss, ...] = ("dpo", "ipo", "simpo")
@@ -39,7 +39,6 @@ class PreferenceConfig(Config):
     def __post_init__(self) -> None:
         require_choice(self, "loss", get_args(Loss))
         require_int(self, "unroll")
-        require_number(self, "beta", "target_margin", "label_smoothing", "chosen_weight")
         require_share(self, "learned_share")
         require(self.used_beta > 0, f"PreferenceConfig.beta must be above 0, got {self.beta}.")
         require(self.learned_share > 0, "PreferenceConfig.learned_share must be above 0: nothing would learn.")

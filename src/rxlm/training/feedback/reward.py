@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rxlm.config import Config, config, require, require_int, require_number
+from rxlm.config import Config, config, require, require_int
 from rxlm.data.turn_tokenizer import TurnTokenizer
 from rxlm.rxt.reward_model import RewardModel
 from rxlm.training.feedback.batches import FeedbackBatch
@@ -39,7 +39,6 @@ class RewardConfig(Config):
 
     def __post_init__(self) -> None:
         require_int(self, "unroll")
-        require_number(self, "label_smoothing", "centre_weight")
         require(
             0 <= self.label_smoothing < 0.5,
             f"RewardConfig.label_smoothing must be from 0 to below 0.5, got {self.label_smoothing}.",

@@ -1,6 +1,6 @@
 """Settings of retention training."""
 
-from rxlm.config import Config, config, require, require_bool, require_int, require_number, require_share
+from rxlm.config import Config, config, require, require_bool, require_int, require_share
 
 
 @config
@@ -46,7 +46,6 @@ class RetentionConfig(Config):
         require_int(self, "cooling_steps", "keep_tokens", "lora_alpha", "longest_dialogue")
         require_int(self, "lora_rank", minimum=0)
         require_bool(self, "from_scratch")
-        require_number(self, "first_temperature", "last_temperature", "wording_weight", "keep", "history_weight")
         require_share(self, "learned_share", "wording_share")
         for name in ("first_temperature", "last_temperature"):
             require(getattr(self, name) > 0, f"RetentionConfig.{name} must be positive, got {getattr(self, name)}.")
