@@ -107,7 +107,7 @@ class UpcycledCorpus(Corpus):
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
-        asked = {"answer_wording": "plain", **turn_shares(self.mix)}
+        asked = {"answer_wording": "plain", "related_share": self.mix.related_share, **turn_shares(self.mix)}
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **asked)
 
         def generated(number: int) -> Iterator[Interaction]:
