@@ -9,7 +9,8 @@ and beside the language model before training:
 - worth: nats a token of reference answers of SGD, self-dialogues, CaSiNo and PersuasionForGood, for several S;
 - tales: the same of the answers to questions about fairy tales that were told before;
 - recall: generated answers to questions about values that training has not seen, by distance, corrected, never told;
-- ability: perplexity of plain text and of service dialogues, each turn alone; twenty single questions;
+- ability: perplexity of plain text and of service dialogues, each turn alone; twenty single questions; questions
+  about the world, alone and in a conversation about something else;
 - cost: of a turn at turns 1 to 256.
 
 The language model with its full history is the untrained upcycled model that keeps everything, which is the same to
@@ -47,7 +48,7 @@ from rxlm.mrq_bench.rxt_model import RxTRespondent
 from rxlm.mrq_bench.statistics import Bootstrap
 from rxlm.recipes.stories import around_questions
 from rxlm.upcycling.loading import open_model
-from upcycled_ability import answers_to_prompts, perplexities
+from upcycled_ability import answers_to_prompts, perplexities, world_answers
 
 Part = Literal["worth", "tales", "recall", "ability", "cost"]
 RANGES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 256))
@@ -242,6 +243,7 @@ def measure_ability(settings: Settings, record: Record) -> None:
     trained, untrained = respondent(settings, "trained"), respondent(settings, "untrained")
     record.keep("ability/perplexity", partial(perplexities, trained, untrained, settings.data))
     record.keep("ability/prompts", partial(answers_to_prompts, trained, untrained))
+    record.keep("ability/world", partial(world_answers, trained, untrained))
 
 
 def measure_cost(settings: Settings, record: Record) -> None:
@@ -301,7 +303,7 @@ class Shown:
 
     def everything(self, console: Console) -> None:
         """Print all that was measured."""
-        for table in (self.worth(), self.recall(), self.ability(), self.cost()):
+        for table in (self.worth(), self.recall(), self.ability(), self.world(), self.cost()):
             console.print(table)
         for prompt, own, fresh in self.values.get("ability/prompts", ()):
             console.print(f"\n{prompt}\n  language model: {own!r}\n  trained:        {fresh!r}")
@@ -334,6 +336,14 @@ class Shown:
         table = Table("perplexity", "language model", "trained, empty memory", "ratio", title="ability")
         for name, (own, trained) in self.values.get("ability/perplexity", {}).items():
             table.add_row(name, f"{own:.3f}", f"{trained:.3f}", f"{trained / own:.4f}")
+        return table
+
+    def world(self) -> Table:
+        """Questions about the world."""
+        table = Table("model", "asked", "right", "refused", title="questions about the world")
+        for model, found in self.values.get("ability/world", {}).items():
+            for place, (right, refused, count) in found.items():
+                table.add_row(model, place, f"{right} of {count}", f"{refused} of {count}")
         return table
 
     def cost(self) -> Table:

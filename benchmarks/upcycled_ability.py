@@ -1,12 +1,16 @@
-"""What a language model could do before it got a memory: perplexities without a history, and single questions."""
+"""What a language model could do before it got a memory: perplexities without a history, questions about the world."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from rxlm.data.abstentions import ABSTENTIONS
+from rxlm.data.fact_config import FactsConfig
+from rxlm.data.facts import FactGenerator
 from rxlm.data.held_out import is_held_out
 from rxlm.data.sgd import read_sgd
 from rxlm.data.stories import read_gutenberg
@@ -36,6 +40,31 @@ PROMPTS = (
     "What is water made of?",
     "Name a famous scientist.",
 )
+
+WORLD = {
+    "What is the capital of Italy?": "Rome", "What is the capital of Spain?": "Madrid",
+    "What is the capital of England?": "London", "What is the capital of Egypt?": "Cairo",
+    "What is the capital of Russia?": "Moscow", "What is the capital of China?": "Beijing",
+    "Who wrote Romeo and Juliet?": "Shakespeare", "Who painted the Mona Lisa?": "Leonardo|Vinci",
+    "Who was the first man on the moon?": "Armstrong", "Who discovered gravity?": "Newton",
+    "Who developed the theory of relativity?": "Einstein", "Who was the first president of the United States?":
+    "Washington", "What is the largest ocean?": "Pacific", "What is the largest planet of the solar system?": "Jupiter",
+    "Which planet is called the red planet?": "Mars", "Which planet is closest to the sun?": "Mercury",
+    "What is the longest river of Africa?": "Nile", "What is the highest mountain of the world?": "Everest",
+    "On which continent is Brazil?": "South America|America", "On which continent is Kenya?": "Africa",
+    "In which country is the Eiffel Tower?": "France", "In which country are the pyramids of Giza?": "Egypt",
+    "How many legs does an insect have?": "six|6", "How many months has a year?": "twelve|12",
+    "How many hours has a day?": "24|twenty-four", "How many minutes has an hour?": "60|sixty",
+    "How many sides has a triangle?": "three|3", "How many continents are there?": "seven|7",
+    "What do cows give us to drink?": "milk", "What do plants need to grow?": "water|light|sunlight",
+    "What is frozen water called?": "ice", "What gas do we breathe to live?": "oxygen",
+    "What is the chemical symbol of water?": "H2O|H₂O", "At what temperature in Celsius does water boil?": "100",
+    "What is the opposite of big?": "small|little|tiny", "What is the opposite of day?": "night",
+    "Which colour do you get from blue and yellow?": "green", "Which language is spoken in Germany?": "German",
+    "Which language is spoken in Brazil?": "Portuguese", "Which organ pumps blood through the body?": "heart",
+}  # fmt: skip
+"""Questions that no generated dialogue asks, and what a right answer names."""
+TOLD_TURNS = 6
 
 
 def perplexities(
@@ -79,3 +108,26 @@ def answers_to_prompts(trained: RxTRespondent, untrained: RxTRespondent) -> Sequ
         respondent.reset(len(PROMPTS))
         answers.append(respondent.respond(list(PROMPTS)))
     return [list(row) for row in zip(PROMPTS, *answers, strict=True)]
+
+
+def world_answers(trained: RxTRespondent, untrained: RxTRespondent) -> Mapping[str, Mapping[str, Sequence[int]]]:
+    """Return how many questions are answered right, refused ("I do not know"), and asked, by each model.
+
+    They are asked in a first turn, and after turns in which a person has told of themselves and asked for it.
+    """
+    dialogues = FactGenerator(FactsConfig(variety="full", split="test", values="disjoint")).dialogues(len(WORLD))
+    found = {}
+    for name, respondent in (("language model", untrained), ("trained", trained)):
+        found[name] = {}
+        for turns in (0, TOLD_TURNS):
+            respondent.reset(len(WORLD))
+            for number in range(turns):
+                said = [dialogue.turns[number] for dialogue in dialogues]
+                respondent.follow([turn.query for turn in said], [turn.answer for turn in said])
+            answers = respondent.respond(list(WORLD))
+            right = [
+                bool(re.search(rf"\b({names})\b", a, re.I)) for a, names in zip(answers, WORLD.values(), strict=True)
+            ]
+            refused = [any(phrase in answer.lower() for phrase in ABSTENTIONS) for answer in answers]
+            found[name][f"after {turns} turns"] = [sum(right), sum(refused), len(WORLD)]
+    return found

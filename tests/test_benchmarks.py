@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from rxlm.data.small_talk import chatter
+from rxlm.data.world_questions import world_questions
 from rxlm.folders import MARKER
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -109,6 +111,11 @@ def test_numbers_that_measure_nothing_are_refused(
         with pytest.raises(SystemExit, match="2"):
             loaded("engines").main()
         assert says in capsys.readouterr().err
+
+
+def test_questions_about_the_world_are_not_those_of_training(loaded: Any) -> None:
+    learnt = {wording.query for wording in (*world_questions(), *chatter("full"))}
+    assert not learnt & loaded("upcycled_ability").WORLD.keys()
 
 
 def figure(*samples: float, kind: str = "ratio", better: str | None = "more") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rxlm.data.facts import FactGenerator, texts_of
 from rxlm.data.records import Dialogue
 from rxlm.data.scoring import Grade, grade, wrong_answers
 from rxlm.data.small_talk import chatter
+from rxlm.data.world_questions import world_questions
 from told_facts import pairs_held, readings, told_facts
 
 
@@ -37,6 +38,7 @@ configs = st.builds(
     update_share=st.floats(0, 1),
     split=st.sampled_from(["train", "test"]),
     values=st.sampled_from(["shared", "disjoint"]),
+    world_share=st.floats(0, 1),
     related_share=st.floats(0, 1),
     distance_law=st.sampled_from(["uniform", "log-uniform"]),
     seed=st.integers(0, 3),
@@ -268,6 +270,18 @@ def test_related_facts_are_of_one_person_or_one_thing():
     assert shares[0.0] < 0.45 < shares[0.5] < 0.85 < shares[1.0]
     assert parts["sister's home"] & parts["home"]
     assert not parts["sister's home"] & parts["name"]
+
+
+def test_small_talk_asks_about_the_world_as_often_as_is_configured():
+    queries = {wording.query for wording in world_questions()}
+    assert len(queries) == len(world_questions()) > 100
+    assert not queries & {wording.query for wording in chatter("full")}
+    assert all(wording.answer.split()[0] != "I" for wording in world_questions())
+    some = generator(variety="full", num_turns=20, question_share=0.3, chatter_share=0.2, world_share=0.7)
+    said = [turn for dialogue in some.dialogues(60) for turn in dialogue.turns if turn.question is None]
+    chat = {wording.query for wording in chatter("full")}
+    asked, other = (sum(turn.query in which for turn in said) for which in (queries, chat))
+    assert 0.6 < asked / (asked + other) < 0.8
 
 
 def test_stream_is_a_dialogue_that_does_not_end(small):

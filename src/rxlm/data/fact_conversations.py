@@ -11,6 +11,7 @@ from rxlm.data.fact_kinds import FactKind
 from rxlm.data.fact_plans import Event
 from rxlm.data.records import Interaction, Question
 from rxlm.data.small_talk import chatter, unknown_answers
+from rxlm.data.world_questions import world_questions
 
 _T = TypeVar("_T")
 
@@ -83,7 +84,8 @@ class FactConversation:
         elif event.action == "ask-unknown":
             made = self._ask_unknown()
         if made is None:
-            query, answer = self._pick(self._chatter)
+            asks = self._config.world_share and self._rng.random() < self._config.world_share
+            query, answer = self._pick(world_questions() if asks else self._chatter)
             made = Interaction(query, answer)
         return made
 

@@ -112,7 +112,7 @@ _FULL_UNKNOWN = (
 @cache
 def chatter(variety: Variety) -> tuple[Wording, ...]:
     """Return turns that tell no fact and need no memory."""
-    return _parse(_SMALL) if variety == "small" else (*_parse(_SMALL + _FULL), *_sums())
+    return wordings(_SMALL) if variety == "small" else (*wordings(_SMALL + _FULL), *_sums())
 
 
 def unknown_answers(variety: Variety, wording: AnswerWording = "varied") -> tuple[str, ...]:
@@ -122,7 +122,8 @@ def unknown_answers(variety: Variety, wording: AnswerWording = "varied") -> tupl
     return _SMALL_UNKNOWN if variety == "small" else _FULL_UNKNOWN
 
 
-def _parse(lines: str) -> tuple[Wording, ...]:
+def wordings(lines: str) -> tuple[Wording, ...]:
+    """Return turns from lines `query | answer`."""
     return tuple(Wording(*line.split(" | ")) for line in lines.strip().splitlines() if line)
 
 

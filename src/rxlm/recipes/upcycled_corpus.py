@@ -107,8 +107,9 @@ class UpcycledCorpus(Corpus):
     def dialogues(self, make: BatchMaker, phase: DialoguePhase) -> Batches:
         """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
-        asked = {"answer_wording": "plain", "related_share": self.mix.related_share, **turn_shares(self.mix)}
-        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, **asked)
+        mix = self.mix
+        asked = {"world_share": mix.world_share, "related_share": mix.related_share, **turn_shares(mix)}
+        generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, answer_wording="plain", **asked)
 
         def generated(number: int) -> Iterator[Interaction]:
             return iter(generator.dialogue(number, phase.turns_of(number)).turns)
@@ -116,7 +117,7 @@ class UpcycledCorpus(Corpus):
         sources = self._sources(turns)
         rest = Source(1.0 - sum(source.share for source in sources), generated)
         mixture = Mixture([rest, *sources], make.seed)
-        conversations = WithDistractors(mixture, turns, self.mix.distractor_share, make.seed)
+        conversations = WithDistractors(mixture, turns, mix.distractor_share, make.seed)
         return make.dialogues(MixedDialogues(conversations, turns), shuffle=False)
 
     def preferences(self, make: BatchMaker) -> Sequence[Preference]:
