@@ -39,7 +39,6 @@ configs = st.builds(
     split=st.sampled_from(["train", "test"]),
     values=st.sampled_from(["shared", "disjoint"]),
     world_share=st.floats(0, 1),
-    related_share=st.floats(0, 1),
     distance_law=st.sampled_from(["uniform", "log-uniform"]),
     seed=st.integers(0, 3),
 )
@@ -252,24 +251,6 @@ def test_plain_answers_have_one_wording_and_their_first_word_says_whether_it_was
     assert changed
     assert len(unknown) == 1
     assert unknown.pop().split()[0] not in known
-
-
-def test_related_facts_are_of_one_person_or_one_thing():
-    """Of eight in 73 kinds drawn at random few are alike, and what was never told is seldom like what was."""
-    parts, read = {kind.name: kind.parts for kind in fact_kinds("full")}, readings("full")
-    shares = {}
-    for share in (0.0, 0.5, 1.0):
-        some = generator(variety="full", num_turns=16, unknown_share=0.15, question_share=0.3, related_share=share)
-        alike = [
-            any(parts[turn.question.kind] & parts[kind] for kind in facts)
-            for dialogue in some.dialogues(100)
-            for turn, facts in zip(dialogue.turns, told_facts(dialogue, read), strict=True)
-            if turn.question is not None and not turn.question.was_told and facts
-        ]
-        shares[share] = sum(alike) / len(alike)
-    assert shares[0.0] < 0.45 < shares[0.5] < 0.85 < shares[1.0]
-    assert parts["sister's home"] & parts["home"]
-    assert not parts["sister's home"] & parts["name"]
 
 
 def test_small_talk_asks_about_the_world_as_often_as_is_configured():

@@ -27,8 +27,6 @@ class FactsConfig(Config):
         chatter_share: share of turns of small talk, which needs no memory. All other turns tell facts.
         update_share: share of tellings that change a fact told before, if one can be changed.
         world_share: share of turns of small talk that ask about the world, which is to be known without being told.
-        related_share: share of the kinds that a conversation is about, and of questions for what was never told, that
-            are drawn among those like one that is there already: of the same person, or the same of another person.
         min_distance, max_distance: bounds of the distance from fact to question in turns; None: num_turns - 1.
         distance_law: distribution of distances within these bounds: "uniform", or "log-uniform" (proportional to
             1/distance).
@@ -48,7 +46,6 @@ class FactsConfig(Config):
     chatter_share: float = 0.1
     update_share: float = 0.5
     world_share: float = 0.0
-    related_share: float = 0.0
     min_distance: int = 1
     max_distance: int | None = None
     distance_law: DistanceLaw = "uniform"
@@ -58,7 +55,7 @@ class FactsConfig(Config):
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             require_choice(self, name, choices)
-        require_share(self, *TURN_SHARES, "world_share", "related_share")
+        require_share(self, *TURN_SHARES, "world_share")
         require_int(self, "num_turns", minimum=2)
         require_int(self, "max_facts", maximum=len(fact_kinds(self.variety)))
         require_int(self, "min_distance", maximum=self.num_turns - 1)

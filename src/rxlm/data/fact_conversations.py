@@ -2,7 +2,7 @@
 
 import random
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -63,10 +63,8 @@ class FactConversation:
         self._config, self._all, self._rng = config, kinds, rng
         self._chatter = chatter(config.variety)
         self._unknown = unknown_answers(config.variety, config.answer_wording)
-        self._topics: list[KindValues] = []
-        for _ in range(config.max_facts):
-            others = [kind for kind in kinds if kind not in self._topics]
-            self._topics.append(self._pick(self._like(self._topics, others)))
+        topics = list(kinds)
+        self._topics = [topics.pop(int(rng.random() * len(topics))) for _ in range(config.max_facts)]
         self._facts: dict[KindValues, _Fact] = {}
         self._waiting: dict[int, KindValues] = {}  # question turn -> its kind, which must not change before
 
@@ -145,17 +143,10 @@ class FactConversation:
         unknown = [kind for kind in self._all if kind not in self._facts]
         if not unknown:
             return None
-        kind = self._pick(self._like(self._facts, unknown))
+        kind = self._pick(unknown)
         query = self._pick(kind.kind.ask).query
         question = Question(kind=kind.kind.name, expected=(), distance=None, facts_held=len(self._facts))
         return Interaction(query, self._pick(self._unknown), question=question)
-
-    def _like(self, known: Collection[KindValues], others: list[KindValues]) -> list[KindValues]:
-        """Return those of other kinds that are like a known one, as often as is configured; else all of them."""
-        if not self._config.related_share or self._rng.random() >= self._config.related_share:
-            return others
-        parts = frozenset(part for kind in known for part in kind.kind.parts)
-        return [kind for kind in others if kind.kind.parts & parts] or others
 
     def _pick(self, items: Sequence[_T]) -> _T:
         return items[int(self._rng.random() * len(items))]

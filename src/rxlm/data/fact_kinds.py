@@ -53,12 +53,6 @@ class FactKind:
     update: tuple[Wording, ...]
     ask: tuple[Wording, ...]
 
-    @property
-    def parts(self) -> frozenset[str]:
-        """What the kind is of: whose it is and what, as "sister" and "home"; or what alone, as "home"."""
-        person, whose, what = self.name.partition("'s ")
-        return frozenset((person, what) if whose else (self.name.partition(" ")[0],))
-
     def with_answers(self, wording: AnswerWording) -> Self:
         """Return the kind whose questions are answered in these words: "plain" ones are those of the first question."""
         if wording == "varied":

@@ -108,7 +108,7 @@ class UpcycledCorpus(Corpus):
         """Return dialogues of all sources, cut to the phase's number of turns."""
         turns = phase.num_turns
         mix = self.mix
-        asked = {"world_share": mix.world_share, "related_share": mix.related_share, **turn_shares(mix)}
+        asked = {"world_share": mix.world_share, **turn_shares(mix)}
         generator = self.generator("train", make, num_turns=turns, seed=make.seed + 1, answer_wording="plain", **asked)
 
         def generated(number: int) -> Iterator[Interaction]:

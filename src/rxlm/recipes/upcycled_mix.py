@@ -26,7 +26,7 @@ class UpcycledMix(Config):
             one speaker told must not be taken for what another did.
         question_share, repeat_share, unknown_share, chatter_share, update_share: shares of turns of generated
             dialogues, as `FactsConfig` has them.
-        world_share, related_share: of small talk, and of kinds of fact, as `FactsConfig` has them.
+        world_share: share of turns of small talk that ask about the world.
         open_values: values that training makes for each kind of fact from the tokenizer's words.
         max_facts: kinds of fact that a conversation talks about.
         tale_words, page_words, passage_words, meeting_words: longest turns of what is told. told_turns: the most of
@@ -50,7 +50,6 @@ class UpcycledMix(Config):
     chatter_share: float = 0.1
     update_share: float = 0.5
     world_share: float = 0.7
-    related_share: float = 0.0
     open_values: int = 2000
     max_facts: int = 8
     tale_words: int = 40
@@ -68,7 +67,7 @@ class UpcycledMix(Config):
         require_int(self, "open_values", "max_facts", "evaluation_dialogues", "answer_tokens")
         require_int(self, "tale_words", "page_words", "passage_words", "meeting_words", minimum=10)
         require_int(self, "evaluation_turns", "told_turns", minimum=2)
-        require_share(self, "distractor_share", "world_share", "related_share")
+        require_share(self, "distractor_share", "world_share")
         turn_shares(self)
         shares = [getattr(self, name) for name in SHARES]
         require(
