@@ -52,9 +52,9 @@ class Record:
         self.places: dict[str, str] = found.get("places", {})
         if not isinstance(self.kept, dict) or not isinstance(self.places, dict):
             raise ValueError(f"{path} is not what a benchmark wrote: kept and places must be objects.")
-        if self.kept and found.get("settings") != self.settings:
-            settled = found.get("settings")
-            raise ValueError(f"{path} was measured with other settings; name another --output: {settled}.")
+        before = found.get("settings")
+        if self.kept and before != self.settings:
+            raise ValueError(f"{path} was measured with other settings; name another --output: {before}.")
         if self.kept and found.get("models", self.models) != self.models:
             changed = ", ".join(vars(settings)[name] for name in self.models)
             raise ValueError(f"{path} was measured before {changed} was changed; name another --output.")
