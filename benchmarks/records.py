@@ -56,7 +56,7 @@ class Record:
         if self.kept and before != self.settings:
             raise ValueError(f"{path} was measured with other settings; name another --output: {before}.")
         if self.kept and found.get("models", self.models) != self.models:
-            changed = ", ".join(vars(settings)[name] for name in self.models)
+            changed = ", ".join(str(vars(settings)[name]) for name in self.models)
             raise ValueError(f"{path} was measured before {changed} was changed; name another --output.")
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -115,7 +115,7 @@ def digests(settings: Any) -> dict[str, str]:
     """Return a digest of each saved model that a setting names: a folder's may be trained anew."""
     found = {}
     for name, value in vars(settings).items():
-        if isinstance(value, str) and (marker := Path(value) / MARKER).is_file():
+        if isinstance(value, (str, Path)) and (marker := Path(value) / MARKER).is_file():
             found[name] = hashlib.sha256(marker.read_bytes()).hexdigest()
     return found
 

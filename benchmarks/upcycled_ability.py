@@ -115,7 +115,8 @@ def world_answers(trained: RxTRespondent, untrained: RxTRespondent) -> Mapping[s
 
     They are asked in a first turn, and after turns in which a person has told of themselves and asked for it.
     """
-    dialogues = FactGenerator(FactsConfig(variety="full", split="test", values="disjoint")).dialogues(len(WORLD))
+    generator = FactGenerator(FactsConfig(variety="full", split="test", values="disjoint"))
+    dialogues = list(generator.dialogues(len(WORLD)))  # made on access
     found = {}
     for name, respondent in (("language model", untrained), ("trained", trained)):
         found[name] = {}

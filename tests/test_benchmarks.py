@@ -85,13 +85,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, loaded: Any) -> None:
             loaded("records").Record(path, settings)
 
 
+@pytest.mark.parametrize("named", [str, Path])
 def test_what_was_measured_elsewhere_is_told_and_what_of_another_model_refused(
-    tmp_path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    named: type[Any], tmp_path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records, model, path = loaded("records"), tmp_path / "model", tmp_path / "long.json"
     model.mkdir()
     (model / MARKER).write_text("{}")
-    settings = argparse.Namespace(model=str(model), output=tmp_path)
+    settings = argparse.Namespace(model=named(model), output=tmp_path)
     records.Record(path, settings).keep("part", lambda: 1)
     assert capsys.readouterr().out == "part measured\n"
 

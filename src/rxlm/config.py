@@ -130,6 +130,16 @@ def require_at_most(config: Any, maximum: int, *names: str) -> None:
         require(value <= maximum, f"{_label(config, name)} must be at most {maximum:,}, got {value}.")
 
 
+def require_between(config: Any, minimum: float, maximum: float, *names: str) -> None:
+    """Check that the named fields are numbers from `minimum` to `maximum`; None passes where a field has it."""
+    for name in names:
+        value = getattr(config, name)
+        if value is None and _default_is_none(config, name):
+            continue
+        valid = isinstance(value, (int, float)) and not isinstance(value, bool) and minimum <= value <= maximum
+        require(valid, f"{_label(config, name)} must be from {minimum:,} to {maximum:,}, got {value!r:.80}.")
+
+
 def require_share(config: Any, *names: str) -> None:
     """Check that the named fields are numbers between 0 and 1."""
     for name in names:

@@ -369,7 +369,9 @@ def test_graphs_of_another_model_are_refused(folder: Path, exports: Path, tmp_pa
 def test_turns_shorter_than_the_texts_that_rounding_reads_are_no_hindrance(folder: Path, tmp_path: Path) -> None:
     model = upcycle(folder.parent / "llama", memory_tokens=32, max_seq_len=16)
     export(model, tmp_path / "out", "onnx:int4")
-    answered = "".join(Conversation(open_model(tmp_path / "out"), sampling=GREEDY).send("Hi"))
+    exported = open_model(tmp_path / "out")
+    assert (exported.engine, exported.max_seq_len) == ("onnx:int4", 16)
+    answered = "".join(Conversation(exported, sampling=GREEDY).send("Hi"))
     assert isinstance(answered, str)
 
 

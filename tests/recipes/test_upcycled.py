@@ -12,6 +12,7 @@ from rxlm.config import ConfigError
 from rxlm.data.fact_config import FactsConfig
 from rxlm.data.facts import FactGenerator
 from rxlm.data.records import Interaction
+from rxlm.data.world_questions import world_questions
 from rxlm.recipes import open_run, tiny
 from rxlm.recipes.mixture import MixedDialogues, WithDistractors
 from rxlm.recipes.own_conversations import OwnConversations
@@ -56,6 +57,19 @@ def test_generated_dialogues_of_a_phase_have_many_lengths_the_short_ones_more_of
     assert abs(sum(length < 11 for length in lengths) / len(lengths) - 0.48) < 0.09  # ln(11 / 4) / ln(33 / 4)
     even = run.corpus.dialogues(run.maker(TrainingConfig(batch_size=9)), phase.replace(fewest_turns=None))
     assert {len(dialogue) for dialogue in next(even).dialogues} == {32}
+
+
+def test_generated_dialogues_ask_about_the_world_as_often_as_the_mix_says(tmp_path: Path) -> None:
+    save_language_model("llama", tmp_path / "llama")
+    queries = {wording.query for wording in world_questions()}
+    for share in (0.0, 1.0):
+        mix = UpcycledMix(open_values=20, world_share=share)
+        recipe = upcycled().replace(model=str(tmp_path / "llama"), max_seq_len=64, memory_tokens=80, mix=mix)
+        run = UpcycledRun(recipe, tmp_path / f"run {share}")
+        phase = DialoguePhase(steps=1, num_turns=16)
+        batch = next(run.corpus.dialogues(run.maker(TrainingConfig(batch_size=40)), phase))
+        asked = sum(turn.query in queries for dialogue in batch.dialogues for turn in dialogue.turns)
+        assert asked > 20 if share else asked == 0
 
 
 @pytest.mark.parametrize(

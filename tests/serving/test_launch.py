@@ -20,6 +20,8 @@ from rxlm.serving.launch import Launch, build
         ({"max_age_days": -1.0}, "max_age_days must be from 0 to 1,000,000,000, got -1.0"),
         ({"max_age_days": float("nan")}, "max_age_days must be from 0 to 1,000,000,000, got nan"),
         ({"cache_gigabytes": float("inf")}, "cache_gigabytes must be from 0 to 1,000,000,000, got inf"),
+        ({"cache_gigabytes": None}, "cache_gigabytes must be from 0 to 1,000,000,000, got None"),
+        ({"store_gigabytes": "10"}, "store_gigabytes must be from 0 to 1,000,000,000, got '10'"),
         ({"cache_gigabytes": -1.0}, "cache_gigabytes must be from 0 to 1,000,000,000, got -1.0"),
         ({"cache_gigabytes": 1e300}, "cache_gigabytes must be from 0 to 1,000,000,000, got 1"),
         ({"threads": 10**8}, "threads must be a whole number from 1 to 1024"),

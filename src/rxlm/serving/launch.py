@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import uvicorn
 
-from rxlm.config import require, require_int
+from rxlm.config import require, require_between, require_int
 from rxlm.export.engines import describe
 from rxlm.export.names import Engine
 from rxlm.nn.device import Dtype, device_of
@@ -70,9 +70,7 @@ class Launch:
         require_int(self, "rows", "waiting", "memory_tokens", "max_seq_len")
         require_int(self, "threads", maximum=MOST_THREADS)
         require_int(self, "port", minimum=0, maximum=65535)
-        for name in ("cache_gigabytes", "store_gigabytes", "max_age_days"):
-            value = getattr(self, name)
-            require(value is None or 0 <= value <= MOST, f"Launch.{name} must be from 0 to {MOST:,}, got {value}.")
+        require_between(self, 0, MOST, "cache_gigabytes", "store_gigabytes", "max_age_days")
         require(self.name != "", "Launch.name must not be empty: clients call the model by it.")
         key = self.api_key
         require(
