@@ -1,5 +1,6 @@
 """Processes that share the rows of a batch learn what one with all rows does."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -102,10 +103,29 @@ def test_an_early_ctrl_c_is_for_the_first_process_alone(capfd: pytest.CaptureFix
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_process_that_cannot_be_started_leaves_nothing_changed() -> None:
+class SentOnce:
+    """Work that the first of the others gets, and no further one."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def __reduce__(self) -> tuple[type[int], tuple[()]]:
+        self.sent += 1
+        if self.sent > 1:
+            raise pickle.PicklingError("one pickle is enough")
+        return int, ()
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_changed_and_nobody_running() -> None:
     threads = torch.get_num_threads()
-    with pytest.raises((AttributeError, pickle.PicklingError), match="pickle"), sharing(2, lambda: None):
-        pytest.fail("there is no other process")
+    with (
+        pytest.raises(pickle.PicklingError, match="one pickle is enough"),
+        sharing(3, cast(Callable[..., object], SentOnce())),
+    ):
+        pytest.fail("there are no three processes")
+    for other in multiprocessing.active_children():
+        other.join(30)
+        assert other.exitcode is not None, "it waits for those that never start"
     assert torch.get_num_threads() == threads
     assert "WORLD_SIZE" not in os.environ
 
